@@ -1,0 +1,312 @@
+"""Skeletons: what the K keypoints of a pose are, each fact written once.
+
+A keypoint is known by its *name*. Flip pairs, links and halves of the body are written by name too, and the indices that
+the ops need follow from the order of the names, so that they can never disagree with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+__all__ = ["COCO17", "LSP14", "Skeleton", "get_skeleton", "list_skeletons"]
+
+# Where a custom skeleton states no sigmas: about the middle of COCO's, between a wrist (0.062) and a hip (0.107).
+DEFAULT_SIGMA = 0.079
+
+# Below the waist, for half-body augmentation; everything else counts as upper body.
+_LOWER_BODY_PARTS = ("hip", "knee", "ankle", "heel", "toe", "foot")
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """The keypoints of a pose, in order, and what belongs to each.
+
+    Attributes:
+        name: Short name, e.g. ``"coco17"``.
+        keypoints: K distinct names, in the order of every ``[..., K, 2]`` array.
+        flip_pairs: Names that change places when the photo is mirrored.
+        links: Pairs of names that a drawing connects.
+        sigmas: K standard deviations of the OKS, as a fraction of the square root of twice the area (COCO's ``sigmas``).
+        joint_weights: K weights of the training loss.
+        lower_body: Names that half-body augmentation counts as the lower half; the others are the upper half.
+
+    Raises:
+        ValueError: A name is doubled or unknown, or a tuple has not one entry a keypoint.
+    """
+
+    name: str
+    keypoints: tuple[str, ...]
+    flip_pairs: tuple[tuple[str, str], ...] = ()
+    links: tuple[tuple[str, str], ...] = ()
+    sigmas: tuple[float, ...] = ()
+    joint_weights: tuple[float, ...] = ()
+    lower_body: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        count = len(self.keypoints)
+        if count == 0:
+            raise ValueError(f"skeleton {self.name!r}: keypoints is empty; at least one name is needed")
+        doubled = sorted({name for name in self.keypoints if self.keypoints.count(name) > 1})
+        if doubled:
+            raise ValueError(f"skeleton {self.name!r}: keypoints are named twice: {', '.join(doubled)}")
+        if not self.sigmas:
+            object.__setattr__(self, "sigmas", (DEFAULT_SIGMA,) * count)
+        if not self.joint_weights:
+            object.__setattr__(self, "joint_weights", (1.0,) * count)
+        for what in ("sigmas", "joint_weights"):
+            values = getattr(self, what)
+            if len(values) != count:
+                raise ValueError(f"skeleton {self.name!r}: {what} has {len(values)} entries, expected {count}")
+            if any(not value > 0 for value in values) and what == "sigmas":
+                raise ValueError(f"skeleton {self.name!r}: sigmas must be above 0, got {values}")
+        used = [name for pair in (*self.flip_pairs, *self.links) for name in pair] + list(self.lower_body)
+        unknown = sorted(set(used) - set(self.keypoints))
+        if unknown:
+            raise ValueError(f"skeleton {self.name!r}: no keypoint is named {', '.join(unknown)}")
+        flipped = [name for pair in self.flip_pairs for name in pair]
+        if len(set(flipped)) != len(flipped):
+            raise ValueError(f"skeleton {self.name!r}: a keypoint stands in two flip_pairs: {self.flip_pairs}")
+
+    @classmethod
+    def from_names(
+        cls,
+        name: str,
+        keypoints: Sequence[str],
+        *,
+        links: Iterable[tuple[str, str]] = (),
+        sigmas: Sequence[float] = (),
+        joint_weights: Sequence[float] = (),
+    ) -> Skeleton:
+        """A skeleton from names alone: ``left_x`` pairs with ``right_x`` (also ``l_``/``r_`` and ``x_left``/``x_right``).
+
+        Args:
+            name: Short name.
+            keypoints: K names in order.
+            links: Pairs of names to draw.
+            sigmas: K OKS sigmas; 0.079 each where not given.
+            joint_weights: K loss weights; 1 each where not given.
+
+        Returns:
+            The skeleton; hips, knees, ankles, heels, toes and feet are its lower body.
+
+        Raises:
+            ValueError: As :class:`Skeleton`.
+        """
+        names = set(keypoints)
+        pairs = []
+        for left in keypoints:
+            for old, new in (("left", "right"), ("Left", "Right"), ("l_", "r_"), ("L_", "R_")):
+                if left.startswith(old):
+                    right = new + left[len(old) :]
+                elif not old.endswith("_") and left.endswith("_" + old):
+                    right = left[: -len(old)] + new
+                else:
+                    continue
+                if right in names:
+                    pairs.append((left, right))
+                    break
+        lower = tuple(n for n in keypoints if any(part in n.lower() for part in _LOWER_BODY_PARTS))
+        return cls(
+            name, tuple(keypoints), tuple(pairs), tuple(links), tuple(sigmas), tuple(joint_weights), lower_body=lower
+        )
+
+    @property
+    def num_keypoints(self) -> int:
+        """K."""
+        return len(self.keypoints)
+
+    @property
+    def upper_body(self) -> tuple[str, ...]:
+        """Names that are not in ``lower_body``."""
+        return tuple(name for name in self.keypoints if name not in self.lower_body)
+
+    @cached_property
+    def _position(self) -> dict[str, int]:
+        return {name: i for i, name in enumerate(self.keypoints)}
+
+    def index(self, name: str) -> int:
+        """The position of a keypoint.
+
+        Raises:
+            KeyError: There is no keypoint of that name.
+        """
+        try:
+            return self._position[name]
+        except KeyError:
+            raise KeyError(f"skeleton {self.name!r} has no keypoint {name!r}; it has {', '.join(self.keypoints)}") from None
+
+    def indices(self, names: Iterable[str]) -> tuple[int, ...]:
+        """The positions of several keypoints, in the order given."""
+        return tuple(self.index(name) for name in names)
+
+    @cached_property
+    def flip_index(self) -> tuple[int, ...]:
+        """K indices: keypoint i of a mirrored photo is keypoint ``flip_index[i]`` of the photo."""
+        order = list(range(self.num_keypoints))
+        for left, right in self.flip_pair_indices:
+            order[left], order[right] = right, left
+        return tuple(order)
+
+    @cached_property
+    def flip_pair_indices(self) -> tuple[tuple[int, int], ...]:
+        """``flip_pairs`` as positions."""
+        return tuple((self.index(a), self.index(b)) for a, b in self.flip_pairs)
+
+    @cached_property
+    def link_indices(self) -> tuple[tuple[int, int], ...]:
+        """``links`` as positions."""
+        return tuple((self.index(a), self.index(b)) for a, b in self.links)
+
+    @cached_property
+    def upper_body_indices(self) -> tuple[int, ...]:
+        """``upper_body`` as positions."""
+        return self.indices(self.upper_body)
+
+    @cached_property
+    def lower_body_indices(self) -> tuple[int, ...]:
+        """``lower_body`` as positions."""
+        return self.indices(self.lower_body)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data that JSON can hold; :meth:`from_dict` gives the skeleton back."""
+        return {
+            "name": self.name,
+            "keypoints": list(self.keypoints),
+            "flip_pairs": [list(pair) for pair in self.flip_pairs],
+            "links": [list(pair) for pair in self.links],
+            "sigmas": list(self.sigmas),
+            "joint_weights": list(self.joint_weights),
+            "lower_body": list(self.lower_body),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Skeleton:
+        """The skeleton that :meth:`to_dict` wrote.
+
+        Raises:
+            ValueError: A key is missing or unknown, or the values do not make a skeleton.
+        """
+        expected = {"name", "keypoints", "flip_pairs", "links", "sigmas", "joint_weights", "lower_body"}
+        if not isinstance(data, Mapping):
+            raise ValueError(f"skeleton: expected an object, got {type(data).__name__}")
+        if set(data) != expected:
+            missing, unknown = sorted(expected - set(data)), sorted(set(data) - expected)
+            raise ValueError(f"skeleton: missing keys {missing}, unknown keys {unknown}")
+        try:
+            return cls(
+                name=str(data["name"]),
+                keypoints=tuple(str(name) for name in data["keypoints"]),
+                flip_pairs=tuple((str(a), str(b)) for a, b in data["flip_pairs"]),
+                links=tuple((str(a), str(b)) for a, b in data["links"]),
+                sigmas=tuple(float(value) for value in data["sigmas"]),
+                joint_weights=tuple(float(value) for value in data["joint_weights"]),
+                lower_body=tuple(str(name) for name in data["lower_body"]),
+            )
+        except TypeError as error:
+            raise ValueError(f"skeleton: a value has the wrong type ({error})") from error
+
+
+def _sided(*parts: str, order: tuple[str, str] = ("left", "right")) -> tuple[str, ...]:
+    """``left_x, right_x`` for each part."""
+    return tuple(f"{side}_{part}" for part in parts for side in order)
+
+
+def _both(a: str, b: str) -> tuple[tuple[str, str], tuple[str, str]]:
+    """The link a-b on either side of the body."""
+    return (f"left_{a}", f"left_{b}"), (f"right_{a}", f"right_{b}")
+
+
+# Sigmas by part: COCO keypoint evaluation (Ronchi and Perona, ICCV 2017) where COCO has the part; CrowdPose uses 0.079
+# for the neck and the top of the head.
+_SIGMA = {
+    "nose": 0.026,
+    "eye": 0.025,
+    "ear": 0.035,
+    "shoulder": 0.079,
+    "elbow": 0.072,
+    "wrist": 0.062,
+    "hip": 0.107,
+    "knee": 0.087,
+    "ankle": 0.089,
+    "neck": 0.079,
+    "head_top": 0.079,
+}
+# Ends of limbs move most and are learned last; the weights are those of HRNet's and Simple Baselines' training on COCO.
+_JOINT_WEIGHT = {"elbow": 1.2, "knee": 1.2, "wrist": 1.5, "ankle": 1.5}
+
+
+def _part(name: str) -> str:
+    return name.removeprefix("left_").removeprefix("right_")
+
+
+def _standard(name: str, keypoints: tuple[str, ...], links: tuple[tuple[str, str], ...]) -> Skeleton:
+    return Skeleton.from_names(
+        name,
+        keypoints,
+        links=links,
+        sigmas=tuple(_SIGMA[_part(keypoint)] for keypoint in keypoints),
+        joint_weights=tuple(_JOINT_WEIGHT.get(_part(keypoint), 1.0) for keypoint in keypoints),
+    )
+
+
+COCO17 = _standard(
+    "coco17",
+    ("nose", *_sided("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")),
+    (
+        *_both("ankle", "knee"),
+        *_both("knee", "hip"),
+        ("left_hip", "right_hip"),
+        *_both("shoulder", "hip"),
+        ("left_shoulder", "right_shoulder"),
+        *_both("shoulder", "elbow"),
+        *_both("elbow", "wrist"),
+        ("left_eye", "right_eye"),
+        ("nose", "left_eye"),
+        ("nose", "right_eye"),
+        *_both("eye", "ear"),
+        *_both("ear", "shoulder"),
+    ),
+)
+"""COCO keypoints (Lin et al., ECCV 2014), 17 points."""
+
+LSP14 = _standard(
+    "lsp14",
+    (
+        *("right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle"),
+        *("right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist"),
+        *("neck", "head_top"),
+    ),
+    (
+        *_both("ankle", "knee"),
+        *_both("knee", "hip"),
+        ("left_hip", "right_hip"),
+        *_both("wrist", "elbow"),
+        *_both("elbow", "shoulder"),
+        ("neck", "head_top"),
+        ("neck", "left_shoulder"),
+        ("neck", "right_shoulder"),
+        *_both("shoulder", "hip"),
+    ),
+)
+"""Leeds Sports Pose (Johnson and Everingham, BMVC 2010), 14 points."""
+
+_SKELETONS = {skeleton.name: skeleton for skeleton in (COCO17, LSP14)}
+
+
+def list_skeletons() -> list[str]:
+    """The names that :func:`get_skeleton` knows."""
+    return sorted(_SKELETONS)
+
+
+def get_skeleton(name: str) -> Skeleton:
+    """The skeleton of that name.
+
+    Raises:
+        ValueError: There is none; the message lists them.
+    """
+    if name not in _SKELETONS:
+        raise ValueError(f"skeleton: no skeleton is named {name!r}; there are {', '.join(list_skeletons())}")
+    return _SKELETONS[name]

@@ -1,0 +1,64 @@
+"""PoseSpec: it survives JSON, and every wrong value is refused by name."""
+
+import json
+
+import pytest
+
+from fastpose.skeletons import COCO17, LSP14
+from fastpose.spec import CodecSpec, PoseSpec
+
+SPEC = PoseSpec(COCO17, (256, 192), CodecSpec("gaussian", (64, 48)))
+
+
+def test_json_round_trip():
+    spec = PoseSpec(
+        LSP14, (128, 96), CodecSpec("udp_combined", (32, 24), sigma=1.5), 1.5, True, "bgr", (1, 2, 3), (4, 5, 6), False
+    )
+    assert PoseSpec.from_json(spec.to_json()) == spec
+    assert PoseSpec.from_json(SPEC.to_json()) == SPEC
+    assert hash(SPEC) == hash(PoseSpec.from_json(SPEC.to_json()))
+
+
+def test_output_channels():
+    assert SPEC.output_channels == 17
+    assert SPEC.replace(codec=CodecSpec("udp_combined", (64, 48))).output_channels == 51
+
+
+def test_heatmap_follows_the_input():
+    assert SPEC.replace(input_size=(128, 96)).codec.heatmap_size == (32, 24)
+    with pytest.raises(ValueError, match="input_size"):
+        SPEC.replace(input_size=(130, 96))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("padding", "1.25", "padding: expected a number"),
+        ("padding", 0, "padding: expected a number above 0"),
+        ("udp", 1, "udp: expected true or false"),
+        ("channel_order", "gbr", "channel_order: expected one of rgb, bgr"),
+        ("std", [1, 0, 1], "std: expected a number above 0"),
+        ("mean", [1, 2], "mean: expected three numbers"),
+        ("input_size", [256], "input_size: expected"),
+        ("output_stages", 0, "output_stages"),
+        ("sharpness", 1, "unknown keys sharpness"),
+        ("codec", {"kind": "simcc"}, "codec.kind"),
+        ("codec", {"kind": "gaussian"}, "codec.heatmap_size"),
+        ("codec", {"kind": "dark", "heatmap_size": [64, 48], "blur_kernel": 10}, "codec.blur_kernel: expected an odd"),
+        ("skeleton", {"name": "x"}, "skeleton: missing keys"),
+    ],
+)
+def test_wrong_values_are_named(key, value, message):
+    data = json.loads(SPEC.to_json())
+    data[key] = value
+    with pytest.raises(ValueError, match=message):
+        PoseSpec.from_json(json.dumps(data))
+
+
+def test_missing_key_and_no_json():
+    data = json.loads(SPEC.to_json())
+    del data["codec"]
+    with pytest.raises(ValueError, match="missing keys codec"):
+        PoseSpec.from_json(json.dumps(data))
+    with pytest.raises(ValueError, match="not valid JSON"):
+        PoseSpec.from_json("{")
