@@ -1,0 +1,29 @@
+"""Pose networks: backbones, heads, names, weights, and the zoo."""
+
+from . import backbones  # noqa: F401  (registers the architectures)
+from .factory import create_model, list_models
+from .heads import HeatmapHead
+from .losses import heatmap_mse
+from .pose_model import PoseModel
+from .registry import build_model, list_architectures, register_model
+from .weights import WeightsError, load_checkpoint, load_model, read_checkpoint, save_model
+from .zoo import ZooEntry, find_entry, list_entries
+
+__all__ = [
+    "HeatmapHead",
+    "PoseModel",
+    "WeightsError",
+    "ZooEntry",
+    "build_model",
+    "create_model",
+    "find_entry",
+    "heatmap_mse",
+    "list_architectures",
+    "list_entries",
+    "list_models",
+    "load_checkpoint",
+    "load_model",
+    "read_checkpoint",
+    "register_model",
+    "save_model",
+]

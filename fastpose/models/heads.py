@@ -1,0 +1,93 @@
+"""Heads: from feature maps to what the codec decodes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+# ConvTranspose2d settings that double the resolution exactly: kernel → (padding, output_padding).
+_DECONV_PADDING = {4: (1, 0), 3: (1, 1), 2: (0, 0)}
+
+
+class HeatmapHead(nn.Module):
+    """Deconvolutions, optional convolutions and a last convolution to one map per channel of the codec.
+
+    The head of SimpleBaseline (Xiao et al., "Simple Baselines for Human Pose Estimation and Tracking", ECCV 2018); without
+    deconvolutions and convolutions it is the head of HRNet.
+
+    Args:
+        in_channels: channels of the backbone's feature map.
+        out_channels: maps, as the codec wants them (one or three per keypoint).
+        deconv_channels: output channels of each stride-2 deconvolution; every one doubles the resolution.
+        deconv_kernels: kernel size of each, 4, 3 or 2; 4 everywhere by default.
+        conv_channels: output channels of each convolution that follows (with BatchNorm and ReLU).
+        conv_kernels: kernel size of each (odd); 1 everywhere by default.
+        final_kernel: kernel size of the last convolution (odd), or None where the features are the maps.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        deconv_channels: Sequence[int] = (256, 256, 256),
+        deconv_kernels: Sequence[int] | None = None,
+        conv_channels: Sequence[int] = (),
+        conv_kernels: Sequence[int] | None = None,
+        final_kernel: int | None = 1,
+    ) -> None:
+        super().__init__()
+        deconv_kernels = _kernels("deconv_kernels", deconv_kernels, deconv_channels, default=4)
+        conv_kernels = _kernels("conv_kernels", conv_kernels, conv_channels, default=1)
+        channels = in_channels
+        layers: list[nn.Module] = []
+        for width, kernel in zip(deconv_channels, deconv_kernels, strict=True):
+            if kernel not in _DECONV_PADDING:
+                raise ValueError(f"deconv_kernels: expected 2, 3 or 4, got {kernel}")
+            padding, output_padding = _DECONV_PADDING[kernel]
+            layers += [
+                nn.ConvTranspose2d(channels, width, kernel, 2, padding, output_padding, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(inplace=True),
+            ]
+            channels = width
+        self.deconv_layers = nn.Sequential(*layers) if layers else nn.Identity()
+        layers = []
+        for width, kernel in zip(conv_channels, conv_kernels, strict=True):
+            layers += [
+                nn.Conv2d(channels, width, kernel, padding=kernel // 2),
+                nn.BatchNorm2d(width),
+                nn.ReLU(inplace=True),
+            ]
+            channels = width
+        self.conv_layers = nn.Sequential(*layers) if layers else nn.Identity()
+        self.final_layer: nn.Module
+        if final_kernel is None:
+            if channels != out_channels:
+                raise ValueError(f"final_kernel: None leaves {channels} maps where the codec wants {out_channels}")
+            self.final_layer = nn.Identity()
+        else:
+            self.final_layer = nn.Conv2d(channels, out_channels, final_kernel, padding=final_kernel // 2)
+        self.upsampling = 2 ** len(deconv_channels)
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """Draw every convolution from N(0, 0.001): the maps start near zero, as almost all of every target is."""
+        for module in self.modules():
+            if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+                nn.init.normal_(module.weight, std=0.001)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map features [B, in_channels, h, w] to [B, out_channels, h * upsampling, w * upsampling]."""
+        return self.final_layer(self.conv_layers(self.deconv_layers(x)))
+
+
+def _kernels(name: str, kernels: Sequence[int] | None, channels: Sequence[int], default: int) -> tuple[int, ...]:
+    if kernels is None:
+        return (default,) * len(channels)
+    if len(kernels) != len(channels):
+        raise ValueError(f"{name}: expected {len(channels)} values, one per layer, got {len(kernels)}")
+    return tuple(kernels)

@@ -1,0 +1,303 @@
+"""Weights: read every official layout, check them against a network, write them safely."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from fastpose.spec import PoseSpec
+
+from .pose_model import PoseModel
+from .registry import build_model
+from .restricted_pickle import RefusedPickleError, load_pickled
+
+_SPEC, _MODEL, _ARCHITECTURE, _ARGUMENTS = "fastpose.spec", "fastpose.model", "fastpose.architecture", "fastpose.arguments"
+_NAMES_PER_KIND = 3  # how many missing (unexpected, ...) entries an error lists
+
+
+class WeightsError(ValueError):
+    """A file of weights that is not there, is damaged, would run code, or belongs to another network."""
+
+
+class Checkpoint(NamedTuple):
+    """What a file of weights holds: tensors by state-dict name, and the header's text values."""
+
+    tensors: dict[str, Tensor]
+    metadata: dict[str, str]
+
+
+class LoadReport(NamedTuple):
+    """Names that did not fit; all empty after a strict load."""
+
+    missing: tuple[str, ...]  # in the network, not in the file
+    unexpected: tuple[str, ...]  # in the file, not in the network
+    mismatched: tuple[str, ...]  # in both, of another shape: "NAME: expected (…), got (…)"
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+    """Read a file of weights without running any code in it, and give its entries this project's names.
+
+    Takes safetensors, and what `torch.save` wrote: a plain state dict, or one under `state_dict` or `model`, as in MMPose
+    1.x and 0.x. The kind is told from the content, not from the file's name. `module.` prefixes are taken off, the data
+    preprocessor's buffers left out, `keypoint_head.` becomes `head.`.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Tensors on the CPU, and the header (empty for pickled files).
+
+    Raises:
+        WeightsError: missing, truncated, not weights, or a pickle that could run code.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            start = file.read(16)
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({error.strerror}); expected a file of weights") from error
+    if start[:2] == b"PK" or start[:1] == b"\x80":
+        return Checkpoint(_official_names(path, _read_pickled(path)), {})
+    if start[8:9] == b"{":
+        return _read_safetensors(path)
+    raise WeightsError(f"{path}: expected safetensors or a file that torch.save wrote; it begins with {start[:8]!r}")
+
+
+def load_checkpoint(model: PoseModel, path: str | os.PathLike[str], strict: bool = True) -> LoadReport:
+    """Load a file of weights into a network, all or nothing.
+
+    Args:
+        model: the network; keeps its dtype and device. Untouched where an error is raised.
+        path: any file that `read_checkpoint` takes.
+        strict: every entry of the network must be in the file, with its shape, and nothing else; otherwise what fits is
+            loaded, and the rest is reported.
+
+    Returns:
+        What did not fit.
+
+    Raises:
+        WeightsError: the file cannot be used (see `read_checkpoint`); strict: the entries differ (the message lists at most
+            a dozen lines), or it is for other keypoints; not strict: nothing fits.
+    """
+    checkpoint = read_checkpoint(path)
+    expected = model.state_dict()
+    tensors = checkpoint.tensors
+    report = LoadReport(
+        missing=tuple(name for name in expected if name not in tensors),
+        unexpected=tuple(name for name in tensors if name not in expected),
+        mismatched=tuple(
+            f"{name}: expected {tuple(expected[name].shape)}, got {tuple(tensor.shape)}"
+            for name, tensor in tensors.items()
+            if name in expected and tensor.shape != expected[name].shape
+        ),
+    )
+    fitting = {name: t for name, t in tensors.items() if name in expected and t.shape == expected[name].shape}
+    if (strict and any(report)) or not fitting:
+        raise WeightsError(_mismatch_message(Path(path), model, report, len(fitting), len(expected)))
+    if strict and _SPEC in checkpoint.metadata:
+        theirs, ours = _spec(Path(path), checkpoint.metadata).skeleton, model.spec.skeleton
+        if theirs.keypoints != ours.keypoints:
+            raise WeightsError(
+                f"{path}: expected the keypoints of {ours.name!r} ({', '.join(ours.keypoints)}), "
+                f"got those of {theirs.name!r} ({', '.join(theirs.keypoints)})"
+            )
+    model.load_state_dict(fitting, strict=False)
+    return report
+
+
+def load_model(path: str | os.PathLike[str]) -> PoseModel:
+    """Rebuild a network from a file that `save_model` wrote, from its header alone.
+
+    Args:
+        path: the safetensors file.
+
+    Returns:
+        The network in float32, on the CPU, in evaluation mode.
+
+    Raises:
+        WeightsError: the file cannot be used, was not written by `save_model`, or names an architecture that this version
+            does not have.
+    """
+    path = Path(path)
+    metadata = read_checkpoint(path).metadata
+    absent = [key for key in (_SPEC, _ARCHITECTURE, _ARGUMENTS) if key not in metadata]
+    if absent:
+        raise WeightsError(
+            f"{path}: no {', '.join(absent)} in its header, so it does not say which network it is for; "
+            "use load_checkpoint(create_model(NAME), FILE)"
+        )
+    spec = _spec(path, metadata)
+    try:
+        arguments = json.loads(metadata[_ARGUMENTS])
+        model = build_model(metadata[_ARCHITECTURE], spec, arguments)
+    except (TypeError, ValueError) as error:
+        raise WeightsError(f"{path}: its header describes a network that cannot be built: {error}") from error
+    model.name = metadata.get(_MODEL, model.architecture)
+    load_checkpoint(model, path)
+    return model.eval()
+
+
+def save_model(
+    model: PoseModel,
+    path: str | os.PathLike[str],
+    *,
+    metadata: Mapping[str, str] | None = None,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Write a network as safetensors, with all that `load_model` needs in the header; atomically.
+
+    Args:
+        model: the network.
+        path: file to write; an existing one is replaced once the new one is complete on disk.
+        metadata: further text values for the header (keys that begin with `fastpose.` are taken).
+        dtype: dtype of the floating-point entries in the file, e.g. `torch.float16`; the network's own by default.
+
+    Raises:
+        TypeError: not a PoseModel, or metadata that is not text.
+        ValueError: a metadata key is taken, or the network was not built by `create_model`.
+        OSError: the disk is full, the folder is missing or not writable; nothing is left behind.
+    """
+    if not isinstance(model, PoseModel):
+        raise TypeError(f"model: expected a PoseModel, got {type(model).__name__}")
+    if not model.architecture:
+        raise ValueError("model: it has no architecture name, so no file could say how to rebuild it; use create_model")
+    header = {
+        "format": "pt",
+        _SPEC: model.spec.to_json(),
+        _MODEL: model.name,
+        _ARCHITECTURE: model.architecture,
+        _ARGUMENTS: json.dumps(dict(model.arguments)),
+    }
+    for key, value in (metadata or {}).items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise TypeError(f"metadata: expected text, got {key!r}: {type(value).__name__}")
+        if key in header or key.startswith("fastpose."):
+            raise ValueError(f"metadata: the key {key!r} is taken")
+        header[key] = value
+    tensors = {}
+    for name, tensor in model.state_dict().items():
+        wanted = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+        tensors[name] = tensor.detach().to("cpu", wanted).contiguous()
+    atomic_write(path, safetensors.torch.save(tensors, header))
+
+
+def atomic_write(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write a file so that at any moment either the old or the whole new one is there.
+
+    Args:
+        path: file to write.
+        data: its content.
+
+    Raises:
+        OSError: it could not be written; the old file, if any, is still there, and nothing else.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "is a folder, expected a file name", str(path))
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes it private; give it what an ordinary new file would have.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    if os.name == "posix":  # the new name must survive a power cut too
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _read_safetensors(path: Path) -> Checkpoint:
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+            return Checkpoint(tensors, dict(file.metadata() or {}))
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(f"{path}: damaged or cut short; expected safetensors ({error})") from error
+
+
+def _read_pickled(path: Path) -> dict[str, Tensor]:
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any(name.endswith("/constants.pkl") for name in archive.namelist()):
+                raise WeightsError(f"{path}: a TorchScript program, expected weights (a state dict)")
+    try:
+        content = load_pickled(path)
+    except RefusedPickleError as error:
+        raise WeightsError(f"{path}: refused: {error}; expected tensors only") from error
+    except Exception as error:  # torch raises a dozen kinds on a damaged file
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise WeightsError(f"{path}: damaged or cut short; expected a file that torch.save wrote ({reason})") from error
+    for wrapper in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+            break
+    if not isinstance(content, Mapping) or not content:
+        raise WeightsError(f"{path}: expected a state dict, got {type(content).__name__}")
+    for name, value in content.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise WeightsError(f"{path}: expected a state dict of tensors, got {name!r}: {type(value).__name__}")
+    return dict(content)
+
+
+def _official_names(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the entries of MMPose's older layouts, and leave out what is no weight."""
+    for prefix in ("module.", "_orig_mod."):  # DataParallel, torch.compile
+        if all(name.startswith(prefix) for name in tensors):
+            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    renamed = {}
+    for name, tensor in tensors.items():
+        if not name.startswith("data_preprocessor."):
+            renamed[re.sub(r"^keypoint_head\.", "head.", name)] = tensor
+    # Where a head had convolutions before the last one, 0.x held all of them as final_layer.N; the last N is the last layer.
+    old = re.compile(r"^head\.final_layer\.(\d+)\.(\w+)$")
+    numbers = [int(match[1]) for name in renamed if (match := old.match(name))]
+    if numbers:
+        last = max(numbers)
+        renamed = {
+            old.sub(lambda m: _old_final_layer(int(m[1]), m[2], last), name): tensor for name, tensor in renamed.items()
+        }
+    if not renamed:
+        raise WeightsError(f"{path}: holds no weights")
+    return renamed
+
+
+def _old_final_layer(number: int, parameter: str, last: int) -> str:
+    return f"head.final_layer.{parameter}" if number == last else f"head.conv_layers.{number}.{parameter}"
+
+
+def _spec(path: Path, metadata: Mapping[str, Any]) -> PoseSpec:
+    try:
+        return PoseSpec.from_json(metadata[_SPEC])
+    except ValueError as error:
+        raise WeightsError(f"{path}: its PoseSpec is damaged or of another version: {error}") from error
+
+
+def _mismatch_message(path: Path, model: PoseModel, report: LoadReport, fitting: int, total: int) -> str:
+    name = model.name or type(model).__name__
+    lines = [f"{path}: not the weights of {name} with {model.spec.num_keypoints} keypoints ({fitting} of {total} entries fit)"]
+    for kind, names in zip(("missing", "unexpected", "of another shape"), report, strict=True):
+        for shown, entry in enumerate(names[:_NAMES_PER_KIND], start=1):
+            more = len(names) - shown if shown == _NAMES_PER_KIND else 0
+            lines.append(f"  {kind}: {entry}" + (f" … and {more} more" if more else ""))
+    return "\n".join(lines)

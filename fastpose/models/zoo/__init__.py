@@ -1,0 +1,97 @@
+"""The zoo: named configurations of the architectures, as data (`entries/FAMILY.json`, made by `tools/make_zoo.py`).
+
+A name is ARCHITECTURE.TAG, timm's way: `resnet50.coco_256x192`. The first entry of an architecture is its default.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from importlib import resources
+from typing import Any
+
+from fastpose.skeletons import COCO17, get_skeleton
+from fastpose.spec import CodecSpec, PoseSpec
+
+__all__ = ["ZooEntry", "default_spec", "find_entry", "list_entries"]
+
+
+@dataclass(frozen=True)
+class ZooEntry:
+    """A configuration of an architecture that somebody trained and measured.
+
+    Attributes:
+        name: ARCHITECTURE.TAG.
+        alias: name of the official MMPose config, without `.py`; None for this project's own.
+        architecture: name of the registered function.
+        arguments: its options that differ from the defaults.
+        spec: what the network reads and gives.
+        dataset: data set that it was trained on and measured with.
+        recipe: how it was trained: optimizer, schedule, batch, augmentation (see the fields of `fastpose.train`'s recipes).
+        metrics: published figures by name (AP as a fraction, PCK as published).
+        weights: "url" and "sha256" (prefix of the hash) of the published checkpoint, or "carried", the name of a file in the
+            package; empty where none was published.
+    """
+
+    name: str
+    architecture: str
+    spec: PoseSpec
+    dataset: str
+    alias: str | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    weights: Mapping[str, str] = field(default_factory=dict)
+
+
+def default_spec() -> PoseSpec:
+    """The spec of an architecture that has no entry: COCO's 17 keypoints, 256x192, Gaussian maps of a quarter of that."""
+    codec = CodecSpec("gaussian", heatmap_size=(64, 48), sigma=2.0)
+    return PoseSpec(COCO17, input_size=(256, 192), codec=codec, flip_shift=True)
+
+
+def list_entries(architecture: str | None = None) -> list[ZooEntry]:
+    """Entries of one architecture, the default one first; or all."""
+    return [entry for entry in _entries().values() if architecture in (None, entry.architecture)]
+
+
+def find_entry(name: str) -> ZooEntry | None:
+    """The entry of that name or alias; the default entry of that architecture; None where there is neither."""
+    if name in _entries():
+        return _entries()[name]
+    for entry in _entries().values():
+        if name in (entry.alias, entry.architecture):
+            return entry
+    return None
+
+
+def close_names(name: str, others: list[str]) -> list[str]:
+    """Up to three entry or other names that look like a mistyped one."""
+    return difflib.get_close_matches(name, [*others, *_entries()], n=3)
+
+
+@functools.cache
+def _entries() -> dict[str, ZooEntry]:
+    entries: dict[str, ZooEntry] = {}
+    folder = resources.files(__package__) / "entries"
+    for file in sorted(folder.iterdir(), key=lambda file: file.name):
+        if file.name.endswith(".json"):
+            for data in json.loads(file.read_text(encoding="utf-8")):
+                entry = _entry(data)
+                if entry.name in entries:
+                    raise ValueError(f"zoo: two entries are named {entry.name!r}")
+                entries[entry.name] = entry
+    return entries
+
+
+def _entry(data: dict[str, Any]) -> ZooEntry:
+    unknown = set(data) - {f.name for f in fields(ZooEntry)}
+    if unknown:
+        raise ValueError(f"zoo entry {data.get('name')!r}: unknown keys {', '.join(sorted(unknown))}")
+    values = dict(data["spec"])
+    skeleton = get_skeleton(values.pop("skeleton"))
+    codec = CodecSpec(**values.pop("codec"))
+    return ZooEntry(**{**data, "spec": PoseSpec(skeleton=skeleton, codec=codec, **values)})
