@@ -41,8 +41,8 @@ def create_model(
     """Build a network by name.
 
     Args:
-        name: zoo name (`resnet50.coco_256x192`), the official MMPose config name, or an architecture (`resnet50`), which
-            is built as its default entry says.
+        name: zoo name (`resnet50.coco_256x192`), the official MMPose config name, or an architecture (`resnet50`),
+            which is built as its default entry says.
         num_keypoints: K, where the keypoints have no names (they get numbers, and no flip pairs).
         skeleton: other keypoints than the entry's, as a `Skeleton` or the name of one.
         pretrained: load the entry's weights. Given together with other keypoints, the last layer stays fresh.
@@ -82,7 +82,9 @@ def _skeleton(default: Skeleton, num_keypoints: int | None, skeleton: Skeleton |
     if num_keypoints < 1:
         raise ValueError(f"num_keypoints: expected at least 1, got {num_keypoints}")
     if skeleton is not None and skeleton.num_keypoints != num_keypoints:
-        raise ValueError(f"num_keypoints: {num_keypoints} given, but skeleton {skeleton.name!r} has {skeleton.num_keypoints}")
+        raise ValueError(
+            f"num_keypoints: {num_keypoints} given, but skeleton {skeleton.name!r} has {skeleton.num_keypoints}"
+        )
     if skeleton is not None or num_keypoints == default.num_keypoints:
         return skeleton or default
     return Skeleton.from_names(f"custom{num_keypoints}", [f"keypoint_{index}" for index in range(num_keypoints)])
@@ -109,8 +111,8 @@ def _load(model: PoseModel, path: Path, *, new_head: bool) -> None:
     if not new_head:
         load_checkpoint(model, path)
         return
-    # Other keypoints: the last layer stays as initialised, everything before it must fit. With as many keypoints as before
-    # the last layer's weights would fit by shape and mean something else, so they are put back.
+    # Other keypoints: the last layer stays as initialised, everything before it must fit. With as many keypoints as
+    # before the last layer's weights would fit by shape and mean something else, so they are put back.
     fresh = {name: tensor.clone() for name, tensor in model.state_dict().items() if name.startswith(_LAST_LAYER)}
     report = load_checkpoint(model, path, strict=False)
     foreign = [name for names in report for name in names if not name.startswith(_LAST_LAYER)]

@@ -13,8 +13,8 @@ _DECONV_PADDING = {4: (1, 0), 3: (1, 1), 2: (0, 0)}
 class HeatmapHead(nn.Module):
     """Deconvolutions, optional convolutions and a last convolution to one map per channel of the codec.
 
-    The head of SimpleBaseline (Xiao et al., "Simple Baselines for Human Pose Estimation and Tracking", ECCV 2018); without
-    deconvolutions and convolutions it is the head of HRNet.
+    The head of SimpleBaseline (Xiao et al., "Simple Baselines for Human Pose Estimation and Tracking", ECCV 2018);
+    without deconvolutions and convolutions it is the head of HRNet.
 
     Args:
         in_channels: channels of the backbone's feature map.

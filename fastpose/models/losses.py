@@ -9,8 +9,8 @@ from torch import Tensor
 def heatmap_mse(predicted: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
     """Mean squared error between predicted and target maps, each keypoint's map counted by its weight.
 
-    The mean is over all elements, also those of maps of weight 0 (as in Xiao et al. 2018, and in MMPose), so a batch with
-    few visible keypoints pulls less.
+    The mean is over all elements, also those of maps of weight 0 (as in Xiao et al. 2018, and in MMPose), so a batch
+    with few visible keypoints pulls less.
 
     Args:
         predicted: maps [B, K, h, w].
@@ -26,7 +26,8 @@ def heatmap_mse(predicted: Tensor, target: Tensor, weights: Tensor | None = None
     """
     if predicted.ndim != 4 or predicted.shape != target.shape:
         raise ValueError(
-            f"predicted, target: expected the same shape [B, K, h, w], got {tuple(predicted.shape)} and {tuple(target.shape)}"
+            "predicted, target: expected the same shape [B, K, h, w], "
+            f"got {tuple(predicted.shape)} and {tuple(target.shape)}"
         )
     difference = predicted.to(torch.promote_types(predicted.dtype, torch.float32)) - target
     if weights is not None:

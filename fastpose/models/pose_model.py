@@ -44,8 +44,8 @@ class PoseModel(nn.Module):
             x: crops [B, 3, h, w], normalised as `spec` says (channel order, mean, std).
 
         Returns:
-            Maps [B, channels, h', w'] with as many channels as the codec wants; for several output stages a list of them,
-            the last one the best.
+            Maps [B, channels, h', w'] with as many channels as the codec wants; for several output stages a list of
+            them, the last one the best.
         """
         if x.ndim != 4 or x.shape[1] != 3:
             raise ValueError(f"x: expected crops [B, 3, h, w], got shape {tuple(x.shape)}")
@@ -68,7 +68,9 @@ def check_sizes(spec: PoseSpec, *, backbone_stride: int, output_stride: int) -> 
     """
     height, width = spec.input_size
     if height <= 0 or width <= 0 or height % backbone_stride or width % backbone_stride:
-        raise ValueError(f"input_size: expected (height, width) in multiples of {backbone_stride}, got {spec.input_size}")
+        raise ValueError(
+            f"input_size: expected (height, width) in multiples of {backbone_stride}, got {spec.input_size}"
+        )
     expected = (height // output_stride, width // output_stride)
     if spec.codec.heatmap_size != expected:
         raise ValueError(

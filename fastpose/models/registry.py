@@ -71,7 +71,8 @@ def build_model(architecture: str, spec: PoseSpec, arguments: Mapping[str, Any] 
     unknown = sorted(set(arguments) - set(options))
     if unknown:
         raise ValueError(
-            f"{architecture}: no option {', '.join(unknown)}; it has {', '.join(options) or 'none'} and the fields of PoseSpec"
+            f"{architecture}: no option {', '.join(unknown)}; "
+            f"it has {', '.join(options) or 'none'}, and the fields of PoseSpec"
         )
     model = _builder(architecture)(spec, **arguments)
     model.name = model.architecture = architecture

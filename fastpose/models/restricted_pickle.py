@@ -1,9 +1,9 @@
 """Reading pickled checkpoints without running anything that is in them.
 
-`torch.load(weights_only=True)` refuses the official files as they stand, since they carry the trainer's objects (mmengine's
-HistoryBuffer, NumPy scalars) beside the tensors. Here a pickle may name three kinds of things: what tensors are made of, which
-is the real thing; classes of a few known libraries, which become inert stand-ins, so that those libraries are neither needed
-nor touched; and anything else, which is refused.
+`torch.load(weights_only=True)` refuses the official files as they stand, since they carry the trainer's objects
+(mmengine's HistoryBuffer, NumPy scalars) beside the tensors. Here a pickle may name three kinds of things: what tensors
+are made of, which is the real thing; classes of a few known libraries, which become inert stand-ins, so that those
+libraries are neither needed nor touched; and anything else, which is refused.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _REAL: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): OrderedDict,
     ("torch", "Size"): torch.Size,
     ("torch", "device"): torch.device,
-    ("torch._utils", "_rebuild_tensor"): torch._utils._rebuild_tensor,  # type: ignore[attr-defined]
-    ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,  # type: ignore[attr-defined]
-    ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,  # type: ignore[attr-defined]
+    ("torch._utils", "_rebuild_tensor"): torch._utils._rebuild_tensor,
+    ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
+    ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,
     ("torch.nn.parameter", "Parameter"): torch.nn.Parameter,
     ("torch.storage", "UntypedStorage"): torch.UntypedStorage,
     ("torch.storage", "TypedStorage"): torch.storage.TypedStorage,
@@ -34,7 +34,19 @@ _DTYPES = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "int16
 _REAL.update({("torch", name): getattr(torch, name) for name in _DTYPES})
 
 # Libraries whose objects official checkpoints carry in their metadata.
-_FOREIGN = ("numpy", "mmengine", "mmcv", "mmpose", "mmdet", "mmcls", "mmpretrain", "addict", "argparse", "datetime", "pathlib")
+_FOREIGN = (
+    "numpy",
+    "mmengine",
+    "mmcv",
+    "mmpose",
+    "mmdet",
+    "mmcls",
+    "mmpretrain",
+    "addict",
+    "argparse",
+    "datetime",
+    "pathlib",
+)
 _FOREIGN_NAMES = {
     ("_codecs", "encode"),  # NumPy's way to pickle bytes
     ("collections", "defaultdict"),
@@ -52,9 +64,6 @@ class RefusedPickleError(pickle.UnpicklingError):
 class Inert:
     """Stands in for a foreign class or function: takes any arguments, holds nothing, does nothing."""
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Inert:
-        return super().__new__(cls)
-
     def __init__(self, *args: Any, **kwargs: Any) -> None: ...
 
     def __setstate__(self, state: Any) -> None: ...
@@ -62,19 +71,17 @@ class Inert:
     def __setitem__(self, key: Any, value: Any) -> None: ...
 
     def __call__(self, *args: Any, **kwargs: Any) -> Inert:
+        """Do nothing."""
         return self
 
-    def append(self, value: Any) -> None: ...
-
-    def extend(self, values: Any) -> None: ...
-
-    def add(self, value: Any) -> None: ...
+    append = extend = add = __setstate__
 
 
 class RestrictedUnpickler(pickle.Unpickler):
     """Makes tensors and plain containers, inert stand-ins for the foreign, and nothing else."""
 
     def find_class(self, module_name: str, global_name: str) -> Any:
+        """Look up what a pickle names (called by `load`)."""
         key = (module_name, global_name)
         if key in _REAL:
             return _REAL[key]

@@ -22,7 +22,12 @@ from .pose_model import PoseModel
 from .registry import build_model
 from .restricted_pickle import RefusedPickleError, load_pickled
 
-_SPEC, _MODEL, _ARCHITECTURE, _ARGUMENTS = "fastpose.spec", "fastpose.model", "fastpose.architecture", "fastpose.arguments"
+_SPEC, _MODEL, _ARCHITECTURE, _ARGUMENTS = (
+    "fastpose.spec",
+    "fastpose.model",
+    "fastpose.architecture",
+    "fastpose.arguments",
+)
 _NAMES_PER_KIND = 3  # how many missing (unexpected, ...) entries an error lists
 
 
@@ -48,9 +53,9 @@ class LoadReport(NamedTuple):
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """Read a file of weights without running any code in it, and give its entries this project's names.
 
-    Takes safetensors, and what `torch.save` wrote: a plain state dict, or one under `state_dict` or `model`, as in MMPose
-    1.x and 0.x. The kind is told from the content, not from the file's name. `module.` prefixes are taken off, the data
-    preprocessor's buffers left out, `keypoint_head.` becomes `head.`.
+    Takes safetensors, and what `torch.save` wrote: a plain state dict, or one under `state_dict` or `model`, as in
+    MMPose 1.x and 0.x. The kind is told from the content, not from the file's name. `module.` prefixes are taken off,
+    the data preprocessor's buffers left out, `keypoint_head.` becomes `head.`.
 
     Args:
         path: the file.
@@ -87,8 +92,8 @@ def load_checkpoint(model: PoseModel, path: str | os.PathLike[str], strict: bool
         What did not fit.
 
     Raises:
-        WeightsError: the file cannot be used (see `read_checkpoint`); strict: the entries differ (the message lists at most
-            a dozen lines), or it is for other keypoints; not strict: nothing fits.
+        WeightsError: the file cannot be used (see `read_checkpoint`); strict: the entries differ (the message lists at
+            most a dozen lines), or it is for other keypoints; not strict: nothing fits.
     """
     checkpoint = read_checkpoint(path)
     expected = model.state_dict()
@@ -126,8 +131,8 @@ def load_model(path: str | os.PathLike[str]) -> PoseModel:
         The network in float32, on the CPU, in evaluation mode.
 
     Raises:
-        WeightsError: the file cannot be used, was not written by `save_model`, or names an architecture that this version
-            does not have.
+        WeightsError: the file cannot be used, was not written by `save_model`, or names an architecture that this
+            version does not have.
     """
     path = Path(path)
     metadata = read_checkpoint(path).metadata
@@ -269,7 +274,8 @@ def _official_names(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]
     for name, tensor in tensors.items():
         if not name.startswith("data_preprocessor."):
             renamed[re.sub(r"^keypoint_head\.", "head.", name)] = tensor
-    # Where a head had convolutions before the last one, 0.x held all of them as final_layer.N; the last N is the last layer.
+    # Where a head had convolutions before the last one, 0.x held all of them as final_layer.N; the last N is the last
+    # layer.
     old = re.compile(r"^head\.final_layer\.(\d+)\.(\w+)$")
     numbers = [int(match[1]) for name in renamed if (match := old.match(name))]
     if numbers:
@@ -295,7 +301,10 @@ def _spec(path: Path, metadata: Mapping[str, Any]) -> PoseSpec:
 
 def _mismatch_message(path: Path, model: PoseModel, report: LoadReport, fitting: int, total: int) -> str:
     name = model.name or type(model).__name__
-    lines = [f"{path}: not the weights of {name} with {model.spec.num_keypoints} keypoints ({fitting} of {total} entries fit)"]
+    lines = [
+        f"{path}: not the weights of {name} with {model.spec.num_keypoints} keypoints "
+        f"({fitting} of {total} entries fit)"
+    ]
     for kind, names in zip(("missing", "unexpected", "of another shape"), report, strict=True):
         for shown, entry in enumerate(names[:_NAMES_PER_KIND], start=1):
             more = len(names) - shown if shown == _NAMES_PER_KIND else 0

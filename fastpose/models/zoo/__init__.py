@@ -30,10 +30,11 @@ class ZooEntry:
         arguments: its options that differ from the defaults.
         spec: what the network reads and gives.
         dataset: data set that it was trained on and measured with.
-        recipe: how it was trained: optimizer, schedule, batch, augmentation (see the fields of `fastpose.train`'s recipes).
+        recipe: how it was trained: optimizer, schedule, batch, augmentation (see the fields of `fastpose.train`'s
+            recipes).
         metrics: published figures by name (AP as a fraction, PCK as published).
-        weights: "url" and "sha256" (prefix of the hash) of the published checkpoint, or "carried", the name of a file in the
-            package; empty where none was published.
+        weights: "url" and "sha256" (prefix of the hash) of the published checkpoint, or "carried", the name of a file
+            in the package; empty where none was published.
     """
 
     name: str
@@ -48,7 +49,7 @@ class ZooEntry:
 
 
 def default_spec() -> PoseSpec:
-    """The spec of an architecture that has no entry: COCO's 17 keypoints, 256x192, Gaussian maps of a quarter of that."""
+    """The spec of an architecture without an entry: COCO's 17 keypoints, 256x192, Gaussian maps of a quarter of it."""
     codec = CodecSpec("gaussian", heatmap_size=(64, 48), sigma=2.0)
     return PoseSpec(COCO17, input_size=(256, 192), codec=codec, flip_shift=True)
 
