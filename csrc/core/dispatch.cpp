@@ -1,0 +1,63 @@
+#include "core/dispatch.h"
+
+#include <cstdlib>
+#include <string>
+
+namespace fastpose {
+namespace {
+
+SimdLevel best_level() {
+#if defined(__x86_64__)
+  for (SimdLevel level : {SimdLevel::Avx512, SimdLevel::Avx2})
+    if (simd_supported(level)) return level;
+  return SimdLevel::Sse2;
+#else
+  return SimdLevel::Baseline;
+#endif
+}
+
+SimdLevel chosen = SimdLevel::Baseline;
+
+}  // namespace
+
+SimdLevel simd_level() { return chosen; }
+
+const char* simd_level_name(SimdLevel level) {
+  switch (level) {
+    case SimdLevel::Sse2: return "sse2";
+    case SimdLevel::Avx2: return "avx2";
+    case SimdLevel::Avx512: return "avx512";
+    default: return "baseline";
+  }
+}
+
+bool simd_supported(SimdLevel level) {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  switch (level) {
+    case SimdLevel::Sse2: return true;
+    case SimdLevel::Avx2: return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    case SimdLevel::Avx512:
+      return simd_supported(SimdLevel::Avx2) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    default: return false;
+  }
+#else
+  return level == SimdLevel::Baseline;
+#endif
+}
+
+const char* init_simd_level() {
+  chosen = best_level();
+  const char* forced = std::getenv("FASTPOSE_SIMD");
+  if (forced == nullptr || *forced == '\0') return nullptr;
+  for (SimdLevel level : {SimdLevel::Baseline, SimdLevel::Sse2, SimdLevel::Avx2, SimdLevel::Avx512}) {
+    if (std::string(forced) != simd_level_name(level)) continue;
+    if (!simd_supported(level)) return "this CPU does not support it";
+    chosen = level;
+    return nullptr;
+  }
+  return "expected sse2, avx2 or avx512 (baseline on other processors)";
+}
+
+}  // namespace fastpose

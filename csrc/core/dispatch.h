@@ -1,0 +1,38 @@
+// Which SIMD level runs, and the one line with which an op makes itself known for all of them.
+#pragma once
+
+namespace fastpose {
+
+enum class SimdLevel : int { Baseline = 0, Sse2 = 1, Avx2 = 2, Avx512 = 3 };
+
+// The level in use: the best that this CPU has, or the one that the environment variable FASTPOSE_SIMD forced at load time.
+SimdLevel simd_level();
+const char* simd_level_name(SimdLevel level);
+bool simd_supported(SimdLevel level);
+// Reads FASTPOSE_SIMD; returns nullptr or the reason why the value cannot be used. Called once, when the module is imported.
+const char* init_simd_level();
+
+}  // namespace fastpose
+
+// At the end of OP_cpu.cpp, in namespace fastpose:   FASTPOSE_DISPATCH(oks_cpu, OksArgs)
+// The file itself defines `void oks_cpu(const OksArgs&)` in namespace fastpose::FASTPOSE_SIMD_NS; this line, which is effective only in the
+// unit of the lowest level, defines fastpose::oks_cpu, which calls the right one.
+#if defined(FASTPOSE_SIMD_sse2)
+#define FASTPOSE_DISPATCH(FUNCTION, ARGS)                  \
+  namespace sse2 { void FUNCTION(const ARGS&); }           \
+  namespace avx2 { void FUNCTION(const ARGS&); }           \
+  namespace avx512 { void FUNCTION(const ARGS&); }         \
+  void FUNCTION(const ARGS& args) {                        \
+    switch (simd_level()) {                                \
+      case SimdLevel::Avx512: return avx512::FUNCTION(args); \
+      case SimdLevel::Avx2: return avx2::FUNCTION(args);   \
+      default: return sse2::FUNCTION(args);                \
+    }                                                      \
+  }
+#elif defined(FASTPOSE_SIMD_baseline)
+#define FASTPOSE_DISPATCH(FUNCTION, ARGS)           \
+  namespace baseline { void FUNCTION(const ARGS&); } \
+  void FUNCTION(const ARGS& args) { baseline::FUNCTION(args); }
+#else
+#define FASTPOSE_DISPATCH(FUNCTION, ARGS)
+#endif

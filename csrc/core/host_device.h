@@ -1,0 +1,112 @@
+// What the CPU and the CUDA sources of an op share: the function macro and small arithmetic helpers.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+// FASTPOSE_HD in front of a function makes it callable from both sides. It is always inlined: a plain `inline` function that is compiled
+// with AVX-512 in one unit and with SSE2 in another would leave the linker free to keep the AVX-512 copy for everybody.
+#if defined(__CUDACC__)
+#define FASTPOSE_HD __host__ __device__ __forceinline__
+#define FASTPOSE_DEVICE __device__ __forceinline__
+#else
+#define FASTPOSE_HD inline __attribute__((always_inline))
+#endif
+// The same rule for what only the CPU calls.
+#define FASTPOSE_INLINE inline __attribute__((always_inline))
+
+namespace fastpose {
+
+template <class T>
+FASTPOSE_HD T min_of(T a, T b) { return b < a ? b : a; }  // a if b is NaN
+
+template <class T>
+FASTPOSE_HD T max_of(T a, T b) { return a < b ? b : a; }  // a if b is NaN
+
+template <class T>
+FASTPOSE_HD T clamp(T x, T low, T high) { return x < low ? low : (high < x ? high : x); }  // NaN stays NaN
+
+// a*b + c, fused where the machine has it (AVX2 and up, CUDA) and rounded twice where it has not (SSE2).
+FASTPOSE_HD float madd(float a, float b, float c) {
+#if defined(__CUDA_ARCH__) || defined(__FMA__)
+  return fmaf(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+
+FASTPOSE_HD double madd(double a, double b, double c) {
+#if defined(__CUDA_ARCH__) || defined(__FMA__)
+  return fma(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+
+// Finite test that no compiler option folds away.
+FASTPOSE_HD bool is_finite(float x) {
+  uint32_t bits;
+  memcpy(&bits, &x, 4);
+  return (bits & 0x7f800000u) != 0x7f800000u;
+}
+
+FASTPOSE_HD bool is_finite(double x) {
+  uint64_t bits;
+  memcpy(&bits, &x, 8);
+  return (bits & 0x7ff0000000000000ull) != 0x7ff0000000000000ull;
+}
+
+// --- 16-bit floats as bit patterns: the same rounding (to nearest, ties to even) on both sides --------------------------------------
+FASTPOSE_HD uint16_t bfloat16_bits(float x) {
+  uint32_t u;
+  memcpy(&u, &x, 4);
+  if ((u & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>((u >> 16) | 0x40u);  // NaN stays NaN
+  return static_cast<uint16_t>((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
+}
+
+FASTPOSE_HD float bfloat16_value(uint16_t bits) {
+  const uint32_t u = static_cast<uint32_t>(bits) << 16;
+  float x;
+  memcpy(&x, &u, 4);
+  return x;
+}
+
+FASTPOSE_HD uint16_t float16_bits(float x) {
+  uint32_t u;
+  memcpy(&u, &x, 4);
+  const uint32_t sign = (u >> 16) & 0x8000u;
+  u &= 0x7fffffffu;
+  if (u > 0x7f800000u) return static_cast<uint16_t>(sign | 0x7e00u);       // NaN
+  if (u >= 0x477ff000u) return static_cast<uint16_t>(sign | 0x7c00u);      // rounds to infinity
+  if (u < 0x38800000u) {                                                   // subnormal: let the float adder round
+    float y;
+    memcpy(&y, &u, 4);
+    y += 0.5f;
+    uint32_t v;
+    memcpy(&v, &y, 4);
+    return static_cast<uint16_t>(sign | (v - 0x3f000000u));
+  }
+  u += 0xc8000000u + 0xfffu + ((u >> 13) & 1u);                            // rebias the exponent, round to even
+  return static_cast<uint16_t>(sign | (u >> 13));
+}
+
+FASTPOSE_HD float float16_value(uint16_t bits) {
+  const uint32_t sign = static_cast<uint32_t>(bits & 0x8000u) << 16;
+  uint32_t u = bits & 0x7fffu;
+  float x;
+  if (u >= 0x7c00u) {
+    u = (u << 13) + 0x70000000u;  // exponent 31 -> 255
+    u |= 0x7f800000u;
+  } else if (u < 0x0400u) {
+    x = static_cast<float>(u) * 5.9604644775390625e-8f;  // 2^-24
+    memcpy(&u, &x, 4);
+  } else {
+    u = (u << 13) + 0x38000000u;
+  }
+  u |= sign;
+  memcpy(&x, &u, 4);
+  return x;
+}
+
+}  // namespace fastpose

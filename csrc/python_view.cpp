@@ -1,0 +1,269 @@
+#include "python_view.h"
+
+#include <pybind11/numpy.h>
+
+#include "core/dlpack.h"
+#include "core/parallel.h"
+
+namespace fastpose {
+namespace {
+
+bool exchange_api_enabled = true;
+
+std::string type_text(py::handle object) { return Py_TYPE(object.ptr())->tp_name; }
+
+[[noreturn]] void fail_type(const char* name, const std::string& expected, const std::string& came) {
+  throw py::type_error(std::string(name) + ": expected " + expected + ", got " + came);
+}
+
+constexpr const char* kDTypes = "uint8, float16, bfloat16, float32, float64, int32, int64 or bool";
+
+void refuse_dims(const char* name, int64_t ndim) {
+  if (ndim > kMaxDims)
+    throw py::value_error(std::string(name) + ": expected at most " + std::to_string(kMaxDims) + " dimensions, got " + std::to_string(ndim));
+}
+
+// --- NumPy ------------------------------------------------------------------------------------------------------------------
+void fill_from_numpy(Arg& a, py::handle object) {
+  const auto array = py::reinterpret_borrow<py::array>(object);
+  const py::dtype dtype = array.dtype();
+  const char kind = dtype.kind();
+  const auto size = dtype.itemsize();
+  if (kind == 'u' && size == 1) a.dtype = DType::UInt8;
+  else if (kind == 'f' && size == 2) a.dtype = DType::Float16;
+  else if (kind == 'f' && size == 4) a.dtype = DType::Float32;
+  else if (kind == 'f' && size == 8) a.dtype = DType::Float64;
+  else if (kind == 'i' && size == 4) a.dtype = DType::Int32;
+  else if (kind == 'i' && size == 8) a.dtype = DType::Int64;
+  else if (kind == 'b') a.dtype = DType::Bool;
+  else fail_type(a.name, std::string("dtype ") + kDTypes, py::str(dtype).cast<std::string>());
+  if (dtype.byteorder() == '>') fail_type(a.name, "native byte order", py::str(dtype).cast<std::string>());
+  refuse_dims(a.name, array.ndim());
+  a.ndim = static_cast<int32_t>(array.ndim());
+  for (int i = 0; i < a.ndim; ++i) {
+    a.shape[i] = array.shape(i);
+    const py::ssize_t bytes = array.strides(i);
+    if (bytes % size != 0) fail_type(a.name, "strides that are multiples of the element size", std::to_string(bytes) + " bytes");
+    a.stride[i] = bytes / size;
+  }
+  a.data = const_cast<void*>(array.data());
+  a.writable = array.writeable();
+  if (reinterpret_cast<uintptr_t>(a.data) % size != 0) fail_type(a.name, "an aligned array", "unaligned memory");
+}
+
+// --- torch, through the exchange API ----------------------------------------------------------------------------------------
+// Looked up once per tensor type (Tensor, Parameter, ...). The type is kept alive, so that its address cannot be given to another.
+const dlpack::ExchangeApi* exchange_api(PyTypeObject* type) {
+  constexpr int kSlots = 8;
+  static PyTypeObject* types[kSlots];
+  static const dlpack::ExchangeApi* apis[kSlots];
+  static int used = 0;
+  for (int i = 0; i < used; ++i)
+    if (types[i] == type) return apis[i];
+  const dlpack::ExchangeApi* api = nullptr;
+  PyObject* capsule = PyObject_GetAttrString(reinterpret_cast<PyObject*>(type), "__dlpack_c_exchange_api__");
+  if (capsule == nullptr) {
+    PyErr_Clear();
+  } else {
+    if (PyCapsule_IsValid(capsule, "dlpack_exchange_api")) {
+      api = static_cast<const dlpack::ExchangeApi*>(PyCapsule_GetPointer(capsule, "dlpack_exchange_api"));
+      while (api != nullptr && api->header.major != 1)
+        api = reinterpret_cast<const dlpack::ExchangeApi*>(api->header.previous);
+      if (api != nullptr && api->borrow == nullptr) api = nullptr;
+    }
+    Py_DECREF(capsule);
+  }
+  if (used < kSlots) {
+    Py_INCREF(type);
+    types[used] = type;
+    apis[used++] = api;
+  }
+  return api;
+}
+
+void fill_from_exchange(Arg& a, py::handle object, const dlpack::ExchangeApi* api) {
+  dlpack::Tensor t;
+  if (api->borrow(object.ptr(), &t) != 0) {
+    // torch's reason (a sparse tensor, a device without memory) stays readable behind the name of the argument.
+    const py::error_already_set error;
+    fail_type(a.name, "a dense tensor in CPU or CUDA memory", error.what());
+  }
+  const int code = t.dtype.code, bits = t.dtype.bits;
+  if (code == dlpack::kUInt && bits == 8) a.dtype = DType::UInt8;
+  else if (code == dlpack::kFloat && bits == 16) a.dtype = DType::Float16;
+  else if (code == dlpack::kBfloat && bits == 16) a.dtype = DType::BFloat16;
+  else if (code == dlpack::kFloat && bits == 32) a.dtype = DType::Float32;
+  else if (code == dlpack::kFloat && bits == 64) a.dtype = DType::Float64;
+  else if (code == dlpack::kInt && bits == 32) a.dtype = DType::Int32;
+  else if (code == dlpack::kInt && bits == 64) a.dtype = DType::Int64;
+  else if (code == dlpack::kBool && bits == 8) a.dtype = DType::Bool;
+  else fail_type(a.name, std::string("dtype ") + kDTypes, py::str(object.attr("dtype")).cast<std::string>());
+  switch (t.device.type) {
+    case dlpack::kCpuDevice: case dlpack::kCudaHost: a.device = kCpu; break;
+    case dlpack::kCudaDevice: case dlpack::kCudaManaged: a.device = t.device.id; break;
+    default: fail_type(a.name, "a tensor on CPU or CUDA", py::str(object.attr("device")).cast<std::string>());
+  }
+  refuse_dims(a.name, t.ndim);
+  a.ndim = t.ndim;
+  int64_t step = 1;
+  for (int i = t.ndim - 1; i >= 0; --i) {
+    a.shape[i] = t.shape[i];
+    a.stride[i] = t.strides != nullptr ? t.strides[i] : step;
+    step *= t.shape[i];
+  }
+  a.data = static_cast<char*>(t.data) + t.byte_offset;
+  if (t.data == nullptr) a.data = nullptr;
+  a.writable = true;
+}
+
+// --- torch without the exchange API (before 2.10): attributes ------------------------------------------------------------------
+DType dtype_from_text(const char* name, const std::string& text) {
+  for (DType d : {DType::UInt8, DType::Float16, DType::BFloat16, DType::Float32, DType::Float64, DType::Int32, DType::Int64, DType::Bool})
+    if (text == std::string("torch.") + dtype_name(d)) return d;
+  fail_type(name, std::string("dtype ") + kDTypes, text);
+}
+
+void fill_from_attributes(Arg& a, py::handle object) {
+  a.dtype = dtype_from_text(a.name, py::str(object.attr("dtype")).cast<std::string>());
+  const py::object device = object.attr("device");
+  const auto kind = device.attr("type").cast<std::string>();
+  if (kind == "cuda") a.device = device.attr("index").cast<int32_t>();
+  else if (kind != "cpu") fail_type(a.name, "a tensor on CPU or CUDA", kind);
+  if (py::str(object.attr("layout")).cast<std::string>() != "torch.strided") fail_type(a.name, "a dense tensor", "a sparse one");
+  const py::tuple shape = object.attr("shape"), stride = object.attr("stride")();
+  refuse_dims(a.name, static_cast<int64_t>(shape.size()));
+  a.ndim = static_cast<int32_t>(shape.size());
+  for (int i = 0; i < a.ndim; ++i) {
+    a.shape[i] = shape[i].cast<int64_t>();
+    a.stride[i] = stride[i].cast<int64_t>();
+  }
+  a.data = reinterpret_cast<void*>(object.attr("data_ptr")().cast<uintptr_t>());
+  a.writable = true;
+}
+
+bool is_torch_tensor(py::handle object) {
+  static PyObject* tensor_type = nullptr;
+  if (tensor_type == nullptr) {
+    PyObject* torch = PyDict_GetItemString(PyImport_GetModuleDict(), "torch");  // never import it from here
+    if (torch == nullptr || !PyObject_HasAttrString(torch, "Tensor")) return false;
+    tensor_type = PyObject_GetAttrString(torch, "Tensor");
+  }
+  return PyObject_IsInstance(object.ptr(), tensor_type) == 1;
+}
+
+// The exchange API and data_ptr() both take a tensor that requires grad and drop its graph without a word.
+void refuse_grad(const char* name, py::handle object) {
+  static PyObject* attribute = PyUnicode_InternFromString("requires_grad");
+  PyObject* flag = PyObject_GetAttr(object.ptr(), attribute);
+  if (flag == nullptr) throw py::error_already_set();
+  Py_DECREF(flag);
+  if (flag == Py_True) fail_type(name, "a tensor that does not require grad (use .detach())", "one that does");
+}
+
+}  // namespace
+
+Arg view(py::handle object, const char* name) {
+  Arg a;
+  a.name = name;
+  a.present = true;
+  const dlpack::ExchangeApi* api = exchange_api_enabled ? exchange_api(Py_TYPE(object.ptr())) : nullptr;
+  if (api != nullptr) {
+    refuse_grad(name, object);
+    fill_from_exchange(a, object, api);
+  } else if (py::isinstance<py::array>(object)) {
+    fill_from_numpy(a, object);
+  } else if (is_torch_tensor(object)) {
+    refuse_grad(name, object);
+    fill_from_attributes(a, object);
+  } else {
+    fail_type(name, "a NumPy array or a torch tensor", type_text(object));
+  }
+  if (a.data == nullptr && a.numel() > 0) fail_type(name, "a tensor with memory", "one without (meta or fake)");
+  return a;
+}
+
+Arg view_or_none(py::handle object, const char* name) {
+  if (!object.is_none()) return view(object, name);
+  Arg a;
+  a.name = name;
+  return a;
+}
+
+Arg view_out(py::handle object, const char* name) {
+  Arg a = view(object, name);
+  if (!a.writable) throw py::value_error(std::string(name) + ": expected a writable array, got a read-only one");
+  for (int i = 0; i < a.ndim; ++i)
+    if (a.stride[i] == 0 && a.shape[i] > 1) fail_value(a, "distinct memory for every element", "an expanded tensor");
+  return a;
+}
+
+void use_exchange_api(bool enabled) { exchange_api_enabled = enabled; }
+
+std::string shape_text(const Arg& a) {
+  std::string text = "[";
+  for (int i = 0; i < a.ndim; ++i) text += (i ? ", " : "") + std::to_string(a.shape[i]);
+  return text + "]";
+}
+
+void fail_value(const Arg& a, const std::string& expected, const std::string& came) {
+  throw py::value_error(std::string(a.name) + ": expected " + expected + ", got " + came);
+}
+
+void expect_dtype(const Arg& a, std::initializer_list<DType> allowed) {
+  std::string names;
+  for (DType d : allowed) {
+    if (a.dtype == d) return;
+    names += (names.empty() ? "" : " or ") + std::string(dtype_name(d));
+  }
+  fail_type(a.name, "dtype " + names, dtype_name(a.dtype));
+}
+
+void expect_shape(const Arg& a, std::initializer_list<int64_t> shape, const char* legend) {
+  bool good = a.ndim == static_cast<int32_t>(shape.size());
+  int i = 0;
+  for (int64_t n : shape) {
+    if (!good) break;
+    good = n < 0 || a.shape[i] == n;
+    ++i;
+  }
+  if (good) return;
+  std::string sizes;
+  for (int64_t n : shape) sizes += (sizes.empty() ? "" : ", ") + (n < 0 ? std::string("any") : std::to_string(n));
+  fail_value(a, std::string("shape ") + legend + " = [" + sizes + "]", shape_text(a));
+}
+
+void expect_contiguous(const Arg& a) {
+  if (!a.contiguous()) fail_value(a, "row-major contiguous memory", "other strides for shape " + shape_text(a));
+}
+
+void expect_device(const Arg& a, const Arg& where) {
+  if (a.device == where.device) return;
+  const auto text = [](int32_t d) { return d == kCpu ? std::string("the CPU") : "CUDA device " + std::to_string(d); };
+  fail_value(a, "memory on " + text(where.device) + ", where " + where.name + " is", text(a.device));
+}
+
+Computing::Computing() {
+  static PyObject* torch_threads = nullptr;
+  if (torch_threads == nullptr) {
+    PyObject* torch = PyDict_GetItemString(PyImport_GetModuleDict(), "torch");
+    if (torch != nullptr && PyObject_HasAttrString(torch, "get_num_threads"))
+      torch_threads = PyObject_GetAttrString(torch, "get_num_threads");
+  }
+  if (torch_threads != nullptr) {
+    PyObject* n = PyObject_CallNoArgs(torch_threads);
+    if (n == nullptr) throw py::error_already_set();
+    set_num_threads(static_cast<int>(PyLong_AsLong(n)));
+    Py_DECREF(n);
+  }
+  state_ = PyEval_SaveThread();
+}
+
+Computing::~Computing() { PyEval_RestoreThread(state_); }
+
+void fail_without_cuda(const char* op) {
+  throw std::runtime_error(std::string(op) +
+                           ": got a CUDA tensor, but this build of fastpose has no CUDA kernels; rebuild where nvcc is on the PATH with "
+                           "FASTPOSE_CUDA=on pip install --no-cache-dir --force-reinstall --no-deps <fastpose>, or move the tensor to the CPU");
+}
+
+}  // namespace fastpose

@@ -1,0 +1,55 @@
+"""FastPose: top-down 2D human pose estimation, from a photo and boxes to keypoints, and from a data set to a trained model.
+
+The public names are loaded on first use, so that `import fastpose` costs little more than nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from fastpose._version import __version__
+
+if TYPE_CHECKING:
+    from fastpose.models import create_model, list_models, load_checkpoint, load_model, save_model
+    from fastpose.predict import Poses, Predictor, load
+    from fastpose.skeletons import Skeleton, get_skeleton, list_skeletons
+    from fastpose.spec import CodecSpec, PoseSpec
+
+_HOME = {
+    "Skeleton": "skeletons",
+    "get_skeleton": "skeletons",
+    "list_skeletons": "skeletons",
+    "CodecSpec": "spec",
+    "PoseSpec": "spec",
+    "create_model": "models",
+    "list_models": "models",
+    "load_checkpoint": "models",
+    "load_model": "models",
+    "save_model": "models",
+    "load": "predict",
+    "Predictor": "predict",
+    "Poses": "predict",
+}
+_MODULES = ("cli", "codecs", "data", "geometry", "metrics", "models", "ops", "predict", "skeletons", "spec", "train")
+
+__all__ = [  # noqa: RUF022 - grouped as in _HOME
+    "__version__",
+    "Skeleton", "get_skeleton", "list_skeletons", "CodecSpec", "PoseSpec",
+    "create_model", "list_models", "load_checkpoint", "load_model", "save_model",
+    "load", "Predictor", "Poses",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(importlib.import_module(f"fastpose.{_HOME[name]}"), name)
+        globals()[name] = value
+        return value
+    if name in _MODULES:
+        return importlib.import_module(f"fastpose.{name}")
+    raise AttributeError(f"module 'fastpose' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME, *_MODULES})

@@ -1,0 +1,45 @@
+"""Fixtures and markers that every test may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "shared: needs the folder of reference figures (FASTPOSE_SHARED or ../shared)")
+    config.addinivalue_line("markers", "cuda: needs a CUDA device and a core built with CUDA")
+    config.addinivalue_line("markers", "slow: takes more than a few seconds")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        return
+    skip = pytest.mark.skip(reason="no CUDA device")
+    for item in items:
+        if "cuda" in item.keywords:
+            item.add_marker(skip)
+
+
+def _shared_folder() -> Path:
+    named = os.environ.get("FASTPOSE_SHARED")
+    return Path(named) if named else Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of reference figures and sample data; skips the test by name where it is absent."""
+    folder = _shared_folder()
+    if not (folder / "reference").is_dir():
+        pytest.skip(f"no reference folder at {folder} (set FASTPOSE_SHARED)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The small files that the tests carry with them."""
+    return Path(__file__).resolve().parent / "data"
