@@ -108,7 +108,7 @@ class PoseRecords:
     """
 
     skeleton: Skeleton
-    image_paths: PathTable
+    image_paths: Sequence[Path]
     image_ids: NDArray[np.int64]
     image_sizes: NDArray[np.int32]
     image_index: NDArray[np.int32]

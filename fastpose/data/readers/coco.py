@@ -106,7 +106,9 @@ class _Images:
 
     @classmethod
     def parse(cls, path: Path, content: Mapping[str, Any], root: Path) -> _Images:
-        ids, names, sizes = [], [], []
+        ids: list[int] = []
+        names: list[Path] = []
+        sizes: list[list[int]] = []
         position: dict[int, int] = {}
         for index, entry in enumerate(_entries(path, content, "images")):
             where = f"{path}: image {entry.get('id', f'number {index}')}"
@@ -196,7 +198,7 @@ def _read_annotations(
         height, width = people.images.sizes[image].tolist()
         x1, x2 = (min(max(value, 0), width - 1) if width else value for value in (x, x + w))
         y1, y2 = (min(max(value, 0), height - 1) if height else value for value in (y, y + h))
-        empty = not np.all(np.float32([x2 - x1, y2 - y1]) > 0)
+        empty = not np.all(np.array([x2 - x1, y2 - y1], np.float32) > 0)
         annotated = entry.get("num_keypoints", np.count_nonzero(points[:, 2] > 0)) and points[:, :2].max() > 0
         if empty:
             people.skipped["empty box"] += 1
@@ -228,13 +230,13 @@ def _read_detections(path: Path, people: _People, category_id: int | None) -> No
         if image_id not in people.images.position:
             raise DataError(f"{where}: image_id {image_id} is not in the annotation file")
         x, y, w, h = _numbers(where, "bbox", entry.get("bbox"), 4).tolist()
-        if not np.all(np.float32([w, h]) > 0):
+        if not np.all(np.array([w, h], np.float32) > 0):
             people.skipped["empty box"] += 1
             continue
         score = float(_numbers(where, "score", [entry.get("score")], 1)[0])
         identity = len(people.rows)
         people.rows.append((people.images.position[image_id], identity, w * h * AREA_OF_BOX, score, False))
-        corner, size = np.float32([x, y]), np.float32([w, h])
+        corner, size = np.array([[x, y], [w, h]], np.float32)
         people.boxes.append((*corner, *(corner + size)))
         people.keypoints.append(nothing)
 
