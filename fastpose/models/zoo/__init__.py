@@ -1,11 +1,13 @@
 """The zoo: named configurations of the architectures, as data (`entries/FAMILY.json`, made by `tools/make_zoo.py`).
 
-A name is ARCHITECTURE.TAG, timm's way: `resnet50.coco_256x192`. The first entry of an architecture is its default.
+A name is STEM.DATASET_HEIGHTxWIDTH, timm's way: `resnet50_dark.coco_256x192`. The stem is the architecture and, where it
+needs telling apart, how the network was trained. The first entry of a stem is what the stem alone stands for.
 """
 
 from __future__ import annotations
 
 import difflib
+import fnmatch
 import functools
 import json
 from collections.abc import Mapping
@@ -24,7 +26,7 @@ class ZooEntry:
     """A configuration of an architecture that somebody trained and measured.
 
     Attributes:
-        name: ARCHITECTURE.TAG.
+        name: STEM.DATASET_HEIGHTxWIDTH, the stem being the architecture and perhaps a variant.
         alias: name of the official MMPose config, without `.py`; None for this project's own.
         architecture: name of the registered function.
         arguments: its options that differ from the defaults.
@@ -54,19 +56,16 @@ def default_spec() -> PoseSpec:
     return PoseSpec(COCO17, input_size=(256, 192), codec=codec, flip_shift=True)
 
 
-def list_entries(architecture: str | None = None) -> list[ZooEntry]:
-    """Entries of one architecture, the default one first; or all."""
-    return [entry for entry in _entries().values() if architecture in (None, entry.architecture)]
+def list_entries(pattern: str = "*") -> list[ZooEntry]:
+    """Entries whose name fits a shell-style pattern, in the order of the files."""
+    return [entry for entry in _entries().values() if fnmatch.fnmatchcase(entry.name, pattern)]
 
 
 def find_entry(name: str) -> ZooEntry | None:
-    """The entry of that name or alias; the default entry of that architecture; None where there is neither."""
+    """The entry of that name or alias, or the first with that stem; None where there is none."""
     if name in _entries():
         return _entries()[name]
-    for entry in _entries().values():
-        if name in (entry.alias, entry.architecture):
-            return entry
-    return None
+    return next((entry for entry in _entries().values() if name in (entry.alias, entry.name.split(".")[0])), None)
 
 
 def close_names(name: str, others: list[str]) -> list[str]:
