@@ -5,4 +5,8 @@
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from .heatmap_decode import heatmap_decode
+from .heatmap_encode import heatmap_encode
+from .heatmap_loss import heatmap_loss
+
+__all__ = ["heatmap_decode", "heatmap_encode", "heatmap_loss"]

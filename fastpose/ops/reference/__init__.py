@@ -1,0 +1,10 @@
+"""The ops, plainly in torch: the oracle for the native kernels, and the fallback for whoever asks for it by name.
+
+Tensors in, tensors out, on any device; computed in float64 where the input is float64.
+"""
+
+from .heatmap_decode import heatmap_decode
+from .heatmap_encode import heatmap_encode
+from .heatmap_loss import heatmap_loss
+
+__all__ = ["heatmap_decode", "heatmap_encode", "heatmap_loss"]
