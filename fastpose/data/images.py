@@ -55,7 +55,7 @@ class ImageError(ValueError):
         return type(self), (self.name, self.reason)  # so that it comes through from DataLoader workers
 
 
-class _BadFile(Exception):
+class _FileError(Exception):
     """Reason only; turned into an ImageError that names the file."""
 
 
@@ -115,14 +115,14 @@ def decode_image(
         orientation = _inspect(content)
         pixels = _decode(content)
         return _upright(_to_bgr8(pixels), orientation)
-    except _BadFile as error:
+    except _FileError as error:
         raise ImageError(name, str(error)) from None
 
 
 def _inspect(data: bytes) -> int:
     """EXIF orientation (1 to 8) that is still to be applied to the stored pixels; raises if the file is not whole."""
     if not data:
-        raise _BadFile("is empty (0 bytes)")
+        raise _FileError("is empty (0 bytes)")
     if data.startswith(_JPEG_MAGIC):
         return _inspect_jpeg(data)
     if data.startswith(_PNG_MAGIC):
@@ -130,7 +130,7 @@ def _inspect(data: bytes) -> int:
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return _inspect_webp(data)
     if data[:3] == b"GIF" and b"\x3b" not in data[-16:]:
-        raise _BadFile("is cut short (GIF without its end mark)")
+        raise _FileError("is cut short (GIF without its end mark)")
     return 1  # TIFF is turned by OpenCV itself, under every flag; BMP and the others have no orientation
 
 
@@ -140,7 +140,7 @@ def _inspect_jpeg(data: bytes) -> int:
     size = len(data)
     while position + 4 <= size:
         if data[position] != 0xFF:
-            raise _BadFile(f"is a damaged JPEG (no marker at byte {position})")
+            raise _FileError(f"is a damaged JPEG (no marker at byte {position})")
         marker = data[position + 1]
         if marker == 0xFF:  # fill byte
             position += 1
@@ -152,7 +152,7 @@ def _inspect_jpeg(data: bytes) -> int:
             continue
         length = int.from_bytes(data[position : position + 2], "big")
         if length < 2:
-            raise _BadFile(f"is a damaged JPEG (segment of {length} bytes at byte {position})")
+            raise _FileError(f"is a damaged JPEG (segment of {length} bytes at byte {position})")
         segment = data[position + 2 : position + length]
         if marker == 0xE1 and segment.startswith(b"Exif\0\0"):
             orientation = _exif_orientation(segment[6:])
@@ -166,7 +166,7 @@ def _inspect_jpeg(data: bytes) -> int:
             position = found.start()
     if data[position : position + 2] == b"\xff\xd9":
         return orientation
-    raise _BadFile(f"is cut short (JPEG of {size} bytes without its end mark)")
+    raise _FileError(f"is cut short (JPEG of {size} bytes without its end mark)")
 
 
 def _inspect_png(data: bytes) -> int:
@@ -181,7 +181,7 @@ def _inspect_png(data: bytes) -> int:
         checked = memoryview(data)[position + 4 : end - 4]
         # Ancillary chunks (lower-case first letter) may be wrong: the pixels do not depend on them.
         if not kind[0] & 0x20 and zlib.crc32(checked) != int.from_bytes(data[end - 4 : end], "big"):
-            raise _BadFile(f"is a damaged PNG (checksum of its {kind.decode('latin-1')} chunk at byte {position})")
+            raise _FileError(f"is a damaged PNG (checksum of its {kind.decode('latin-1')} chunk at byte {position})")
         if kind == b"IHDR" and length >= 8:
             width, height = struct.unpack(">II", checked[4:12])
             _check_size(height, width)
@@ -190,13 +190,13 @@ def _inspect_png(data: bytes) -> int:
         elif kind == b"IEND":
             return orientation
         position = end
-    raise _BadFile(f"is cut short (PNG of {len(data)} bytes without its end chunk)")
+    raise _FileError(f"is cut short (PNG of {len(data)} bytes without its end chunk)")
 
 
 def _inspect_webp(data: bytes) -> int:
     declared = int.from_bytes(data[4:8], "little") + 8
     if declared > len(data):
-        raise _BadFile(f"is cut short (WebP of {declared} bytes, {len(data)} present)")
+        raise _FileError(f"is cut short (WebP of {declared} bytes, {len(data)} present)")
     position = 12
     while position + 8 <= declared:
         length = int.from_bytes(data[position + 4 : position + 8], "little")
@@ -226,7 +226,7 @@ def _exif_orientation(tiff: bytes) -> int:
 
 def _check_size(height: int, width: int) -> None:
     if height * width > MAX_PIXELS:
-        raise _BadFile(f"is too large ({width}x{height} pixels; at most {MAX_PIXELS} in all)")
+        raise _FileError(f"is too large ({width}x{height} pixels; at most {MAX_PIXELS} in all)")
 
 
 def _decode(data: bytes) -> npt.NDArray[Any]:
@@ -234,11 +234,11 @@ def _decode(data: bytes) -> npt.NDArray[Any]:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
         reason = "too large" if "MAX_IMAGE" in str(error) else f"damaged ({error.err or 'OpenCV could not say why'})"
-        raise _BadFile(f"is {reason}") from None
+        raise _FileError(f"is {reason}") from None
     except MemoryError:
-        raise _BadFile("is too large for this machine's memory") from None
+        raise _FileError("is too large for this machine's memory") from None
     if pixels is None or pixels.size == 0:
-        raise _BadFile("is damaged, cut short or no image (OpenCV cannot decode it)")
+        raise _FileError("is damaged, cut short or no image (OpenCV cannot decode it)")
     return pixels
 
 
@@ -247,7 +247,7 @@ def _to_bgr8(pixels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
         # Rounded x / 257, so that both ends of the range are met.
         pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
     elif pixels.dtype != np.uint8:
-        raise _BadFile(f"has {pixels.dtype} pixels; 8-bit and 16-bit unsigned ones can be read")
+        raise _FileError(f"has {pixels.dtype} pixels; 8-bit and 16-bit unsigned ones can be read")
     channels = 1 if pixels.ndim == 2 else pixels.shape[2]
     if channels == 1:
         return cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR)  # type: ignore[return-value]
@@ -255,11 +255,11 @@ def _to_bgr8(pixels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
         return cv2.cvtColor(np.ascontiguousarray(pixels[..., 0]), cv2.COLOR_GRAY2BGR)  # type: ignore[return-value]
     if channels in (3, 4):
         return np.ascontiguousarray(pixels[..., :3])
-    raise _BadFile(f"has {channels} channels; 1 to 4 can be read")
+    raise _FileError(f"has {channels} channels; 1 to 4 can be read")
 
 
 def _upright(pixels: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.uint8]:
-    """Turn stored pixels as EXIF says: 2 mirrored, 3 half turn, 4 upside down, 5 transposed, 6 quarter turn, …"""
+    """Turn stored pixels as EXIF says: 2 mirrored, 3 half turn, 4 upside down, 5 transposed, 6 a quarter turn clockwise."""
     if orientation >= 5:
         pixels = pixels.transpose(1, 0, 2)
     if orientation in (3, 4, 7, 8):

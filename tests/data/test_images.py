@@ -102,7 +102,8 @@ def test_quarter_turn_by_hand():
     stored[0] = 255
     found = decode_image(png_with_exif(stored, 6))
     assert found.shape == (16, 8, 3)
-    assert (found[:, -1] == 255).all() and (found[:, :-1] == 0).all()
+    assert (found[:, -1] == 255).all()
+    assert (found[:, :-1] == 0).all()
 
 
 @pytest.mark.parametrize(
@@ -152,7 +153,8 @@ def test_sixteen_bit_is_scaled(extension, channels):
     expected = np.repeat(values, 3, axis=2) if channels == 1 else values[..., :3]
     assert found.dtype == np.uint8
     assert np.abs(found - expected / 257).max() <= 0.5
-    assert found.min() == 0 and found.max() == 255 if channels != 4 else True
+    assert found.min() == 0
+    assert found.max() >= 254
 
 
 def test_float_pixels_are_refused():
@@ -207,12 +209,12 @@ def test_flipped_bit_in_png_is_found():
 def test_too_large_is_refused_before_decoding():
     header = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
     parts = png_chunk(b"IHDR", header), png_chunk(b"IDAT", zlib.compress(b"")), png_chunk(b"IEND", b"")
-    with pytest.raises(ImageError, match="too large .60000x60000"):
+    with pytest.raises(ImageError, match=r"too large [(]60000x60000"):
         decode_image(b"\x89PNG\r\n\x1a\n" + b"".join(parts), "bomb.png")
     data = bytearray(encode(".jpg", photo()))
     frame = data.index(b"\xff\xc0")
     data[frame + 5 : frame + 9] = struct.pack(">HH", 65000, 65000)
-    with pytest.raises(ImageError, match="too large .65000x65000"):
+    with pytest.raises(ImageError, match=r"too large [(]65000x65000"):
         decode_image(bytes(data))
 
 
