@@ -1,0 +1,115 @@
+// One level of csrc/core/simd.h against scalar arithmetic; prints the failures and returns how many there were.
+#include "core/simd.h"
+
+#include <cmath>
+#include <cstdio>
+#include <limits>
+#include <vector>
+
+using namespace fastpose;
+using namespace fastpose::FASTPOSE_SIMD_NS;
+
+namespace {
+
+constexpr int L = Vec::lanes;
+int failures = 0;
+
+void check(const char* what, double input, double got, double expected, double tolerance) {
+  const bool same = (std::isnan(got) && std::isnan(expected)) || got == expected || std::fabs(got - expected) <= tolerance;
+  if (same) return;
+  ++failures;
+  std::printf("%s(%.9g): expected %.9g, got %.9g\n", what, input, expected, got);
+}
+
+template <class F, class G>
+void unary(const char* what, const std::vector<float>& values, F vector_form, G scalar_form, double relative) {
+  for (size_t at = 0; at + L <= values.size(); at += L) {
+    float out[L];
+    store(out, vector_form(load(&values[at])));
+    for (int i = 0; i < L; ++i) {
+      const double expected = scalar_form(values[at + i]);
+      check(what, values[at + i], out[i], expected, relative * std::fabs(expected));
+    }
+  }
+}
+
+}  // namespace
+
+int main() {
+  const float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+  std::vector<float> values = {0.f, -0.f, 0.5f, 1.5f, 2.5f, -0.5f, -1.5f, -2.5f, 1e-30f, -1e-30f, 8388607.5f, -8388607.5f,
+                               8388609.f, 3e9f, -3e9f, 1e38f, -1e38f, inf, -inf, nan, 255.4f, 255.5f, 256.f, 300.f};
+  for (int i = 0; i < 1000; ++i) values.push_back(static_cast<float>(i) * 0.173f - 87.f);
+  while (values.size() % 16) values.push_back(1.f);
+  std::vector<float> positive;
+  for (int i = 1; i < 1601; ++i) positive.push_back(static_cast<float>(i * i) * 0.0173f);
+  constexpr double ulp = 1.1920929e-7;
+
+  unary("floor", values, [](Vec v) { return floor(v); }, [](float x) { return std::floor(x); }, 0);
+  unary("round", values, [](Vec v) { return round(v); }, [](float x) { return std::nearbyint(x); }, 0);
+  unary("abs", values, [](Vec v) { return abs(v); }, [](float x) { return std::fabs(x); }, 0);
+  unary("exp", values, [](Vec v) { return exp(v); },
+        [](float x) { return x < -87.33654f ? 0. : x > 88.37626f ? std::exp(88.37626f) : std::exp(double(x)); }, 2 * ulp);
+  unary("log", positive, [](Vec v) { return log(v); }, [](float x) { return std::log(double(x)); }, 2 * ulp);
+  unary("sqrt", positive, [](Vec v) { return sqrt(v); }, [](float x) { return std::sqrt(x); }, 0);
+
+  for (size_t at = 0; at + L <= values.size(); at += L) {
+    const float* p = &values[at];
+    uint16_t half[L], brain[L];
+    uint8_t bytes[L];
+    float out[L + 1], widened[L];
+    store_f16(half, load(p));
+    store_bf16(brain, load(p));
+    store_u8(bytes, load(p));
+    store(widened, load_f16(half));
+    for (int i = 0; i < L; ++i) {
+      if (!std::isnan(p[i])) check("f16 bits", p[i], half[i], float16_bits(p[i]), 0);
+      check("f16 value", p[i], widened[i], float16_value(half[i]), 0);
+      check("bf16 bits", p[i], brain[i], bfloat16_bits(p[i]), 0);
+      check("u8", p[i], bytes[i], p[i] > 0 ? std::nearbyint(std::fmin(p[i], 255.f)) : 0, 0);
+    }
+    store(widened, load_bf16(brain));
+    for (int i = 0; i < L; ++i) check("bf16 value", p[i], widened[i], bfloat16_value(brain[i]), 0);
+    store(widened, load_u8(bytes));
+    for (int i = 0; i < L; ++i) check("u8 value", p[i], widened[i], bytes[i], 0);
+    for (int n = 0; n <= L; ++n) {
+      for (float& x : out) x = -7.f;
+      store_n(out, load_n(p, n), n);
+      for (int i = 0; i <= L; ++i) check("load_n store_n", n, out[i], i < n ? p[i] : -7.f, 0);
+      store(out, load_n(p, n));
+      for (int i = 0; i < L; ++i) check("load_n", n, out[i], i < n ? p[i] : 0.f, 0);
+    }
+    store(out, select(load(p) < set(1.f), set(2.f), set(3.f)));
+    for (int i = 0; i < L; ++i) check("select <", p[i], out[i], p[i] < 1.f ? 2.f : 3.f, 0);
+    store(out, max(load(p), set(1.f)));
+    for (int i = 0; i < L; ++i) check("max", p[i], out[i], p[i] > 1.f ? p[i] : 1.f, 0);
+    store(out, min(load(p), set(1.f)));
+    for (int i = 0; i < L; ++i) check("min", p[i], out[i], p[i] < 1.f ? p[i] : 1.f, 0);
+    uint32_t expected_bits = 0;
+    for (int i = 0; i < L; ++i) expected_bits |= (p[i] >= 0.5f ? 1u : 0u) << i;
+    check("bits", 0, bits(load(p) >= set(0.5f)), expected_bits, 0);
+    check("bits of ~", 0, bits(~(load(p) >= set(0.5f))), ~expected_bits & ((1ull << L) - 1), 0);
+  }
+
+  // Integers, gathers, reductions.
+  int32_t ints[L], table[64];
+  for (int i = 0; i < 64; ++i) table[i] = i * 1000003;
+  istore(ints, (iiota() + iset(3)) * iset(-70001) - iset(5));
+  for (int i = 0; i < L; ++i) check("int arithmetic", i, ints[i], (i + 3) * -70001 - 5, 0);
+  istore(ints, gather_i32(table, iiota() * iset(8)));
+  for (int i = 0; i < L; ++i) check("gather_i32", i, ints[i], table[i * 2], 0);
+  istore(ints, shift_right_arithmetic<1>(iset(-5)) + shift_left<4>(iset(3)) + shift_right<28>(iset(-1)));
+  check("shifts", 0, ints[0], -3 + 48 + 15, 0);
+  float floats[64], out[L];
+  for (int i = 0; i < 64; ++i) floats[i] = i * 0.5f;
+  store(out, gather_f32(floats, iiota() * iset(3)));
+  for (int i = 0; i < L; ++i) check("gather_f32", i, out[i], i * 1.5f, 0);
+  check("reduce_add", 0, reduce_add(iota()), L * (L - 1) / 2, 0);
+  check("reduce_max", 0, reduce_max(iota() - set(3.f)), L - 4, 0);
+  check("reduce_min", 0, reduce_min(set(2.f) - iota()), 3 - L, 0);
+  store(out, madd(iota(), set(2.f), set(1.f)));
+  for (int i = 0; i < L; ++i) check("madd", i, out[i], 2 * i + 1, 0);
+
+  std::printf("%d lanes, %d failures\n", L, failures);
+  return failures != 0;
+}
