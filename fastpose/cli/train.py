@@ -1,0 +1,39 @@
+"""``fastpose train``: from a recipe to a saved model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+__all__ = ["train"]
+
+
+@click.command()
+@click.argument("recipe")
+@click.argument("overrides", metavar="[KEY=VALUE]...", nargs=-1)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for checkpoints, log and the resolved recipe.  [default: runs/NAME OF THE RECIPE]",
+)
+@click.option("--resume", is_flag=True, help="Continue the run in that folder.")
+def train(recipe: str, overrides: tuple[str, ...], out: Path | None, resume: bool) -> None:
+    """Train a model by RECIPE, the name of a packaged recipe or a YAML file.
+
+    Values of the recipe are changed by KEY=VALUE, e.g. data.root=~/lspet train.epochs=40 data.train.0.repeats=2.
+    """
+    # Imported here: the command line's help must not wait for torch.
+    from ..train.loop import TrainingError
+    from ..train.loop import train as run
+    from ..train.recipe import RecipeError, load_recipe
+
+    try:
+        settings = load_recipe(recipe, overrides)
+        outcome = run(settings, out or Path("runs") / settings.name, resume=resume)
+    except RecipeError as error:
+        raise click.UsageError(str(error)) from None
+    except TrainingError as error:
+        raise click.ClickException(str(error)) from None
+    if not outcome.finished:
+        raise click.exceptions.Exit(130)  # what a shell expects of a command that Ctrl-C ended

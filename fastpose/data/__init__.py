@@ -1,0 +1,1 @@
+"""People and photos: annotation readers, photos, augmentation, batches, rendered scenes."""

@@ -1,0 +1,264 @@
+"""Random crops for training: flip, half body, scale, rotation and shift of a person, folded into one matrix.
+
+Nothing touches a pixel here. The result is one 2x3 matrix a person, the keypoints seen through it, and a gain and an
+offset of colour, which ``ops.affine_crop`` applies while it samples the photo once.
+
+The ranges, probabilities and distributions are those of MMPose's RandomFlip, RandomHalfBody and RandomBBoxTransform
+(https://mmpose.readthedocs.io), which the published figures of the zoo were trained with.
+
+Every random choice comes from a table of uniform numbers, one row a crop of the epoch: what happens to a crop depends
+on the seed, the epoch and its position in the epoch, not on batch size, threads or where a run was interrupted.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..geometry import box_to_center_scale, crop_matrices, flip_matrices, transform_points
+from ..skeletons import Skeleton
+from ..spec import PoseSpec
+
+__all__ = ["Augmentation", "Crops", "draw_table", "make_crops", "plain_crops"]
+
+Array = NDArray[Any]
+
+# Columns of the table of uniform numbers.
+(
+    _FLIP,
+    _HALF_BODY,
+    _PREFER_UPPER,
+    _SHIFT_DO,
+    _SHIFT_X,
+    _SHIFT_Y,
+    _SCALE_DO,
+    _SCALE,
+    _ROTATE_DO,
+    _ROTATE,
+    _COLOUR_DO,
+    _BRIGHTNESS,
+    _CONTRAST,
+    _COLOUR_0,
+    _COLOUR_1,
+    _COLOUR_2,
+    _NUM_DRAWS,
+) = range(17)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Ranges and probabilities; the defaults are MMPose's, without change of colour.
+
+    Attributes:
+        flip_prob: Probability of mirroring.
+        half_body_prob: Probability of cropping to the upper or the lower half of the body.
+        half_body_min_keypoints: Labelled keypoints that a person must have for that.
+        half_body_min_upper: Labelled keypoints that the upper half must have to be chosen.
+        half_body_min_lower: The same for the lower half.
+        half_body_prefer_upper: Probability of the upper half where both can be chosen.
+        half_body_padding: Factor on the extent of the half's keypoints.
+        shift_prob: Probability of shifting.
+        shift: Largest shift, as a fraction of the padded box.
+        scale_prob: Probability of scaling.
+        scale: Smallest and largest factor on the padded box (above 1 the person gets smaller).
+        rotate_prob: Probability of turning.
+        rotate: Largest angle, degrees, either way.
+        colour_prob: Probability of a change of colour.
+        brightness: Largest change of brightness, as a fraction of the full range, either way.
+        contrast: Largest change of contrast about mid-grey, as a fraction, either way.
+        colour: Largest change of each channel's gain, as a fraction, either way.
+
+    Shift, scale and angle follow a standard normal cut off at one standard deviation, which is then stretched to the
+    range; everything else is uniform.
+
+    Raises:
+        ValueError: A probability is outside 0..1, or a range is negative or the wrong way round.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    flip_prob: float = 0.5
+    half_body_prob: float = 0.3
+    half_body_min_keypoints: int = 9
+    half_body_min_upper: int = 2
+    half_body_min_lower: int = 3
+    half_body_prefer_upper: float = 0.7
+    half_body_padding: float = 1.5
+    shift_prob: float = 0.3
+    shift: float = 0.16
+    scale_prob: float = 1.0
+    scale: tuple[float, float] = (0.5, 1.5)
+    rotate_prob: float = 0.6
+    rotate: float = 80.0
+    colour_prob: float = 0.0
+    brightness: float = 0.2
+    contrast: float = 0.2
+    colour: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in ("flip", "half_body", "shift", "scale", "rotate", "colour"):
+            value = getattr(self, f"{name}_prob")
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name}_prob: expected a probability between 0 and 1, got {value}")
+        if not 0 <= self.half_body_prefer_upper <= 1:
+            raise ValueError(f"half_body_prefer_upper: expected 0 to 1, got {self.half_body_prefer_upper}")
+        for name in ("shift", "rotate", "brightness", "contrast", "colour"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name)}")
+        if not self.half_body_padding > 0:
+            raise ValueError(f"half_body_padding: expected a factor above 0, got {self.half_body_padding}")
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError(f"scale: expected (smallest, largest) factor above 0, got {self.scale}")
+
+
+@dataclass(frozen=True)
+class Crops:
+    """What a batch of crops shows.
+
+    Attributes:
+        matrices: float64 [M, 2, 3], pixels of the photo → pixels of the crop; mirrored where ``flipped``.
+        keypoints: float32 [M, K, 2] (x, y), pixels of the crop, left and right exchanged where ``flipped``.
+        weights: float32 [M, K], weight of each keypoint in the loss, 0 where there is no label.
+        flipped: bool [M].
+        gain: float32 [M, 3] on the pixels 0..255, or None where no colour changes.
+        offset: float32 [M, 3], added after the gain, or None.
+    """
+
+    matrices: Array
+    keypoints: Array
+    weights: Array
+    flipped: Array
+    gain: Array | None = None
+    offset: Array | None = None
+
+
+def draw_table(seed: int, epoch: int, length: int) -> NDArray[np.float32]:
+    """Uniform numbers in [0, 1) for every crop of an epoch: float32 [length, D]."""
+    generator = np.random.default_rng((seed, epoch, 1))
+    return generator.random((length, _NUM_DRAWS), dtype=np.float32)
+
+
+def _truncated_normal(uniform: Array) -> Array:
+    """Uniform [0, 1) → standard normal cut off at -1 and 1, by the inverse of its distribution function."""
+    p = torch.from_numpy(np.ascontiguousarray(2.0 * uniform.astype(np.float64) - 1.0))
+    return (math.sqrt(2) * torch.erfinv(p * math.erf(math.sqrt(0.5)))).numpy()
+
+
+def _half_body(
+    labelled: Array, keypoints: Array, draws: Array, skeleton: Skeleton, settings: Augmentation
+) -> tuple[Array, Array, Array]:
+    """Which people are cropped to half their body, and the centre and padded extent of that half."""
+    upper = np.zeros(skeleton.num_keypoints, bool)
+    upper[list(skeleton.upper_body_indices)] = True
+    in_upper, in_lower = labelled & upper, labelled & ~upper
+    upper_fits = in_upper.sum(1) >= settings.half_body_min_upper
+    lower_fits = in_lower.sum(1) >= settings.half_body_min_lower
+    take_upper = upper_fits & (~lower_fits | (draws[:, _PREFER_UPPER] < settings.half_body_prefer_upper))
+    enough = labelled.sum(1) >= settings.half_body_min_keypoints
+    chosen = (draws[:, _HALF_BODY] < settings.half_body_prob) & enough & (upper_fits | lower_fits)
+    chosen_points = np.where(take_upper[:, None], in_upper, in_lower)[..., None]
+    count = np.maximum(chosen_points.sum(1), 1)
+    center = np.where(chosen_points, keypoints, 0).sum(1) / count
+    low = np.where(chosen_points, keypoints, np.inf).min(1)
+    high = np.where(chosen_points, keypoints, -np.inf).max(1)
+    extent = np.where(chosen[:, None], high - low, 1.0) * settings.half_body_padding
+    # Keypoints on one spot span no region that could be cropped.
+    chosen &= (extent > 1.0).any(1)
+    return chosen, center, extent
+
+
+def make_crops(
+    boxes: Array,
+    keypoints: Array,
+    weights: Array,
+    draws: Array,
+    spec: PoseSpec,
+    settings: Augmentation,
+    input_size: tuple[int, int] | None = None,
+) -> Crops:
+    """One random crop of each person.
+
+    Args:
+        boxes: [M, 4] xyxy, pixels of the photo.
+        keypoints: [M, K, 2] (x, y), pixels of the photo.
+        weights: [M, K], 0 where a keypoint has no label.
+        draws: [M, D] rows of :func:`draw_table`.
+        spec: Of the model: skeleton, padding, UDP.
+        settings: Ranges and probabilities.
+        input_size: (height, width) of the crops; the spec's where not given.
+
+    Returns:
+        The crops, in the order of the people.
+    """
+    size = input_size or spec.input_size
+    people = len(boxes)
+    boxes = np.asarray(boxes, np.float64)
+    center: Array = (boxes[:, :2] + boxes[:, 2:]) / 2
+    extent: Array = (boxes[:, 2:] - boxes[:, :2]) * spec.padding
+    if settings.half_body_prob > 0:
+        chosen, half_center, half_extent = _half_body(weights > 0, keypoints, draws, spec.skeleton, settings)
+        center = np.where(chosen[:, None], half_center, center)
+        extent = np.where(chosen[:, None], half_extent, extent)
+
+    shift = _truncated_normal(draws[:, [_SHIFT_X, _SHIFT_Y]]) * settings.shift
+    center += np.where(draws[:, [_SHIFT_DO]] < settings.shift_prob, shift * extent, 0.0)
+    middle, half_range = (settings.scale[1] + settings.scale[0]) / 2, (settings.scale[1] - settings.scale[0]) / 2
+    factor = _truncated_normal(draws[:, [_SCALE]]) * half_range + middle
+    extent *= np.where(draws[:, [_SCALE_DO]] < settings.scale_prob, factor, 1.0)
+    angle = _truncated_normal(draws[:, _ROTATE]) * settings.rotate
+    angle = np.where(draws[:, _ROTATE_DO] < settings.rotate_prob, angle, 0.0)
+
+    region = np.concatenate([center - extent / 2, center + extent / 2], axis=1)
+    center, scale = box_to_center_scale(region, size, padding=1.0)
+    matrices = crop_matrices(center, scale, size, angle, spec.udp)
+
+    flipped = draws[:, _FLIP] < settings.flip_prob
+    matrices = np.where(flipped[:, None, None], flip_matrices(matrices, size[1]), matrices)
+    points = transform_points(np.asarray(keypoints, np.float32), matrices)
+    mirror = list(spec.skeleton.flip_index)
+    points = np.where(flipped[:, None, None], points[:, mirror], points)
+    weights = np.where(flipped[:, None], weights[:, mirror], weights).astype(np.float32)
+
+    gain = offset = None
+    if settings.colour_prob > 0 and people:
+        gain, offset = _colour(draws, settings)
+    return Crops(matrices, points, weights, flipped, gain, offset)
+
+
+def _colour(draws: Array, settings: Augmentation) -> tuple[Array, Array]:
+    """Gain and offset, float32 [M, 3] each, of a change of brightness, contrast and channel gains."""
+    signed = 2.0 * draws - 1.0
+    contrast = 1.0 + signed[:, [_CONTRAST]] * settings.contrast
+    gain = contrast * (1.0 + signed[:, [_COLOUR_0, _COLOUR_1, _COLOUR_2]] * settings.colour)
+    offset = np.repeat((1.0 - contrast) * 127.5 + signed[:, [_BRIGHTNESS]] * settings.brightness * 255.0, 3, axis=1)
+    changed = draws[:, [_COLOUR_DO]] < settings.colour_prob
+    gain = np.where(changed, gain, 1.0)
+    offset = np.where(changed, offset, 0.0)
+    return np.ascontiguousarray(gain, np.float32), np.ascontiguousarray(offset, np.float32)
+
+
+def plain_crops(
+    boxes: Array, keypoints: Array, weights: Array, spec: PoseSpec, input_size: tuple[int, int] | None = None
+) -> Crops:
+    """The crop of each person as prediction makes it: padded box, nothing random.
+
+    Args:
+        boxes: [M, 4] xyxy, pixels of the photo.
+        keypoints: [M, K, 2] (x, y), pixels of the photo.
+        weights: [M, K].
+        spec: Of the model.
+        input_size: (height, width) of the crops; the spec's where not given.
+
+    Returns:
+        The crops, in the order of the people.
+    """
+    size = input_size or spec.input_size
+    center, scale = box_to_center_scale(boxes, size, spec.padding)
+    matrices = crop_matrices(center, scale, size, 0.0, spec.udp)
+    points = transform_points(np.asarray(keypoints, np.float32), matrices)
+    return Crops(matrices, points, np.asarray(weights, np.float32), np.zeros(len(boxes), bool))

@@ -1,0 +1,170 @@
+"""People to train or evaluate on: labels of all sources in flat arrays, and a store of their photos."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..skeletons import Skeleton
+from .images import ImageError, read_image
+from .labels import label_weights, match_keypoints
+from .records import PoseRecords
+
+__all__ = ["PhotoStore", "PoseDataset", "Source"]
+
+Array = NDArray[Any]
+
+
+class PhotoStore:
+    """Photos by number: decoded at first use and kept as long as they fit into the budget.
+
+    A photo that was decoded when the budget was used up is decoded again the next time; its bytes are then in the
+    operating system's file cache anyway. Safe to use from several threads.
+
+    Args:
+        photos: Each the path of a file, or a picture uint8 [H, W, 3] BGR that is there already.
+        budget: Bytes of decoded photos to keep.
+
+    Attributes:
+        failed: Photos that could not be read: number → reason, which names the file.
+    """
+
+    def __init__(self, photos: Sequence[Path | NDArray[np.uint8]], budget: int) -> None:
+        self._photos = list(photos)
+        self._decoded: dict[int, NDArray[np.uint8]] = {}
+        self._budget = budget
+        self._lock = threading.Lock()
+        self.failed: dict[int, str] = {}
+
+    def __len__(self) -> int:
+        return len(self._photos)
+
+    def read(self, number: int) -> NDArray[np.uint8] | None:
+        """The photo, uint8 [H, W, 3] BGR, or None if it cannot be read (then it is in ``failed``)."""
+        photo = self._photos[number]
+        if isinstance(photo, np.ndarray):
+            return photo
+        decoded = self._decoded.get(number)
+        if decoded is not None or number in self.failed:
+            return decoded
+        try:
+            decoded = read_image(photo)
+        except ImageError as error:
+            with self._lock:
+                self.failed[number] = str(error)
+            return None
+        with self._lock:
+            if number not in self._decoded and decoded.nbytes <= self._budget:
+                self._budget -= decoded.nbytes
+                self._decoded[number] = decoded
+        return decoded
+
+    def is_ready(self, number: int) -> bool:
+        """Whether :meth:`read` returns at once."""
+        return number in self._decoded or number in self.failed or isinstance(self._photos[number], np.ndarray)
+
+
+@dataclass(frozen=True)
+class Source:
+    """The people of one data set and how often an epoch shows them.
+
+    Attributes:
+        records: The people.
+        keypoints: float32 [N, K, 2] to train on instead of the records' own (e.g. corrected), or None.
+        weights: float32 [N, K] weight of each label in the loss, or None: 1 where annotated.
+        repeats: Times that each person is shown in an epoch; the fraction left over is a random part of them.
+        pictures: The photos themselves where they are not files; one for each of ``records.image_paths``.
+    """
+
+    records: PoseRecords
+    keypoints: Array | None = None
+    weights: Array | None = None
+    repeats: float = 1.0
+    pictures: Sequence[NDArray[np.uint8]] | None = None
+
+
+class PoseDataset:
+    """People of one or several sources, with keypoints in the order of one skeleton.
+
+    Args:
+        sources: Each with at least one name in common with the skeleton.
+        skeleton: The model's skeleton.
+        cache: Bytes of decoded photos to keep in memory.
+        labelled_only: Leave out people without any label (training learns nothing from them).
+
+    Attributes:
+        boxes: float32 [N, 4] xyxy, pixels of the photo.
+        keypoints: float32 [N, K, 2] (x, y), pixels of the photo.
+        weights: float32 [N, K].
+        photo: int64 [N], the number of each person's photo in ``photos``.
+        photos: The store.
+
+    Raises:
+        ValueError: No people are left, or a source shares no keypoint with the skeleton.
+    """
+
+    def __init__(
+        self, sources: Sequence[Source], skeleton: Skeleton, *, cache: int = 0, labelled_only: bool = True
+    ) -> None:
+        self.skeleton = skeleton
+        boxes, points, weights, photo = [], [], [], []
+        photos: list[Path | NDArray[np.uint8]] = []
+        self._counts: list[int] = []
+        self._repeats = [source.repeats for source in sources]
+        for source in sources:
+            records = source.records
+            own = records.keypoints if source.keypoints is None else source.keypoints
+            own_weights = label_weights(records) if source.weights is None else source.weights
+            k, w = match_keypoints(own, own_weights, records.skeleton, skeleton)
+            sides = records.boxes[:, 2:] - records.boxes[:, :2]
+            keep = ~records.ignore & (sides > 0).all(1)
+            if labelled_only:
+                keep &= (w > 0).any(1)
+            boxes.append(records.boxes[keep])
+            points.append(k[keep])
+            weights.append(w[keep])
+            photo.append(records.image_index[keep].astype(np.int64) + len(photos))
+            photos.extend(source.pictures if source.pictures is not None else records.image_paths)
+            self._counts.append(int(keep.sum()))
+        if not sum(self._counts):
+            named = ", ".join(source.records.source or "?" for source in sources)
+            raise ValueError(f"data: nobody to show in {named or 'no source'}")
+        self.boxes = np.concatenate(boxes)
+        self.keypoints = np.concatenate(points)
+        self.weights = np.concatenate(weights)
+        self.photo = np.concatenate(photo)
+        self.photos = PhotoStore(photos, cache)
+
+    def __len__(self) -> int:
+        return len(self.photo)
+
+    @property
+    def epoch_length(self) -> int:
+        """People that an epoch shows, repeats counted."""
+        return sum(self._shown(count, repeats) for count, repeats in zip(self._counts, self._repeats, strict=True))
+
+    @staticmethod
+    def _shown(count: int, repeats: float) -> int:
+        return max(1, round(count * repeats)) if count and repeats > 0 else 0
+
+    def epoch_order(self, seed: int, epoch: int) -> NDArray[np.int64]:
+        """Whom an epoch shows, shuffled: int64 [epoch_length], a function of seed and epoch alone."""
+        generator = np.random.default_rng((seed, epoch, 0))
+        parts, first = [], 0
+        for count, repeats in zip(self._counts, self._repeats, strict=True):
+            wanted = self._shown(count, repeats)
+            whole, rest = divmod(wanted, count) if count else (0, 0)
+            everyone = np.arange(first, first + count)
+            parts += [everyone] * whole
+            if rest:
+                parts.append(generator.choice(everyone, rest, replace=False))
+            first += count
+        order = np.concatenate(parts)
+        generator.shuffle(order)
+        return order

@@ -1,0 +1,185 @@
+"""Batches for training and evaluation, made ahead in a background thread.
+
+Threads, not processes: decoding (OpenCV) and cropping (the native core) release the interpreter's lock, and what is
+left is vectorised over the batch. So photos are decoded once into one memory, nothing is copied between processes, and
+there is no worker that can die.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..ops import affine_crop
+from ..spec import PoseSpec
+from .augment import Augmentation, draw_table, make_crops, plain_crops
+from .dataset import PoseDataset
+
+__all__ = ["Batch", "Loader"]
+
+# Batches made ahead: enough to bridge a slow photo, few enough to stay small.
+_AHEAD = 3
+
+
+@dataclass(frozen=True)
+class Batch:
+    """M crops.
+
+    Attributes:
+        images: float32 [M, 3, h, w], normalised as the spec says, channels last in memory.
+        keypoints: float32 [M, K, 2] (x, y), pixels of the crop.
+        weights: float32 [M, K], 0 where there is no label.
+        matrices: float64 [M, 2, 3], photo → crop.
+        people: int64 [M], positions in the data set.
+    """
+
+    images: Tensor
+    keypoints: Tensor
+    weights: Tensor
+    matrices: NDArray[np.float64]
+    people: NDArray[np.int64]
+
+
+class Loader:
+    """Makes the batches of an epoch; the same ones whenever it is asked for the same epoch.
+
+    Args:
+        dataset: The people.
+        spec: Of the model: padding, UDP, channel order, mean and std.
+        batch_size: M.
+        input_size: (height, width) of the crops; the spec's where not given.
+        augmentation: None: everybody once, in order, cropped as for prediction. Otherwise shuffled, repeated and
+            changed at random, and a last batch that is not full is left out.
+        seed: Of order and augmentation.
+        workers: Threads that decode photos.
+        pin_memory: Put the tensors into page-locked memory, for copies to a GPU.
+
+    A photo that cannot be read is left out of its batch; ``dataset.photos.failed`` names it.
+    """
+
+    def __init__(
+        self,
+        dataset: PoseDataset,
+        spec: PoseSpec,
+        *,
+        batch_size: int,
+        input_size: tuple[int, int] | None = None,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+        workers: int = 2,
+        pin_memory: bool = False,
+    ) -> None:
+        self.dataset, self.spec, self.batch_size = dataset, spec, batch_size
+        self.input_size = input_size or spec.input_size
+        self.augmentation, self.seed, self.workers, self.pin_memory = augmentation, seed, workers, pin_memory
+
+    def __len__(self) -> int:
+        if self.augmentation is None:
+            return -(-len(self.dataset) // self.batch_size)
+        return max(1, self.dataset.epoch_length // self.batch_size)
+
+    def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch.
+
+        Args:
+            epoch: Its number, which decides order and augmentation.
+            start: Number of the first batch wanted (after an interruption).
+
+        Yields:
+            Batches; one whose photos can all not be read is left out.
+        """
+        ready: queue.Queue[Any] = queue.Queue(_AHEAD)
+        stop = threading.Event()
+
+        def hand_over(item: Any) -> bool:
+            while not stop.is_set():
+                try:
+                    ready.put(item, timeout=0.1)
+                    return True
+                except queue.Full:
+                    continue
+            return False
+
+        def produce() -> None:
+            try:
+                with ThreadPoolExecutor(max(1, self.workers)) as pool:
+                    for batch in self._batches(epoch, start, pool):
+                        if not hand_over(batch):
+                            return
+                hand_over(None)
+            except BaseException as error:  # handed to the consumer, which raises it
+                hand_over(error)
+
+        thread = threading.Thread(target=produce, name="fastpose-loader", daemon=True)
+        thread.start()
+        try:
+            while (item := ready.get()) is not None:
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+        finally:
+            stop.set()
+            thread.join()
+
+    def _batches(self, epoch: int, start: int, pool: ThreadPoolExecutor) -> Iterator[Batch]:
+        if self.augmentation is None:
+            order, table = np.arange(len(self.dataset)), None
+        else:
+            order = self.dataset.epoch_order(self.seed, epoch)
+            table = draw_table(self.seed, epoch, len(order))
+        for number in range(start, len(self)):
+            rows = slice(number * self.batch_size, (number + 1) * self.batch_size)
+            batch = self._batch(order[rows], None if table is None else table[rows], pool)
+            if batch is not None:
+                yield batch
+
+    def _batch(self, people: NDArray[np.int64], draws: Any, pool: ThreadPoolExecutor) -> Batch | None:
+        data, photos = self.dataset, self.dataset.photos
+        numbers, image_index = np.unique(data.photo[people], return_inverse=True)
+        wanted = numbers.tolist()
+        if all(photos.is_ready(number) for number in wanted):
+            images = [photos.read(number) for number in wanted]
+        else:
+            images = list(pool.map(photos.read, wanted))
+        readable = np.array([image is not None for image in images])
+        if not readable.all():
+            kept = readable[image_index]
+            image_index = (np.cumsum(readable) - 1)[image_index[kept]]
+            people = people[kept]
+            draws = None if draws is None else draws[kept]
+            if not len(people):
+                return None
+
+        boxes, keypoints, weights = data.boxes[people], data.keypoints[people], data.weights[people]
+        if self.augmentation is None:
+            crops = plain_crops(boxes, keypoints, weights, self.spec, self.input_size)
+        else:
+            crops = make_crops(boxes, keypoints, weights, draws, self.spec, self.augmentation, self.input_size)
+        height, width = self.input_size
+        pixels = torch.empty((len(people), 3, height, width), memory_format=torch.channels_last)
+        affine_crop(
+            [image for image in images if image is not None],
+            crops.matrices,
+            image_index.astype(np.int64),
+            size=self.input_size,
+            mean=self.spec.mean,
+            std=self.spec.std,
+            swap_rb=self.spec.channel_order == "rgb",
+            gain=crops.gain,
+            offset=crops.offset,
+            layout="nhwc",
+            out=pixels,
+        )
+        tensors = [pixels, torch.from_numpy(crops.keypoints), torch.from_numpy(crops.weights)]
+        if self.pin_memory:
+            tensors = [tensor.pin_memory() for tensor in tensors]
+        return Batch(tensors[0], tensors[1], tensors[2], crops.matrices, people)

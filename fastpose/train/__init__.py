@@ -1,0 +1,1 @@
+"""Training: recipes (:mod:`.recipe`), the loop (:mod:`.loop`), measuring a model (:mod:`.evaluate`)."""

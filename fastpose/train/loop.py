@@ -1,0 +1,330 @@
+"""Training: one function, from a recipe to a saved model, that reads from top to bottom."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from ..data.loader import Loader
+from ..models import PoseModel, save_model
+from ..ops import heatmap_loss
+from ..spec import PoseSpec
+from .checkpoint import CheckpointError, load_state, save_state
+from .ema import MovingAverage
+from .log import RunLog, format_time
+from .optim import build_optimizer, learning_rate_factor, set_learning_rate
+from .recipe import Recipe, parse_recipe
+from .setup import (
+    autocast_context,
+    build_data,
+    build_evaluator,
+    build_model,
+    build_phases,
+    choose_precision,
+    pick_device,
+)
+
+__all__ = ["Outcome", "TrainingError", "train"]
+
+STATE, BEST, LAST, RECIPE, SKIPPED = "state.pt", "best.safetensors", "last.safetensors", "recipe.yaml", "skipped.txt"
+
+
+class TrainingError(RuntimeError):
+    """A run that cannot go on; the message says why."""
+
+
+@dataclasses.dataclass
+class Outcome:
+    """What became of a run.
+
+    Attributes:
+        finished: False if it was interrupted; ``resume`` continues it.
+        steps: Optimizer steps done, skipped ones counted.
+        skipped_steps: Steps without a finite loss or gradient.
+        best: Best value of the validation's metric, or None.
+        best_epoch: Its epoch, from 1.
+        last: Figures of the last validation.
+        failed_photos: Photos that could not be read, each with the reason.
+    """
+
+    finished: bool = False
+    steps: int = 0
+    skipped_steps: int = 0
+    best: float | None = None
+    best_epoch: int | None = None
+    last: dict[str, float] = dataclasses.field(default_factory=dict)
+    failed_photos: list[str] = dataclasses.field(default_factory=list)
+
+
+def train(recipe: Recipe, out: Path, *, resume: bool = False, console: Console | None = None) -> Outcome:
+    """Train the network of a recipe.
+
+    Into ``out`` go ``recipe.yaml`` (every value written out), ``best.safetensors`` and ``last.safetensors`` (models
+    with their PoseSpec; averaged weights if the recipe averages), ``state.pt`` (to resume), ``log.csv``, TensorBoard's
+    ``events`` and ``skipped.txt`` (photos that could not be read).
+
+    Args:
+        recipe: What to do.
+        out: Folder; made if it is not there.
+        resume: Continue from ``state.pt``. On the CPU in float32 and deterministic mode the weights become the same as
+            those of a run that was never interrupted.
+        console: Where to print; the terminal's error output by default.
+
+    Returns:
+        What became of it. An interruption (Ctrl-C) saves the state and returns.
+
+    Raises:
+        RecipeError, DataError, WeightsError, CheckpointError: Something given cannot be used.
+        TrainingError: Too many steps in a row without a finite loss.
+    """
+    settings = recipe.train
+    state = _open_run(recipe, out, resume)
+    torch.manual_seed(settings.seed)
+    torch.use_deterministic_algorithms(settings.deterministic)
+    console = console or Console(stderr=True, highlight=False, soft_wrap=True)
+    say: Callable[[str], None] = lambda text: console.print(text, markup=False)  # noqa: E731
+
+    # What there is to work with.
+    device = pick_device(settings.device)
+    model = build_model(recipe).to(device).train()
+    if settings.channels_last:
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    dataset = build_data(recipe, model.spec, say)
+    evaluator = build_evaluator(recipe)
+    phases = build_phases(recipe, model.spec)
+    optimizer = build_optimizer(model, settings.optimizer)
+    average = MovingAverage(model, settings.ema.decay) if settings.ema else None
+    joint_weights = torch.ones(model.spec.num_keypoints, device=device)
+    if settings.use_joint_weights:
+        joint_weights = joint_weights.new_tensor(model.spec.skeleton.joint_weights)
+
+    # Where the run stands.
+    outcome = Outcome()
+    first_epoch = first_batch = images_seen = failures_in_row = 0
+    if state:
+        precision = _restore(state, out / STATE, model, average, optimizer, outcome)
+        first_epoch, first_batch, images_seen = state["epoch"], state["batch"], state["images_seen"]
+    else:
+        precision = choose_precision(recipe, model, phases, device)
+    autocast = autocast_context(precision, device)
+    network = torch.compile(model) if settings.compile else model
+
+    loaders = [
+        Loader(
+            dataset,
+            phase.spec,
+            batch_size=phase.batch_size,
+            augmentation=phase.augmentation,
+            seed=settings.seed,
+            workers=recipe.data.workers,
+            pin_memory=device.type == "cuda",
+        )
+        for phase in phases
+    ]
+    total_images = sum(p.epochs * len(x) * p.batch_size for p, x in zip(phases, loaders, strict=True))
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    say(
+        f"{recipe.model.name}: {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, "
+        f"{len(dataset)} people, {settings.epochs} epochs, {precision} on {device}"
+        + (f", resumed at epoch {first_epoch + 1}, step {outcome.steps}" if state else "")
+    )
+
+    def save(epoch: int, batch: int) -> None:
+        save_state(
+            out / STATE,
+            {
+                "recipe": recipe.to_yaml(),
+                "model": model.state_dict(),
+                "average": average.model.state_dict() if average else None,
+                "optimizer": optimizer.state_dict(),
+                "epoch": epoch,
+                "batch": batch,
+                "images_seen": images_seen,
+                "steps": outcome.steps,
+                "skipped_steps": outcome.skipped_steps,
+                "best": outcome.best,
+                "best_epoch": outcome.best_epoch,
+                "precision": precision,
+                "random": torch.get_rng_state(),
+            },
+        )
+        save_model(average.model if average else model, out / LAST)
+
+    log = RunLog(
+        out,
+        total_images,
+        every=recipe.log.every,
+        tensorboard=recipe.log.tensorboard,
+        step=outcome.steps,
+        console=console,
+    )
+    with log, _interrupts() as interrupted:
+        started = time.monotonic()
+        # Running statistics take in a step's activations before its loss is known to be finite.
+        buffers = list(model.buffers())
+        good_buffers = [buffer.clone() for buffer in buffers]
+        for phase, loader in zip(phases, loaders, strict=True):
+            for epoch in range(max(first_epoch, phase.first_epoch), phase.first_epoch + phase.epochs):
+                start = first_batch if epoch == first_epoch else 0
+                asked = time.perf_counter()
+                for number, batch in enumerate(loader.epoch(epoch, start), start):
+                    waited = time.perf_counter() - asked
+                    factor = learning_rate_factor(settings.schedule, outcome.steps, images_seen / total_images)
+                    lr = settings.optimizer.lr * factor * phase.lr_factor
+                    set_learning_rate(optimizer, lr)
+                    with autocast():
+                        output = network(batch.images.to(device, non_blocking=True))
+                    keypoints = batch.keypoints.to(device, non_blocking=True)
+                    weights = batch.weights.to(device, non_blocking=True) * joint_weights
+                    loss = _loss(output, keypoints, weights, phase.spec, settings.hardest)
+                    optimizer.zero_grad(set_to_none=True)
+                    (loss * settings.loss_scale).backward()
+                    grad_norm = torch.nn.utils.clip_grad_norm_(parameters, settings.clip_grad or float("inf"))
+                    images_seen += phase.batch_size
+                    if torch.isfinite(loss) and torch.isfinite(grad_norm):
+                        optimizer.step()
+                        if average:
+                            average.update(outcome.steps)
+                        torch._foreach_copy_(good_buffers, buffers)
+                        failures_in_row = 0
+                    else:
+                        torch._foreach_copy_(buffers, good_buffers)
+                        outcome.skipped_steps += 1
+                        failures_in_row += 1
+                        say(f"step {outcome.steps + 1}: loss {loss.item()}, gradient {grad_norm.item()}; step skipped")
+                        if failures_in_row >= settings.nan_limit:
+                            raise TrainingError(
+                                f"{failures_in_row} steps in a row without a finite loss and gradient, up to step "
+                                f"{outcome.steps + 1}; a smaller train.optimizer.lr or train.clip_grad may help"
+                            )
+                    outcome.steps += 1
+                    log.step(
+                        step=outcome.steps,
+                        epoch=epoch,
+                        epochs=settings.epochs,
+                        images=images_seen,
+                        batch=phase.batch_size,
+                        loss=loss.item(),
+                        lr=lr,
+                        grad_norm=grad_norm.item(),
+                        waited=waited,
+                    )
+                    if interrupted.is_set():
+                        save(epoch, number + 1)
+                        say(f"interrupted at epoch {epoch + 1}, step {outcome.steps}; saved, --resume continues")
+                        outcome.failed_photos = list(dataset.photos.failed.values())
+                        return outcome
+                    asked = time.perf_counter()
+
+                final = epoch + 1 == settings.epochs
+                judged = average.model if average else model
+                if evaluator and (final or (epoch + 1) % recipe.eval.every == 0):
+                    outcome.last = evaluator(judged, flip_test=recipe.eval.flip_test, autocast=autocast)
+                    name = evaluator.metric_name
+                    best = outcome.best is None or outcome.last[name] > outcome.best
+                    if best:
+                        outcome.best, outcome.best_epoch = outcome.last[name], epoch + 1
+                        save_model(judged, out / BEST, metadata={"epoch": str(epoch + 1), name: f"{outcome.best:.4f}"})
+                    log.metrics(
+                        step=outcome.steps,
+                        epoch=epoch,
+                        epochs=settings.epochs,
+                        name=name,
+                        values=outcome.last,
+                        best=best,
+                    )
+                elif final and not evaluator:
+                    save_model(judged, out / BEST, metadata={"epoch": str(epoch + 1)})
+                save(epoch + 1, 0)
+                if interrupted.is_set() and not final:
+                    say(f"interrupted after epoch {epoch + 1}; saved, --resume continues")
+                    return outcome
+
+    outcome.finished = True
+    outcome.failed_photos = list(dataset.photos.failed.values()) + (evaluator.failed if evaluator else [])
+    if outcome.failed_photos:
+        (out / SKIPPED).write_text("\n".join(outcome.failed_photos) + "\n")
+        say(f"{len(outcome.failed_photos)} photos could not be read and were left out; {out / SKIPPED} names them")
+    best_note = f", best {outcome.best:.4f} at epoch {outcome.best_epoch}" if outcome.best is not None else ""
+    say(f"done in {format_time(time.monotonic() - started)}{best_note}: {out / BEST}")
+    return outcome
+
+
+def _loss(
+    output: Tensor | list[Tensor], keypoints: Tensor, weights: Tensor, spec: PoseSpec, hardest: int | None
+) -> Tensor:
+    """Heatmap loss, summed over the stages of the network."""
+    stages = output if isinstance(output, list) else [output]
+    losses = [
+        heatmap_loss(stage.float(), keypoints, weights, spec.codec, spec.input_size, ohkm_topk=hardest)
+        for stage in stages
+    ]
+    return torch.stack(losses).sum() if len(losses) > 1 else losses[0]
+
+
+def _open_run(recipe: Recipe, out: Path, resume: bool) -> dict[str, Any] | None:
+    """The folder of a run, ready to be written to; the saved state if there is one to resume."""
+    state = None
+    if resume:
+        state = load_state(out / STATE)
+        if parse_recipe(state["recipe"]).model != recipe.model:
+            raise CheckpointError(f"{out / STATE}: trains another model than the recipe (keys under model: differ)")
+    elif (out / STATE).exists():
+        raise CheckpointError(f"{out}: holds a run already; --resume continues it, another --out starts afresh")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / RECIPE).write_text(recipe.to_yaml(), encoding="utf-8")
+    return state
+
+
+def _restore(
+    state: dict[str, Any],
+    path: Path,
+    model: PoseModel,
+    average: MovingAverage[PoseModel] | None,
+    optimizer: torch.optim.Optimizer,
+    outcome: Outcome,
+) -> str:
+    """Put a saved state into network, average, optimizer and generator; the precision that the run was started with."""
+    try:
+        model.load_state_dict(state["model"])
+        if average:
+            average.model.load_state_dict(state["average"] or state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["random"])
+        outcome.steps, outcome.skipped_steps = state["steps"], state["skipped_steps"]
+        outcome.best, outcome.best_epoch = state["best"], state["best_epoch"]
+        return str(state["precision"])
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{path}: does not fit the recipe ({str(error).splitlines()[0]})") from None
+
+
+@contextmanager
+def _interrupts() -> Iterator[threading.Event]:
+    """Set on the first Ctrl-C or termination signal; a second Ctrl-C ends the process as usual."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():  # signals can only be caught there
+        yield event
+        return
+    previous: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def note(number: int, frame: Any) -> None:
+        event.set()
+        signal.signal(number, previous[number])
+
+    for number in previous:
+        signal.signal(number, note)
+    try:
+        yield event
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,394 @@
+"""Recipes: all about a training run as validated data, from a YAML file and ``key=value`` from the command line."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import os
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+from ..data.augment import Augmentation
+from ..data.labels import Teacher
+
+__all__ = ["Recipe", "RecipeError", "list_recipes", "load_recipe", "parse_recipe"]
+
+Size = tuple[Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)]]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class RecipeError(ValueError):
+    """A recipe that cannot be used; the message names the key and what was expected."""
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class ModelSettings(_Settings):
+    """The network.
+
+    Attributes:
+        name: Zoo name or architecture, as ``create_model`` takes it.
+        skeleton: Name of the skeleton; the zoo entry's where not given.
+        options: Further arguments of ``create_model``: fields of the PoseSpec (``input_size``, ``udp``) and options of
+            the architecture.
+        codec: Fields of the CodecSpec that differ from the zoo entry's (``kind``, ``sigma``).
+        init: A saved model (safetensors) whose weights training starts from; relative to the working directory.
+    """
+
+    name: str
+    skeleton: str | None = None
+    options: dict[str, Any] = {}
+    codec: dict[str, Any] = {}
+    init: str | None = None
+
+
+class SyntheticSettings(_Settings):
+    """Scenes that the package renders itself, people with known joints.
+
+    Attributes:
+        scenes: Number of photos.
+        people: People in each.
+        size: (height, width) of a photo.
+        seed: Of the first scene.
+    """
+
+    scenes: Count = 100
+    people: Count = 2
+    size: Size = (240, 320)
+    seed: int = 0
+
+
+class SourceSettings(_Settings):
+    """One set of annotated people: an annotation file, or rendered scenes.
+
+    Attributes:
+        annotations: COCO-style JSON; relative to ``data.root``.
+        images: Folder of the photos; relative to ``data.root``, which it is where not given.
+        synthetic: Instead of a file.
+        repeats: Times that each person is shown in an epoch; 0.5 shows a random half.
+        teacher: A second opinion on the labels.
+    """
+
+    annotations: str | None = None
+    images: str | None = None
+    synthetic: SyntheticSettings | None = None
+    repeats: Positive = 1.0
+    teacher: Teacher | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> SourceSettings:
+        if (self.annotations is None) == (self.synthetic is None):
+            raise ValueError("expected either annotations or synthetic")
+        if self.synthetic is not None and (self.teacher is not None or self.images is not None):
+            raise ValueError("teacher and images go with annotations, not with synthetic")
+        return self
+
+
+class DataSettings(_Settings):
+    """Where the people come from.
+
+    Attributes:
+        root: Folder that the other names are relative to; itself relative to the working directory.
+        train: Sources, mixed.
+        val: What is validated on; none: nothing is, and the last weights are the best.
+        cache_gb: Gigabytes of decoded photos to keep in memory; by default half of what is free.
+        workers: Threads that decode photos.
+    """
+
+    root: str = "."
+    train: Annotated[list[SourceSettings], Field(min_length=1)]
+    val: SourceSettings | None = None
+    cache_gb: Annotated[float, Field(ge=0)] | None = None
+    workers: Count = 2
+
+
+class OptimizerSettings(_Settings):
+    """The optimizer.
+
+    Attributes:
+        name: Which.
+        lr: Learning rate at the top of the schedule.
+        weight_decay: Not applied to biases and normalisation.
+        betas: adam and adamw.
+        momentum: sgd.
+    """
+
+    name: Literal["adamw", "adam", "sgd"] = "adamw"
+    lr: Positive = 5e-4
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    betas: tuple[Probability, Probability] = (0.9, 0.999)
+    momentum: Probability = 0.9
+
+
+class ScheduleSettings(_Settings):
+    """How the learning rate moves over the run; progress counts images, so phases of cheap and dear steps fit together.
+
+    Attributes:
+        kind: ``cosine`` falls to ``final`` along half a cosine, ``step`` is multiplied by ``factor`` at each milestone.
+        warmup: Optimizer steps of linear growth from ``warmup_start`` times the rate.
+        warmup_start: Fraction of the rate at the first step.
+        final: Fraction of the rate at the end (cosine).
+        milestones: Fractions of the run (step).
+        factor: Multiplied in at each milestone (step).
+    """
+
+    kind: Literal["cosine", "step"] = "cosine"
+    warmup: Annotated[int, Field(ge=0)] = 500
+    warmup_start: Probability = 0.001
+    final: Probability = 0.01
+    milestones: list[Probability] = [0.81, 0.952]
+    factor: Positive = 0.1
+
+
+class EmaSettings(_Settings):
+    """Moving average of the weights, which is what is validated and saved.
+
+    Attributes:
+        decay: Per step; grows to this from 0 over the first steps as (1 + step) / (10 + step).
+    """
+
+    decay: Annotated[float, Field(gt=0, lt=1)] = 0.999
+
+
+class PhaseSettings(_Settings):
+    """A part of the run with its own input size.
+
+    Attributes:
+        share: Its share of the epochs, relative to the other phases' shares.
+        input_size: (height, width) of the crops; the model's where not given. The heatmap keeps its ratio to it.
+        batch_size: ``train.batch_size`` where not given.
+        lr_factor: On the learning rate of the schedule.
+        sigma: Of the target, heatmap pixels; the model's where not given.
+        augment: Instead of the recipe's ``augment``.
+    """
+
+    share: Positive = 1.0
+    input_size: Size | None = None
+    batch_size: Count | None = None
+    lr_factor: Positive = 1.0
+    sigma: Positive | None = None
+    augment: Augmentation | None = None
+
+
+class TrainSettings(_Settings):
+    """The loop.
+
+    Attributes:
+        epochs: Of the whole run.
+        batch_size: Crops in a step.
+        phases: Parts of the run, in order; by default one.
+        optimizer: See there.
+        schedule: See there.
+        ema: None trains without.
+        clip_grad: Largest norm of the gradient; None does not clip.
+        use_joint_weights: Multiply each label's weight by the skeleton's joint weight.
+        loss_scale: Factor on the loss (the mean over all heatmap pixels is small; matters for sgd and clip_grad only).
+        hardest: Count only this many joints of each person, those with the largest loss; None counts all.
+        nan_limit: Stop after so many steps in a row without a finite loss and gradient; each is skipped.
+        precision: ``auto`` measures a few steps in both and takes the faster (float32 if deterministic).
+        channels_last: Memory layout of the network.
+        compile: Run the network through ``torch.compile``.
+        device: ``auto`` takes the GPU if there is one.
+        seed: Of weights, order and augmentation.
+        deterministic: Only algorithms that give the same result every time.
+    """
+
+    epochs: Count = 210
+    batch_size: Count = 64
+    phases: Annotated[list[PhaseSettings], Field(min_length=1)] = [PhaseSettings()]
+    optimizer: OptimizerSettings = OptimizerSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    ema: EmaSettings | None = None
+    clip_grad: Positive | None = None
+    use_joint_weights: bool = True
+    loss_scale: Positive = 1.0
+    hardest: Count | None = None
+    nan_limit: Count = 20
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    channels_last: bool = True
+    compile: bool = False
+    device: str = "auto"
+    seed: int = 0
+    deterministic: bool = False
+
+    @model_validator(mode="after")
+    def _phases_fit(self) -> TrainSettings:
+        if len(self.phases) > self.epochs:
+            raise ValueError(f"phases: {len(self.phases)} phases do not fit into {self.epochs} epochs")
+        return self
+
+
+class EvalSettings(_Settings):
+    """Validation.
+
+    Attributes:
+        metric: ``pck`` (PCK@0.2 of the 12 limbs by torso) or ``coco_ap``.
+        every: Epochs between validations; the last epoch is always validated.
+        batch_size: Crops in a step.
+        flip_test: Average with the mirrored crop; the model's setting where not given.
+    """
+
+    metric: Literal["pck", "coco_ap"] = "coco_ap"
+    every: Count = 10
+    batch_size: Count = 64
+    flip_test: bool | None = None
+
+
+class LogSettings(_Settings):
+    """What is written down.
+
+    Attributes:
+        every: Steps between lines of the CSV file.
+        tensorboard: Also write TensorBoard events.
+    """
+
+    every: Count = 20
+    tensorboard: bool = False
+
+
+class Recipe(_Settings):
+    """A whole training run.
+
+    Attributes:
+        name: For people.
+        model: The network.
+        data: The people.
+        augment: Random changes of the crops.
+        train: The loop.
+        eval: Validation.
+        log: What is written down.
+    """
+
+    name: str = "unnamed"
+    model: ModelSettings
+    data: DataSettings
+    augment: Augmentation = Augmentation()
+    train: TrainSettings = TrainSettings()
+    eval: EvalSettings = EvalSettings()
+    log: LogSettings = LogSettings()
+
+    def to_yaml(self) -> str:
+        """The recipe with every default written out; :func:`parse_recipe` gives an equal one back."""
+        data = TypeAdapter(Recipe).dump_python(self, mode="json")
+        return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+
+
+def list_recipes() -> list[str]:
+    """Names of the recipes in the package."""
+    folder = resources.files(__package__) / "recipes"
+    return sorted(file.name[: -len(".yaml")] for file in folder.iterdir() if file.name.endswith(".yaml"))
+
+
+def load_recipe(name: str | os.PathLike[str], overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
+    """A recipe by name or file, with values changed.
+
+    Args:
+        name: Name of a recipe in the package, or a YAML file.
+        overrides: ``dotted.key=value`` each, value in YAML; a number in the key is a position in a list.
+
+    Returns:
+        The validated recipe.
+
+    Raises:
+        RecipeError: There is no such recipe, it is not YAML, a key is unknown (the nearest known one is named), or a
+            value is not what its key expects.
+    """
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml") or path.is_file():
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+    elif str(name) in list_recipes():
+        text = (resources.files(__package__) / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
+    else:
+        near = difflib.get_close_matches(str(name), list_recipes(), 1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(list_recipes())}"
+        raise RecipeError(f"no recipe is named {str(name)!r}, and no such YAML file exists; {hint}")
+    return parse_recipe(text, overrides, str(name))
+
+
+def parse_recipe(text: str, overrides: list[str] | tuple[str, ...] = (), source: str = "recipe") -> Recipe:
+    """A recipe from YAML text; arguments and errors as :func:`load_recipe`."""
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict):
+        raise RecipeError(f"{source}: expected keys and values, got {type(data).__name__}")
+    for override in overrides:
+        _override(data, override)
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        raise RecipeError(f"{source}: {_explain(error)}") from None
+
+
+def _override(data: dict[str, Any], override: str) -> None:
+    """Put one ``dotted.key=value`` into nested dictionaries and lists."""
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise RecipeError(f"{override!r}: expected key=value, e.g. train.epochs=10")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise RecipeError(f"{override!r}: the value is not valid YAML") from None
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):  # YAML 1.1 takes 1e-3 for text; everybody means the number.
+            value = float(value)
+    *parents, last = key.split(".")
+    node: Any = data
+    for part in parents:
+        if isinstance(node, list):
+            node = node[_position(node, part, key)]
+        else:
+            if node.get(part) is None:
+                node[part] = {}
+            node = node[part]
+        if not isinstance(node, dict | list):
+            raise RecipeError(f"{override!r}: {part} is a value, not a group of keys")
+    if isinstance(node, list):
+        node[_position(node, last, key)] = value
+    else:
+        node[last] = value
+
+
+def _position(items: list[Any], part: str, key: str) -> int:
+    if not part.isdigit() or int(part) >= len(items):
+        raise RecipeError(f"{key}: expected a position from 0 to {len(items) - 1}, got {part!r}")
+    return int(part)
+
+
+def _known_keys(schema: dict[str, Any], node: dict[str, Any], prefix: str = "") -> list[str]:
+    """Every dotted key that a recipe can have, list positions left out, from its JSON schema."""
+    if "$ref" in node:
+        node = schema["$defs"][node["$ref"].rsplit("/", 1)[1]]
+    keys = []
+    for name, child in node.get("properties", {}).items():
+        keys += [prefix + name, *_known_keys(schema, child, f"{prefix}{name}.")]
+    for child in (node.get("items"), *node.get("anyOf", ()), *node.get("allOf", ())):
+        if child:
+            keys += _known_keys(schema, child, prefix)
+    return keys
+
+
+def _explain(error: ValidationError) -> str:
+    """The first problem in one line, with the nearest known key if one is unknown."""
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        schema = Recipe.model_json_schema()
+        plain = ".".join(str(part) for part in first["loc"] if not isinstance(part, int))
+        near = difflib.get_close_matches(plain, _known_keys(schema, schema), 1, cutoff=0.5)
+        return f"unknown key {place}" + (f"; did you mean {near[0]}?" if near else "")
+    message = first["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    shown = "" if isinstance(first["input"], dict | list | BaseModel) else f", got {first['input']!r}"
+    return f"{place}: {message[:1].lower()}{message[1:]}{shown}"

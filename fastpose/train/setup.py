@@ -1,0 +1,206 @@
+"""From a recipe to the things a run works with: network, people, phases, precision, device."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import os
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..data.augment import Augmentation
+from ..data.dataset import PoseDataset, Source
+from ..data.labels import apply_teacher, read_teacher
+from ..data.readers.coco import read_coco
+from ..models import PoseModel, create_model, load_checkpoint
+from ..spec import PoseSpec
+from .evaluate import Evaluator
+from .recipe import Recipe, RecipeError, SourceSettings
+
+__all__ = ["Phase", "build_data", "build_evaluator", "build_model", "build_phases", "choose_precision", "pick_device"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """Consecutive epochs with one input size.
+
+    Attributes:
+        first_epoch: From 0.
+        epochs: Number of epochs.
+        spec: The model's spec at this phase's input size and sigma.
+        batch_size: Crops in a step.
+        lr_factor: On the schedule's rate.
+        augmentation: Random changes of the crops.
+    """
+
+    first_epoch: int
+    epochs: int
+    spec: PoseSpec
+    batch_size: int
+    lr_factor: float
+    augmentation: Augmentation
+
+
+def build_model(recipe: Recipe) -> PoseModel:
+    """The network of a recipe, with its starting weights.
+
+    Raises:
+        RecipeError: The name or an option does not fit, or the starting weights cannot be used.
+    """
+    settings = recipe.model
+    # YAML has no tuples, and sizes and channel lists are tuples everywhere else.
+    options: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in settings.options.items()
+    }
+    try:
+        model = create_model(settings.name, skeleton=settings.skeleton, **options)
+        if settings.codec:
+            codec = dataclasses.replace(model.spec.codec, **settings.codec)
+            model = create_model(settings.name, skeleton=settings.skeleton, codec=codec, **options)
+        if settings.init:
+            load_checkpoint(model, settings.init, strict=False)
+    except (TypeError, ValueError, KeyError) as error:
+        raise RecipeError(f"model: {error.args[0] if isinstance(error, KeyError) else error}") from None
+    return model
+
+
+def build_data(recipe: Recipe, spec: PoseSpec, say: Callable[[str], None]) -> PoseDataset:
+    """The people to train on, with the teacher's corrections; ``say`` gets a line about each source."""
+    sources = []
+    for settings in recipe.data.train:
+        source, note = _source(settings, recipe)
+        sources.append(source)
+        say(note)
+    return PoseDataset(sources, spec.skeleton, cache=_cache_bytes(recipe))
+
+
+def _source(settings: SourceSettings, recipe: Recipe) -> tuple[Source, str]:
+    if settings.annotations is None:
+        raise RecipeError("data: synthetic sources are not there yet")
+    root = Path(recipe.data.root)
+    records = read_coco(root / settings.annotations, root / (settings.images or ""))
+    keypoints = weights = None
+    note = f"{settings.annotations}: {len(records)} people on {len(records.image_paths)} photos"
+    if settings.teacher is not None:
+        teacher = read_teacher(root / settings.teacher.file, records)
+        keypoints, weights, counts = apply_teacher(records, teacher, settings.teacher)
+        total = max(1, int((records.visible > 0).sum()))
+        note += "; labels " + ", ".join(f"{name} {count / total:.1%}" for name, count in counts.items())
+    return Source(records, keypoints, weights, settings.repeats), note
+
+
+def build_evaluator(recipe: Recipe) -> Evaluator | None:
+    """What the recipe validates on, or None."""
+    settings = recipe.data.val
+    if settings is None:
+        return None
+    source, _ = _source(settings, recipe)
+    annotations = Path(recipe.data.root) / settings.annotations if settings.annotations else None
+    return Evaluator(
+        source.records,
+        recipe.eval.metric,
+        annotations=annotations,
+        cache=_cache_bytes(recipe) // 4,
+        batch_size=recipe.eval.batch_size,
+        workers=recipe.data.workers,
+        pictures=source.pictures,
+    )
+
+
+def _cache_bytes(recipe: Recipe) -> int:
+    if recipe.data.cache_gb is not None:
+        return int(recipe.data.cache_gb * 1e9)
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    except (AttributeError, OSError, ValueError):  # not known on this system
+        return 1 << 30
+
+
+def build_phases(recipe: Recipe, spec: PoseSpec) -> list[Phase]:
+    """The epochs of a run divided by the phases' shares, at least one each.
+
+    Raises:
+        RecipeError: An input size does not give whole heatmap pixels.
+    """
+    settings = recipe.train.phases
+    shares = np.cumsum([phase.share for phase in settings])
+    ends = np.round(shares / shares[-1] * recipe.train.epochs)
+    phases: list[Phase] = []
+    first = 0
+    for number, (phase, end) in enumerate(zip(settings, ends.astype(int).tolist(), strict=True)):
+        last = min(max(end, first + 1), recipe.train.epochs - (len(settings) - 1 - number))
+        try:
+            phase_spec = spec.replace(input_size=phase.input_size) if phase.input_size else spec
+        except ValueError as error:
+            raise RecipeError(f"train.phases.{number}: {error}") from None
+        if phase.sigma:
+            phase_spec = phase_spec.replace(codec=dataclasses.replace(phase_spec.codec, sigma=phase.sigma))
+        phases.append(
+            Phase(
+                first_epoch=first,
+                epochs=last - first,
+                spec=phase_spec,
+                batch_size=phase.batch_size or recipe.train.batch_size,
+                lr_factor=phase.lr_factor,
+                augmentation=phase.augment or recipe.augment,
+            )
+        )
+        first = last
+    return phases
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of a recipe; ``auto`` is the GPU if there is one.
+
+    Raises:
+        RecipeError: There is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise RecipeError(f"train.device: {name!r} cannot be used: {str(error).splitlines()[0]}") from None
+    return device
+
+
+def autocast_context(precision: str, device: torch.device) -> Callable[[], AbstractContextManager[Any]]:
+    """Makes the context in which a network of this precision runs."""
+    if precision == "float32":
+        return nullcontext
+    return lambda: torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def choose_precision(recipe: Recipe, model: nn.Module, phases: list[Phase], device: torch.device) -> str:
+    """``float32`` or ``bfloat16``: what the recipe says, or what trains this network faster on this machine."""
+    settings = recipe.train
+    if settings.precision != "auto":
+        return settings.precision
+    if settings.deterministic:
+        return "float32"
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+    model = copy.deepcopy(model)
+    images = torch.randn(min(phases[-1].batch_size, 16), 3, *phases[-1].spec.input_size, device=device)
+    seconds = {name: _time_step(model, images, autocast_context(name, device)) for name in ("float32", "bfloat16")}
+    return min(seconds, key=lambda name: seconds[name])
+
+
+def _time_step(model: nn.Module, images: Tensor, context: Callable[[], AbstractContextManager[Any]]) -> float:
+    """Seconds of the faster of two training steps, after one that is not counted."""
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        with context():
+            output = model(images)
+        (output[-1] if isinstance(output, list) else output).float().square().mean().backward()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds[1:])
