@@ -5,7 +5,10 @@
 #include "python_view.h"
 
 #include "core/dispatch.h"
+#include "core/host_device.h"
 #include "core/parallel.h"
+#include "oks/oks.h"
+#include "oks_nms/oks_nms.h"
 
 namespace fastpose {
 namespace {
@@ -31,6 +34,141 @@ py::dict build_info() {
   return info;
 }
 
+// Poses of oks and oks_nms: [people, keypoints, 2 or more]; -1 takes any number.
+void expect_poses(const Arg& poses, int64_t people, int64_t keypoints) {
+  expect_shape(poses, {people, keypoints, -1}, "[N, K, 2 or 3]");
+  if (poses.shape[2] != 2 && poses.shape[2] != 3) fail_value(poses, "2 or 3 numbers a keypoint", shape_text(poses));
+}
+
+// On the CPU only: reading them from CUDA would wait for the device.
+void expect_sigmas(const Arg& sigmas) {
+  if (sigmas.device != kCpu) return;
+  for (int64_t k = 0; k < sigmas.numel(); ++k) {
+    const double sigma = sigmas.as<double>()[k];
+    if (!(sigma > 0.0) || !is_finite(sigma)) fail_value(sigmas, "finite numbers above 0", std::to_string(sigma));
+  }
+}
+
+// --- oks -----------------------------------------------------------------------------------------------------------------------
+void oks(py::handle poses_a, py::handle poses_b, py::handle areas, py::handle sigmas, py::handle visible, py::handle areas_b,
+         py::handle out, int64_t stream) {
+  const Arg a = view(poses_a, "poses_a"), b = view(poses_b, "poses_b"), area_a = view(areas, "areas");
+  const Arg sigma = view(sigmas, "sigmas"), counted = view_or_none(visible, "visible");
+  const Arg area_b = view_or_none(areas_b, "areas_b"), result = view_out(out, "out");
+  expect_dtype(a, {DType::Float32, DType::Float64});
+  expect_poses(a, -1, -1);
+  expect_dtype(b, {a.dtype});
+  expect_poses(b, -1, a.shape[1]);
+  expect_shape(area_a, {a.shape[0]}, "[N]");
+  expect_shape(sigma, {a.shape[1]}, "[K]");
+  expect_dtype(area_a, {DType::Float64});
+  expect_dtype(sigma, {DType::Float64});
+  if (counted) {
+    expect_dtype(counted, {DType::UInt8, DType::Bool});
+    expect_shape(counted, {a.shape[0], a.shape[1]}, "[N, K]");
+  }
+  if (area_b) {
+    expect_dtype(area_b, {DType::Float64});
+    expect_shape(area_b, {b.shape[0]}, "[M]");
+  }
+  expect_dtype(result, {a.dtype});
+  expect_shape(result, {a.shape[0], b.shape[0]}, "[N, M]");
+  for (const Arg* arg : {&a, &b, &area_a, &sigma, &counted, &area_b, &result}) {
+    if (!*arg) continue;
+    expect_contiguous(*arg);
+    expect_device(*arg, a);
+  }
+  expect_sigmas(sigma);
+  OksArgs args{};
+  args.poses_a = a.data;
+  args.poses_b = b.data;
+  args.areas_a = area_a.as<double>();
+  args.areas_b = area_b ? area_b.as<double>() : nullptr;
+  args.sigmas = sigma.as<double>();
+  args.visible = counted ? counted.as<uint8_t>() : nullptr;
+  args.out = result.data;
+  args.poses_n = a.shape[0];
+  args.poses_m = b.shape[0];
+  args.keypoints = a.shape[1];
+  args.channels_a = a.shape[2];
+  args.channels_b = b.shape[2];
+  args.dtype = a.dtype;
+  FASTPOSE_LAUNCH(oks, args, a, stream);
+}
+
+void bind_oks(py::module_& m) {
+  m.def("oks", &oks, py::arg("poses_a"), py::arg("poses_b"), py::arg("areas"), py::arg("sigmas"), py::arg("visible"),
+        py::arg("areas_b"), py::arg("out"), py::arg("stream"));
+}
+
+// --- oks_nms -------------------------------------------------------------------------------------------------------------------
+void oks_nms(py::handle poses, py::handle scores, py::handle areas, py::handle sigmas, py::handle image_index, double threshold,
+             bool soft, int64_t max_per_image, py::handle indices, py::handle rescored, py::handle count, py::handle workspace,
+             int64_t stream) {
+  const Arg pose = view(poses, "poses"), score = view(scores, "scores"), area = view(areas, "areas");
+  const Arg sigma = view(sigmas, "sigmas"), image = view_or_none(image_index, "image_index");
+  const Arg kept = view_out(indices, "indices"), final = view_out(rescored, "rescored"), number = view_out(count, "count");
+  const Arg space = view_or_none(workspace, "workspace");
+  expect_dtype(pose, {DType::Float32, DType::Float64});
+  expect_poses(pose, -1, -1);
+  const int64_t n = pose.shape[0];
+  for (const Arg* arg : {&score, &area, &final}) {
+    expect_dtype(*arg, {DType::Float64});
+    expect_shape(*arg, {n}, "[N]");
+  }
+  expect_dtype(sigma, {DType::Float64});
+  expect_shape(sigma, {pose.shape[1]}, "[K]");
+  if (image) {
+    expect_dtype(image, {DType::Int64});
+    expect_shape(image, {n}, "[N]");
+  }
+  expect_dtype(kept, {DType::Int64});
+  expect_shape(kept, {n}, "[N]");
+  expect_dtype(number, {DType::Int64});
+  expect_shape(number, {1}, "[1]");
+  for (const Arg* arg : {&pose, &score, &area, &sigma, &image, &kept, &final, &number, &space}) {
+    if (!*arg) continue;
+    expect_contiguous(*arg);
+    expect_device(*arg, pose);
+  }
+  expect_sigmas(sigma);
+  if (!(soft ? threshold > 0.0 : threshold >= 0.0))
+    throw py::value_error("threshold: expected a number " + std::string(soft ? "above 0" : "of 0 or above") + ", got " + std::to_string(threshold));
+  if (max_per_image < 1) throw py::value_error("max_per_image: expected 1 or more, got " + std::to_string(max_per_image));
+  if (pose.device != kCpu) {
+    if (n > kOksNmsCudaLimit)
+      fail_value(pose, "at most " + std::to_string(kOksNmsCudaLimit) + " poses on CUDA", std::to_string(n));
+    if (!space || space.numel() * dtype_size(space.dtype) < oks_nms_workspace(n, soft))
+      throw py::value_error("workspace: expected " + std::to_string(oks_nms_workspace(n, soft)) + " bytes");
+  }
+  OksNmsArgs args{};
+  args.poses = pose.data;
+  args.scores = score.as<double>();
+  args.areas = area.as<double>();
+  args.sigmas = sigma.as<double>();
+  args.image_index = image ? image.as<int64_t>() : nullptr;
+  args.poses_n = n;
+  args.keypoints = pose.shape[1];
+  args.channels = pose.shape[2];
+  args.dtype = pose.dtype;
+  args.threshold = threshold;
+  args.soft = soft;
+  args.max_per_image = max_per_image;
+  args.indices = kept.as<int64_t>();
+  args.rescored = final.as<double>();
+  args.count = number.as<int64_t>();
+  args.workspace = space ? space.data : nullptr;
+  FASTPOSE_LAUNCH(oks_nms, args, pose, stream);
+}
+
+void bind_oks_nms(py::module_& m) {
+  m.def("oks_nms", &oks_nms, py::arg("poses"), py::arg("scores"), py::arg("areas"), py::arg("sigmas"), py::arg("image_index"),
+        py::arg("threshold"), py::arg("soft"), py::arg("max_per_image"), py::arg("indices"), py::arg("rescored"),
+        py::arg("count"), py::arg("workspace"), py::arg("stream"));
+  m.def("oks_nms_workspace", &oks_nms_workspace, py::arg("poses_n"), py::arg("soft"), "Bytes that oks_nms needs on CUDA.");
+  m.attr("OKS_NMS_CUDA_LIMIT") = kOksNmsCudaLimit;
+}
+
 }  // namespace
 }  // namespace fastpose
 
@@ -45,4 +183,6 @@ PYBIND11_MODULE(_C, m) {
   m.def("set_num_threads", &set_num_threads, py::arg("n"), "Threads for calls from this Python thread where torch is not loaded; 0: default.");
   m.def("get_num_threads", &get_num_threads);
   m.def("use_exchange_api", &use_exchange_api, py::arg("enabled"), "For tests: whether tensors are read through DLPack's C exchange API.");
+  bind_oks(m);
+  bind_oks_nms(m);
 }
