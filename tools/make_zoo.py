@@ -2,9 +2,10 @@
 
     python tools/make_zoo.py zoo.json [--out fastpose/models/zoo/entries]
 
-The table is a list of configurations (`config`, `dataset`, `model`, `codec`, `train`, `optim_wrapper`, `param_scheduler`,
-`train_cfg`, `published`; facts read from MMPose 1.3's config files and model index). One file a family comes out. A
-configuration whose backbone has no function in FAMILIES yet, or whose skeleton is not known yet, is left out and counted.
+The table is a list of configurations (`config`, `dataset`, `model`, `codec`, `train`, `val`, `optim_wrapper`,
+`param_scheduler`, `train_cfg`, `published`; facts read from MMPose 1.3's config files and model index). One file a
+family comes out. A configuration whose backbone has no function in FAMILIES yet, or whose skeleton is not known yet, is
+left out and counted.
 """
 
 from __future__ import annotations
@@ -151,7 +152,7 @@ def recipe(row: Json, alias: str) -> Json:
 
 
 def weights(url: str, size: str) -> Json:
-    """Address, and the prefix of the file's SHA-256 that official names carry; nothing if it is a file of another size."""
+    """Address, and the hash prefix that official file names carry; nothing if the name says another input size."""
     sizes = re.findall(r"\d+x\d{3}(?=-)", url)
     if sizes and size not in sizes:
         print(f"left out: {url}, which the table gives to a network for {size}", file=sys.stderr)

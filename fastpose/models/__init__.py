@@ -2,6 +2,7 @@
 
 from . import backbones  # noqa: F401  (registers the architectures)
 from .factory import create_model, list_models
+from .fuse import fuse_batchnorm
 from .heads import HeatmapHead
 from .losses import heatmap_mse
 from .pose_model import PoseModel
@@ -17,6 +18,7 @@ __all__ = [
     "build_model",
     "create_model",
     "find_entry",
+    "fuse_batchnorm",
     "heatmap_mse",
     "list_architectures",
     "list_entries",

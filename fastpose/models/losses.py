@@ -15,8 +15,8 @@ def heatmap_mse(predicted: Tensor, target: Tensor, weights: Tensor | None = None
     Args:
         predicted: maps [B, K, h, w].
         target: maps [B, K, h, w].
-        weights: [B, K], 0 where a keypoint is not to be learnt; None counts every map once. Both maps are multiplied by
-            it, so it enters squared.
+        weights: [B, K], factor on each map's squared errors, 0 where a keypoint is not to be learnt; None counts every
+            map once.
 
     Returns:
         The loss, a scalar, in float32 or wider whatever the dtype of the maps.
@@ -29,9 +29,9 @@ def heatmap_mse(predicted: Tensor, target: Tensor, weights: Tensor | None = None
             "predicted, target: expected the same shape [B, K, h, w], "
             f"got {tuple(predicted.shape)} and {tuple(target.shape)}"
         )
-    difference = predicted.to(torch.promote_types(predicted.dtype, torch.float32)) - target
+    errors = (predicted.to(torch.promote_types(predicted.dtype, torch.float32)) - target).square()
     if weights is not None:
         if weights.shape != predicted.shape[:2]:
             raise ValueError(f"weights: expected shape {tuple(predicted.shape[:2])}, got {tuple(weights.shape)}")
-        difference = difference * weights[:, :, None, None]
-    return difference.square().mean()
+        errors = errors * weights[:, :, None, None]
+    return errors.mean()

@@ -102,9 +102,9 @@ def load_checkpoint(model: PoseModel, path: str | os.PathLike[str], strict: bool
         missing=tuple(name for name in expected if name not in tensors),
         unexpected=tuple(name for name in tensors if name not in expected),
         mismatched=tuple(
-            f"{name}: expected {tuple(expected[name].shape)}, got {tuple(tensor.shape)}"
-            for name, tensor in tensors.items()
-            if name in expected and tensor.shape != expected[name].shape
+            f"{name}: expected {tuple(tensor.shape)}, got {tuple(tensors[name].shape)}"
+            for name, tensor in expected.items()
+            if name in tensors and tensors[name].shape != tensor.shape
         ),
     )
     fitting = {name: t for name, t in tensors.items() if name in expected and t.shape == expected[name].shape}

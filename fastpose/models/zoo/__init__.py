@@ -1,7 +1,7 @@
 """The zoo: named configurations of the architectures, as data (`entries/FAMILY.json`, made by `tools/make_zoo.py`).
 
-A name is STEM.DATASET_HEIGHTxWIDTH, timm's way: `resnet50_dark.coco_256x192`. The stem is the architecture and, where it
-needs telling apart, how the network was trained. The first entry of a stem is what the stem alone stands for.
+A name is STEM.DATASET_HEIGHTxWIDTH, timm's way: `resnet50_dark.coco_256x192`. The stem is the architecture and, where
+several share one, how the network was trained. The first entry of a stem is what the stem alone stands for.
 """
 
 from __future__ import annotations
@@ -32,8 +32,7 @@ class ZooEntry:
         arguments: its options that differ from the defaults.
         spec: what the network reads and gives.
         dataset: data set that it was trained on and measured with.
-        recipe: how it was trained: optimizer, schedule, batch, augmentation (see the fields of `fastpose.train`'s
-            recipes).
+        recipe: how it was trained: the parts `augment` and `train` of a `fastpose.train` recipe.
         metrics: published figures by name (AP as a fraction, PCK as published).
         weights: "url" and "sha256" (prefix of the hash) of the published checkpoint, or "carried", the name of a file
             in the package; empty where none was published.

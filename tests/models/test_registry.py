@@ -1,0 +1,205 @@
+"""Names: what create_model and list_models take, refuse and build."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fastpose.models import (
+    PoseModel,
+    WeightsError,
+    build_model,
+    create_model,
+    find_entry,
+    list_architectures,
+    list_entries,
+    list_models,
+    load_checkpoint,
+    register_model,
+    registry,
+    save_model,
+)
+from fastpose.models.zoo import default_spec
+from fastpose.skeletons import COCO17, LSP14, Skeleton
+from fastpose.spec import CodecSpec
+
+SLIM = "resnet18_slim"
+
+
+@pytest.mark.parametrize("name", list_architectures())
+def test_every_architecture_gives_what_its_spec_says(name):
+    model = create_model(name, input_size=(64, 96), num_keypoints=3).eval()
+    assert isinstance(model, PoseModel)
+    assert (model.spec.input_size, model.spec.codec.heatmap_size) == ((64, 96), (16, 24))
+    with torch.inference_mode():
+        output = model(torch.randn(2, 3, 64, 96))
+    assert output.shape == (2, 3, 16, 24)
+    assert torch.isfinite(output).all()
+
+
+def test_architecture_alone_stands_for_its_first_entry():
+    model = create_model("litehrnet18")
+    assert model.name == "litehrnet18.coco_256x192"
+    assert model.spec == find_entry("litehrnet18.coco_256x192").spec
+    assert create_model("resnet18").spec == default_spec()
+    assert create_model("resnet18").name == "resnet18"
+
+
+def test_official_config_name_is_an_alias():
+    model = create_model("td-hm_res50_dark-8xb64-210e_coco-384x288")
+    assert model.name == "resnet50_dark.coco_384x288"
+    assert model.spec.codec == CodecSpec("dark", heatmap_size=(96, 72), sigma=3.0)
+
+
+def test_fields_of_the_spec_can_be_overridden():
+    model = create_model(SLIM, input_size=(128, 96), padding=1.1, flip_test=False)
+    assert (model.spec.input_size, model.spec.codec.heatmap_size) == ((128, 96), (32, 24))
+    assert (model.spec.padding, model.spec.flip_test) == (1.1, False)
+
+
+def test_output_channels_follow_the_codec():
+    model = create_model(SLIM, input_size=(64, 64), codec=CodecSpec("udp_combined", heatmap_size=(16, 16)), udp=True)
+    assert model(torch.zeros(1, 3, 64, 64)).shape == (1, 51, 16, 16)
+
+
+def test_skeletons():
+    assert create_model(SLIM, skeleton="lsp14").spec.skeleton == LSP14
+    assert create_model(SLIM, num_keypoints=17).spec.skeleton == COCO17
+    own = Skeleton.from_names("own", ["left_ear", "right_ear"])
+    assert create_model(SLIM, skeleton=own, num_keypoints=2).spec.skeleton.flip_index == (1, 0)
+    numbered = create_model(SLIM, num_keypoints=5).spec.skeleton
+    assert (numbered.num_keypoints, numbered.flip_pairs) == (5, ())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "resnt50"}, r"no model is named 'resnt50'; did you mean resnet50"),
+        ({"name": "zzz"}, r"no model is named 'zzz'; list_models\(\) lists them"),
+        ({"name": SLIM, "num_keypoints": 0}, "num_keypoints: expected at least 1, got 0"),
+        ({"name": SLIM, "num_keypoints": 3, "skeleton": "lsp14"}, "3 given, but skeleton 'lsp14' has 14"),
+        ({"name": SLIM, "skeleton": "dog"}, "no skeleton is named 'dog'"),
+        ({"name": SLIM, "width": 3}, "no option width; it has deconv_channels, and the fields of PoseSpec"),
+        ({"name": SLIM, "input_size": (100, 96)}, r"input_size: expected .* multiples of 32, got \(100, 96\)"),
+        ({"name": SLIM, "deconv_channels": (8, 8)}, r"codec\.heatmap_size: the network gives \(32, 24\)"),
+        ({"name": SLIM, "codec": CodecSpec("regression")}, "codec.heatmap_size: the network gives"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        create_model(**arguments)
+
+
+def test_wrong_input_is_named():
+    with pytest.raises(ValueError, match=r"x: expected crops \[B, 3, h, w\], got shape \(1, 1, 64, 64\)"):
+        create_model(SLIM)(torch.zeros(1, 1, 64, 64))
+
+
+def test_duplicate_name_raises(monkeypatch):
+    monkeypatch.setattr(registry, "_ARCHITECTURES", dict(registry._ARCHITECTURES))
+
+    def brand_new(spec, *, depth=1):
+        return create_model(SLIM, input_size=spec.input_size)
+
+    register_model(brand_new)
+    assert build_model("brand_new", default_spec(), {"depth": 2}).arguments == {"depth": 2}
+    with pytest.raises(ValueError, match="'brand_new' is registered already"):
+        register_model(brand_new)
+
+
+def test_list_models_filters_by_pattern():
+    assert list_models("litehrnet*") == [
+        "litehrnet18",
+        "litehrnet18.coco_256x192",
+        "litehrnet18.coco_384x288",
+        "litehrnet30",
+        "litehrnet30.coco_256x192",
+        "litehrnet30.coco_384x288",
+    ]
+    assert list_models("nothing*") == []
+    assert set(list_architectures()) < set(list_models())
+
+
+@pytest.mark.parametrize("entry", list_entries(), ids=lambda entry: entry.name)
+def test_zoo_entries_are_sound(entry):
+    stem, _, tag = entry.name.partition(".")
+    assert stem.startswith(entry.architecture)
+    assert tag == "{}_{}x{}".format(entry.dataset, *entry.spec.input_size)
+    assert set(entry.weights) in ({"url", "sha256"}, {"carried"}, set())
+    if "url" in entry.weights:
+        assert entry.weights["sha256"] in entry.weights["url"]
+    with torch.device("meta"):
+        build_model(entry.architecture, entry.spec, entry.arguments)
+
+
+def test_entry_facts():
+    entry = find_entry("resnet152_dark.coco_384x288")
+    assert entry.alias == "td-hm_res152_dark-8xb32-210e_coco-384x288"
+    assert (entry.metrics["AP"], entry.spec.codec.blur_kernel, entry.spec.flip_shift) == (0.757, 17, True)
+    assert entry.recipe["train"]["batch_size"] == 256
+
+
+# ---- pretrained
+
+
+def test_pretrained_that_is_not_carried_says_where_it_is():
+    with pytest.raises(WeightsError, match=r"https://.*res50_8xb64-210e_coco-256x192-04af38ce.*load_checkpoint"):
+        create_model("resnet50", pretrained=True)
+    with pytest.raises(WeightsError, match="resnet18: no weights were published"):
+        create_model("resnet18", pretrained=True)
+
+
+@pytest.fixture
+def carried(monkeypatch, tmp_path):
+    """A stand-in for the package's folder of carried weights, and the network in it."""
+    torch.manual_seed(0)
+    model = create_model(SLIM)
+    folder = tmp_path / "carried"
+    folder.mkdir()
+    save_model(model, folder / "resnet18_slim.safetensors")
+    monkeypatch.setattr("fastpose.models.factory.resources.files", lambda package: tmp_path)
+    return model
+
+
+def test_carried_weights_load(carried):
+    loaded = create_model(SLIM, pretrained=True)
+    for name, tensor in carried.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor)
+
+
+@pytest.mark.parametrize(
+    "keypoints", [{"num_keypoints": 5}, {"skeleton": Skeleton.from_names("x", list("abcdefghijklmnopq"))}]
+)
+def test_other_keypoints_keep_a_fresh_last_layer(carried, keypoints):
+    loaded = create_model(SLIM, pretrained=True, **keypoints)
+    for name, tensor in carried.state_dict().items():
+        if name == "head.final_layer.weight":
+            assert not torch.equal(loaded.state_dict()[name][:5], tensor[:5])
+        elif not name.startswith("head.final_layer."):
+            assert torch.equal(loaded.state_dict()[name], tensor)
+
+
+def test_other_width_does_not_load_in_part(carried):
+    with pytest.raises(WeightsError, match=r"does not fit .*head\.deconv_layers"):
+        create_model(SLIM, pretrained=True, num_keypoints=5, deconv_channels=(96, 96, 32))
+
+
+def test_missing_carried_file_is_an_error(carried, tmp_path):
+    (tmp_path / "carried" / "resnet18_slim.safetensors").unlink()
+    with pytest.raises(WeightsError, match=r"should hold resnet18_slim\.safetensors"):
+        create_model(SLIM, pretrained=True)
+
+
+def test_packaged_weights_agree_with_their_entries():
+    """Runs once the file is there: its spec must be the entry's, or pretrained networks would decode wrongly."""
+    from importlib import resources
+
+    from fastpose.models import read_checkpoint
+    from fastpose.spec import PoseSpec
+
+    for entry in list_entries():
+        file = resources.files("fastpose.models") / "carried" / entry.weights.get("carried", "-")
+        if file.is_file():
+            with resources.as_file(file) as path:
+                assert PoseSpec.from_json(read_checkpoint(path).metadata["fastpose.spec"]) == entry.spec
+                load_checkpoint(create_model(entry.name), path)

@@ -1,0 +1,67 @@
+"""Reduce the reference outputs of networks to what a test can carry: tests/data/model_figures.json.
+
+    python tools/make_model_figures.py REFERENCE/models
+
+REFERENCE/models holds NAME.json (state-dict names, shapes and dtypes in order, number of parameters) and NAME.npz
+(outputs of one forward pass) for weights and an input drawn by name (see tests/models/conftest.py). An entry is made
+for every network that this project's zoo knows by that NAME. Kept of every output: shape, step between stored rows and
+columns, largest magnitude, sum of magnitudes, root of the sum of squares, and 64 values spread evenly over it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastpose.models import find_entry
+
+SAMPLES = 64
+
+
+def figures(folder: Path, name: str) -> dict[str, Any]:
+    """The compact figures of one network."""
+    facts = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    outputs = []
+    with np.load(folder / f"{name}.npz") as arrays:
+        for key in arrays.files:
+            stored = arrays[key].astype(np.float64)
+            shape = facts["outputs"][key][0]
+            picked = stored.ravel()[np.linspace(0, stored.size - 1, SAMPLES).astype(int)]
+            outputs.append(
+                {
+                    "shape": shape,
+                    "step": round(shape[-1] / stored.shape[-1]),
+                    "largest": np.abs(stored).max(),
+                    "l1": np.abs(stored).sum(),
+                    "l2": np.sqrt(np.square(stored).sum()),
+                    "samples": [float(f"{value:.8g}") for value in picked],
+                }
+            )
+    return {
+        "parameters": facts["params"],
+        "state_dict": len(facts["keys"]),
+        "state_dict_sha256": hashlib.sha256(json.dumps(facts["keys"]).encode()).hexdigest(),
+        "outputs": outputs,
+    }
+
+
+def main() -> None:
+    """Write the file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    default = Path(__file__).resolve().parents[1] / "tests" / "data" / "model_figures.json"
+    parser.add_argument("--out", type=Path, default=default)
+    arguments = parser.parse_args()
+    names = sorted(file.stem for file in arguments.folder.glob("*.json") if find_entry(file.stem) is not None)
+    lines = [f"{json.dumps(name)}: {json.dumps(figures(arguments.folder, name))}" for name in names]
+    arguments.out.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    print(f"{arguments.out}: {len(names)} networks")
+
+
+if __name__ == "__main__":
+    main()
