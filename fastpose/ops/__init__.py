@@ -8,5 +8,7 @@ from __future__ import annotations
 from .heatmap_decode import heatmap_decode
 from .heatmap_encode import heatmap_encode
 from .heatmap_loss import heatmap_loss
+from .oks import oks
+from .oks_nms import oks_nms
 
-__all__ = ["heatmap_decode", "heatmap_encode", "heatmap_loss"]
+__all__ = ["heatmap_decode", "heatmap_encode", "heatmap_loss", "oks", "oks_nms"]

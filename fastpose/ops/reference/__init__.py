@@ -6,5 +6,7 @@ Tensors in, tensors out, on any device; computed in float64 where the input is f
 from .heatmap_decode import heatmap_decode
 from .heatmap_encode import heatmap_encode
 from .heatmap_loss import heatmap_loss
+from .oks import oks
+from .oks_nms import oks_nms
 
-__all__ = ["heatmap_decode", "heatmap_encode", "heatmap_loss"]
+__all__ = ["heatmap_decode", "heatmap_encode", "heatmap_loss", "oks", "oks_nms"]

@@ -1,0 +1,142 @@
+"""Suppression of poses that describe the same person."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ._native import LIBRARY, Array, C, empty, stream, symbolic
+from .oks import number_argument, poses_argument, refuse_grad
+
+__all__ = ["oks_nms"]
+
+_NO_LIMIT = 1 << 62
+
+
+def oks_nms(
+    poses: Array,
+    scores: Any,
+    areas: Any,
+    sigmas: Any,
+    threshold: float = 0.9,
+    *,
+    image_index: Any = None,
+    soft: bool = False,
+    max_per_image: int | None = None,
+    padded: bool = False,
+    out: Array | None = None,
+    out_scores: Array | None = None,
+) -> Any:
+    """Keeps the best of the poses that resemble each other, for many images in one call.
+
+    Hard: from the best pose down, a pose is dropped if its OKS with a better kept one is above ``threshold``. Soft: none
+    is dropped; the best is taken, the scores of the others are multiplied by exp(-OKS² / ``threshold``), and so on. The
+    OKS of a pair counts all keypoints and has the mean of both areas. Of equal scores the lower index is the better one;
+    a score that is not a number is the worst. Decided in double: the same for every number of threads and every SIMD
+    level (soft: scores within 1e-8). NumPy arrays in, NumPy arrays out, or tensors in, tensors out.
+
+    Args:
+        poses: [N,K,2 or 3] (x, y, …) in pixels, float32 or float64; float32 is the faster one.
+        scores: [N].
+        areas: [N] square pixels; below 0 is taken as 0.
+        sigmas: [K], above 0 (``Skeleton.sigmas``).
+        threshold: Hard: an OKS, 0 or more. Soft: width of the Gaussian, above 0.
+        image_index: [N] int: poses with different numbers leave each other alone. By default all are of one image.
+        soft: Lower scores instead of dropping poses.
+        max_per_image: Take at most so many poses of each image.
+        padded: Return all N places, the unused ones with index -1 and score 0. Then nothing waits for a GPU, and
+            ``torch.compile(fullgraph=True)`` and ``torch.export`` work; otherwise the number of kept poses is read.
+        out: [N] int64, contiguous: holds the indices.
+        out_scores: [N] float64, contiguous: holds the lowered scores.
+
+    Returns:
+        Hard: [M] int64, ``kept[i] = j`` means that pose j is the i-th best of the kept. Soft: the same, and [M] scores
+        after lowering, of the dtype of ``scores``. With ``padded`` M is N.
+
+    Raises:
+        TypeError: A dtype is wrong, arrays and tensors are mixed, or a gradient is wanted.
+        ValueError: A shape or parameter is wrong, a sigma is not a finite number above 0 (not checked on CUDA), or there
+            are more than 131072 poses on CUDA.
+
+    Source: Papandreou et al., CVPR 2017 (OKS-NMS); Bodla et al., ICCV 2017 (soft).
+    """
+    refuse_grad("oks_nms", poses, scores, areas)
+    pose = poses_argument("poses", poses)
+    score, area = number_argument("scores", scores, pose), number_argument("areas", areas, pose)
+    sigma = number_argument("sigmas", sigmas, pose)
+    image = None if image_index is None else number_argument("image_index", image_index, pose, torch.int64)
+    limit = _NO_LIMIT if max_per_image is None else int(max_per_image)
+    if symbolic(pose, score, area) and out is None and out_scores is None:
+        indices, rescored, count = torch.ops.fastpose.oks_nms(
+            pose, score, area, sigma, image, float(threshold), bool(soft), limit
+        )
+    else:
+        indices, rescored, count = _run(
+            pose, score, area, sigma, image, float(threshold), bool(soft), limit, out, out_scores
+        )
+    if not padded:
+        kept = int(count[0])
+        indices, rescored = indices[:kept], rescored[:kept]
+    if not soft:
+        return indices
+    if isinstance(rescored, Tensor):
+        return indices, rescored.to(scores.dtype) if isinstance(scores, Tensor) else rescored
+    kind = getattr(scores, "dtype", rescored.dtype)
+    return indices, rescored.astype(kind, copy=False) if kind.kind == "f" else rescored
+
+
+def _run(
+    poses: Any,
+    scores: Any,
+    areas: Any,
+    sigmas: Any,
+    image_index: Any,
+    threshold: float,
+    soft: bool,
+    max_per_image: int,
+    out: Any = None,
+    out_scores: Any = None,
+) -> tuple[Any, Any, Any]:
+    """Indices [N] padded with -1, scores [N] float64 padded with 0, count [1] int64; reads nothing back."""
+    people = poses.shape[0] if poses.ndim else 0  # the binding refuses what is not [N,K,C]
+    indices = empty((people,), torch.int64, poses) if out is None else out
+    rescored = empty((people,), torch.float64, poses) if out_scores is None else out_scores
+    count = empty((1,), torch.int64, poses)
+    workspace = None
+    if isinstance(poses, Tensor) and poses.is_cuda:
+        size = C.oks_nms_workspace(people, soft) if people <= C.OKS_NMS_CUDA_LIMIT else 0
+        workspace = poses.new_empty(size, dtype=torch.uint8)
+    C.oks_nms(
+        *(poses, scores, areas, sigmas, image_index, threshold, soft, max_per_image),
+        *(indices, rescored, count, workspace, stream(poses)),
+    )
+    return indices, rescored, count
+
+
+def _fake(
+    poses: Tensor,
+    scores: Tensor,
+    areas: Tensor,
+    sigmas: Tensor,
+    image_index: Tensor | None,
+    threshold: float,
+    soft: bool,
+    max_per_image: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    people = poses.shape[0]
+    return (
+        poses.new_empty((people,), dtype=torch.int64),
+        poses.new_empty((people,), dtype=torch.float64),
+        poses.new_empty((1,), dtype=torch.int64),
+    )
+
+
+LIBRARY.define(
+    "oks_nms(Tensor poses, Tensor scores, Tensor areas, Tensor sigmas, Tensor? image_index, float threshold, "
+    "bool soft, int max_per_image) -> (Tensor indices, Tensor rescored, Tensor count)"
+)
+LIBRARY.impl("oks_nms", _run, "CPU")
+LIBRARY.impl("oks_nms", _run, "CUDA")
+torch.library.register_fake("fastpose::oks_nms", _fake)
