@@ -26,6 +26,7 @@ def fuse_batchnorm(model: PoseModel) -> PoseModel:
         The copy, in evaluation mode, its parameters without gradient.
     """
     fused = copy.deepcopy(model).eval().requires_grad_(False)
+    fused.architecture = ""  # no file that says "resnet50" may hold these weights
     for parent in fused.modules():
         children = list(parent.named_children())
         for (conv_name, conv), (norm_name, norm) in itertools.pairwise(children):

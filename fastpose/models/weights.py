@@ -95,30 +95,7 @@ def load_checkpoint(model: PoseModel, path: str | os.PathLike[str], strict: bool
         WeightsError: the file cannot be used (see `read_checkpoint`); strict: the entries differ (the message lists at
             most a dozen lines), or it is for other keypoints; not strict: nothing fits.
     """
-    checkpoint = read_checkpoint(path)
-    expected = model.state_dict()
-    tensors = checkpoint.tensors
-    report = LoadReport(
-        missing=tuple(name for name in expected if name not in tensors),
-        unexpected=tuple(name for name in tensors if name not in expected),
-        mismatched=tuple(
-            f"{name}: expected {tuple(tensor.shape)}, got {tuple(tensors[name].shape)}"
-            for name, tensor in expected.items()
-            if name in tensors and tensors[name].shape != tensor.shape
-        ),
-    )
-    fitting = {name: t for name, t in tensors.items() if name in expected and t.shape == expected[name].shape}
-    if (strict and any(report)) or not fitting:
-        raise WeightsError(_mismatch_message(Path(path), model, report, len(fitting), len(expected)))
-    if strict and _SPEC in checkpoint.metadata:
-        theirs, ours = _spec(Path(path), checkpoint.metadata).skeleton, model.spec.skeleton
-        if theirs.keypoints != ours.keypoints:
-            raise WeightsError(
-                f"{path}: expected the keypoints of {ours.name!r} ({', '.join(ours.keypoints)}), "
-                f"got those of {theirs.name!r} ({', '.join(theirs.keypoints)})"
-            )
-    model.load_state_dict(fitting, strict=False)
-    return report
+    return _load(model, Path(path), read_checkpoint(path), strict)
 
 
 def load_model(path: str | os.PathLike[str]) -> PoseModel:
@@ -135,7 +112,8 @@ def load_model(path: str | os.PathLike[str]) -> PoseModel:
             version does not have.
     """
     path = Path(path)
-    metadata = read_checkpoint(path).metadata
+    checkpoint = read_checkpoint(path)
+    metadata = checkpoint.metadata
     absent = [key for key in (_SPEC, _ARCHITECTURE, _ARGUMENTS) if key not in metadata]
     if absent:
         raise WeightsError(
@@ -149,7 +127,7 @@ def load_model(path: str | os.PathLike[str]) -> PoseModel:
     except (TypeError, ValueError) as error:
         raise WeightsError(f"{path}: its header describes a network that cannot be built: {error}") from error
     model.name = metadata.get(_MODEL, model.architecture)
-    load_checkpoint(model, path)
+    _load(model, path, checkpoint, strict=True)
     return model.eval()
 
 
@@ -230,6 +208,32 @@ def atomic_write(path: str | os.PathLike[str], data: bytes) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def _load(model: PoseModel, path: Path, checkpoint: Checkpoint, strict: bool) -> LoadReport:
+    expected = model.state_dict()
+    tensors = checkpoint.tensors
+    report = LoadReport(
+        missing=tuple(name for name in expected if name not in tensors),
+        unexpected=tuple(name for name in tensors if name not in expected),
+        mismatched=tuple(
+            f"{name}: expected {tuple(tensor.shape)}, got {tuple(tensors[name].shape)}"
+            for name, tensor in expected.items()
+            if name in tensors and tensors[name].shape != tensor.shape
+        ),
+    )
+    fitting = {name: t for name, t in tensors.items() if name in expected and t.shape == expected[name].shape}
+    if (strict and any(report)) or not fitting:
+        raise WeightsError(_mismatch_message(path, model, report, len(fitting), len(expected)))
+    if strict and _SPEC in checkpoint.metadata:
+        theirs, ours = _spec(path, checkpoint.metadata).skeleton, model.spec.skeleton
+        if theirs.keypoints != ours.keypoints:
+            raise WeightsError(
+                f"{path}: expected the keypoints of {ours.name!r} ({', '.join(ours.keypoints)}), "
+                f"got those of {theirs.name!r} ({', '.join(theirs.keypoints)})"
+            )
+    model.load_state_dict(fitting, strict=False)
+    return report
 
 
 def _read_safetensors(path: Path) -> Checkpoint:

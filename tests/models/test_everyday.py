@@ -8,7 +8,7 @@ import io
 import pytest
 import torch
 
-from fastpose.models import HeatmapHead, create_model, fuse_batchnorm, heatmap_mse, list_architectures
+from fastpose.models import HeatmapHead, create_model, fuse_batchnorm, heatmap_mse, list_architectures, save_model
 from fastpose.models.backbones import LiteHRNet, ResNet
 from fastpose.models.layers import Bottleneck, ConvUnit, channel_shuffle
 
@@ -40,6 +40,12 @@ def test_folded_network_gives_the_same(name, fill_by_name):
     assert fused.spec == model.spec
     for key, tensor in model.state_dict().items():
         assert torch.equal(tensor, before[key])
+
+
+def test_folded_network_cannot_be_saved_as_its_architecture(tmp_path):
+    with pytest.raises(ValueError, match="no architecture name"):
+        save_model(fuse_batchnorm(_model("resnet18_slim")), tmp_path / "m.safetensors")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", SMALL)

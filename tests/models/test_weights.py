@@ -183,8 +183,9 @@ def test_official_files_load(shared, fill_by_name, name):
     expected, model = create_model("litehrnet18"), create_model("litehrnet18")
     fill_by_name(expected)
     assert not any(load_checkpoint(model, shared / "reference" / "checkpoints" / name))
+    loaded = model.state_dict()
     for key, tensor in expected.state_dict().items():
-        torch.testing.assert_close(model.state_dict()[key], tensor, rtol=1e-6, atol=0)
+        torch.testing.assert_close(loaded[key], tensor, rtol=1e-6, atol=0)
 
 
 # ---- what does not fit
