@@ -1,7 +1,8 @@
-// Every binding of the native core, and nothing else: views, checks, GIL released, stream handed on.
+// Every binding of the native core (those of the heatmap ops in bindings_heatmap.cpp), and nothing else: views, checks, GIL released, stream handed on.
 //
 // An op adds one `bind_OP` below and one line in PYBIND11_MODULE. A binding takes what fastpose/ops/OP.py has prepared (contiguous arrays,
 // allocated outputs, plain numbers), checks all of it again in full, so that a wrong call cannot reach memory, fills OpArgs and launches.
+#include "bindings_heatmap.h"
 #include "python_view.h"
 
 #include "core/dispatch.h"
@@ -11,6 +12,9 @@
 #include "oks_nms/oks_nms.h"
 
 namespace fastpose {
+
+void bind_affine_crop(py::module_& m);  // bindings_affine_crop.cpp
+
 namespace {
 
 py::dict build_info() {
@@ -183,6 +187,8 @@ PYBIND11_MODULE(_C, m) {
   m.def("set_num_threads", &set_num_threads, py::arg("n"), "Threads for calls from this Python thread where torch is not loaded; 0: default.");
   m.def("get_num_threads", &get_num_threads);
   m.def("use_exchange_api", &use_exchange_api, py::arg("enabled"), "For tests: whether tensors are read through DLPack's C exchange API.");
+  bind_affine_crop(m);
   bind_oks(m);
   bind_oks_nms(m);
+  bind_heatmap_ops(m);
 }

@@ -1,0 +1,138 @@
+// The bindings of the three heatmap ops, which share their codec parameters; as in bindings.cpp.
+#include "bindings_heatmap.h"
+
+#include <cmath>
+
+#include "heatmap_decode/heatmap_decode.h"
+#include "heatmap_encode/gaussian_taps.h"
+#include "heatmap_encode/heatmap_encode.h"
+#include "python_view.h"
+
+namespace fastpose {
+namespace {
+
+// What fastpose/ops/_codec.py makes of a CodecSpec and an input size.
+struct Codec {
+  CodecKind kind;
+  int64_t height, width, input_height, input_width;
+  double sigma, radius_factor;
+  int64_t kernel_size, blur_kernel;
+};
+
+using CodecTuple = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, double, double, int64_t, int64_t>;
+
+[[noreturn]] void fail_codec(const std::string& expected, const std::string& came) {
+  throw py::value_error("codec: expected " + expected + ", got " + came);
+}
+
+void check_taps(int64_t taps) {
+  if (taps < 1 || taps > kMaxTaps || taps % 2 == 0) fail_codec("an odd blur of at most 127 taps", std::to_string(taps));
+}
+
+Codec codec_from(const CodecTuple& values) {
+  Codec c;
+  int64_t kind;
+  std::tie(kind, c.height, c.width, c.input_height, c.input_width, c.sigma, c.radius_factor, c.kernel_size, c.blur_kernel) = values;
+  if (kind < 0 || kind > static_cast<int64_t>(CodecKind::Megvii)) fail_codec("a kind from 0 to 4", std::to_string(kind));
+  c.kind = static_cast<CodecKind>(kind);
+  const bool udp = c.kind == CodecKind::Udp || c.kind == CodecKind::UdpCombined;
+  for (int64_t side : {c.height, c.width, c.input_height, c.input_width})
+    if (side < (udp ? 2 : 1) || side > 16384) fail_codec("sides of 1 (Udp: 2) to 16384 pixels", std::to_string(side));
+  if (!(c.sigma >= 1e-3) || !(c.sigma <= 1e6)) fail_codec("a sigma of 0.001 to 1000000 pixels", std::to_string(c.sigma));
+  if (!(c.radius_factor >= 1e-6) || !(c.radius_factor <= 1e6)) fail_codec("a radius_factor of 1e-6 to 1e6", std::to_string(c.radius_factor));
+  check_taps(c.kernel_size);
+  check_taps(c.blur_kernel);
+  return c;
+}
+
+double disc_radius(const Codec& c) { return c.radius_factor * static_cast<double>(c.height > c.width ? c.height : c.width); }
+
+float pixel_scale(const Codec& c, int64_t input, int64_t heatmap) {
+  const bool udp = c.kind == CodecKind::Udp || c.kind == CodecKind::UdpCombined;
+  return static_cast<float>(static_cast<double>(input - udp) / static_cast<double>(heatmap - udp));
+}
+
+HeatmapTarget target_of(const Codec& c) {
+  HeatmapTarget t;
+  t.kind = c.kind;
+  t.height = static_cast<int32_t>(c.height);
+  t.width = static_cast<int32_t>(c.width);
+  t.scale_x = pixel_scale(c, c.input_width, c.width);
+  t.scale_y = pixel_scale(c, c.input_height, c.height);
+  t.sigma = static_cast<float>(c.sigma);
+  t.radius = disc_radius(c);
+  t.taps = c.kind == CodecKind::Megvii ? static_cast<int32_t>(c.kernel_size) : 1;
+  gaussian_taps(t.taps, t.tap);
+  return t;
+}
+
+HeatmapReading reading_of(const Codec& c, bool to_crop_pixels) {
+  HeatmapReading r;
+  r.kind = c.kind;
+  r.height = static_cast<int32_t>(c.height);
+  r.width = static_cast<int32_t>(c.width);
+  r.scale_x = pixel_scale(c, c.input_width, c.width);
+  r.scale_y = pixel_scale(c, c.input_height, c.height);
+  if (!to_crop_pixels && (c.kind == CodecKind::Udp || c.kind == CodecKind::UdpCombined)) {
+    // A fraction of the crop times its size: what MMPose reports.
+    r.scale_x = static_cast<float>(static_cast<double>(c.input_width) / static_cast<double>(c.width - 1));
+    r.scale_y = static_cast<float>(static_cast<double>(c.input_height) / static_cast<double>(c.height - 1));
+  }
+  r.radius = static_cast<float>(disc_radius(c));
+  switch (c.kind) {
+    case CodecKind::Gaussian: r.taps = 1; break;
+    case CodecKind::Megvii: r.taps = static_cast<int32_t>(c.kernel_size); break;
+    case CodecKind::UdpCombined: r.taps = static_cast<int32_t>(2 * c.blur_kernel + 1); break;
+    default: r.taps = static_cast<int32_t>(c.blur_kernel);
+  }
+  check_taps(r.taps);
+  gaussian_taps(r.taps, r.tap);
+  return r;
+}
+
+// Arrays that every heatmap op takes: [B, K, 2] and [B, K] float32 beside the maps.
+void expect_maps(const Arg& maps, int64_t batch, int64_t channels, const Codec& c) {
+  expect_shape(maps, {batch, channels, c.height, c.width}, "[B, K (udp_combined: 3K), height, width]");
+  expect_contiguous(maps);
+}
+
+void expect_floats(const Arg& a, std::initializer_list<int64_t> shape, const char* legend, const Arg& where) {
+  expect_dtype(a, {DType::Float32});
+  expect_shape(a, shape, legend);
+  expect_contiguous(a);
+  expect_device(a, where);
+}
+
+void heatmap_encode(py::handle keypoints, py::handle visible, py::handle joint_weights, py::handle out, py::handle out_weights,
+                    const CodecTuple& codec, int64_t stream) {
+  const Codec c = codec_from(codec);
+  const Arg points = view(keypoints, "keypoints"), levels = view(visible, "visible");
+  const Arg factors = view_or_none(joint_weights, "joint_weights");
+  const Arg maps = view_out(out, "out"), weights = view_out(out_weights, "out_weights");
+  expect_floats(points, {-1, -1, 2}, "[B, K, 2]", points);
+  HeatmapEncodeArgs args;
+  args.batch = points.shape[0];
+  args.keypoints_k = points.shape[1];
+  args.target = target_of(c);
+  expect_floats(levels, {args.batch, args.keypoints_k}, "[B, K]", points);
+  if (factors) expect_floats(factors, {args.keypoints_k}, "[K]", points);
+  expect_dtype(maps, {DType::Float32});
+  expect_maps(maps, args.batch, args.keypoints_k * args.target.maps_per_keypoint(), c);
+  expect_device(maps, points);
+  expect_floats(weights, {args.batch, args.keypoints_k}, "[B, K]", points);
+  args.keypoints = points.as<float>();
+  args.visible = levels.as<float>();
+  args.joint_weights = factors ? factors.as<float>() : nullptr;
+  args.heatmaps = maps.as<float>();
+  args.weights = weights.as<float>();
+  FASTPOSE_LAUNCH(heatmap_encode, args, points, stream);
+}
+
+}  // namespace
+
+void bind_heatmap_ops(py::module_& m) {
+  m.def("heatmap_encode", &heatmap_encode, py::arg("keypoints"), py::arg("visible"), py::arg("joint_weights"), py::arg("out"),
+        py::arg("out_weights"), py::arg("codec"), py::arg("stream"));
+}
+
+}  // namespace fastpose
