@@ -259,7 +259,7 @@ def _to_bgr8(pixels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
 
 
 def _upright(pixels: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.uint8]:
-    """Turn stored pixels as EXIF says: 2 mirrored, 3 half turn, 4 upside down, 5 transposed, 6 a quarter turn clockwise."""
+    """Turn stored pixels as EXIF says: 2 mirrored, 3 half turn, 4 upside down, 5 transposed, 6 a quarter turn."""
     if orientation >= 5:
         pixels = pixels.transpose(1, 0, 2)
     if orientation in (3, 4, 7, 8):
