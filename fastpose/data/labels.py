@@ -38,7 +38,8 @@ class Teacher:
         doubt: Weight of a label with which an *unsure* teacher disagrees; 1 trusts the label fully, 0 drops it.
         unswap: First exchange the left and right label of a pair where that makes both agree with the teacher.
         fill: Take a sure teacher's point where there is no label.
-        fill_weight: Weight of filled and of replaced labels in the loss.
+        replace_weight: Weight of replaced labels in the loss.
+        fill_weight: Weight of filled labels in the loss.
         blend: Where the two agree, move the label this fraction of the way to the teacher's point: 0 keeps the label,
             0.5 takes the middle, which averages the small errors of both.
 
@@ -53,6 +54,7 @@ class Teacher:
     disagree: float = 0.3
     on_disagreement: Literal["replace", "drop", "keep"] = "replace"
     doubt: float = 1.0
+    replace_weight: float = 1.0
     unswap: bool = True
     fill: bool = True
     fill_weight: float = 1.0
@@ -62,7 +64,7 @@ class Teacher:
         for name in ("sure", "doubt", "blend"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}: expected a number between 0 and 1, got {getattr(self, name)}")
-        for name in ("disagree", "fill_weight"):
+        for name in ("disagree", "replace_weight", "fill_weight"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: expected a number above 0, got {getattr(self, name)}")
 
@@ -166,7 +168,7 @@ def apply_teacher(
         counts["blended"] = int(agree.sum())
     if settings.on_disagreement == "replace":
         keypoints[apart & sure] = points[apart & sure]
-        weights[apart & sure] = settings.fill_weight
+        weights[apart & sure] = settings.replace_weight
         counts["replaced"] = int((apart & sure).sum())
     elif settings.on_disagreement == "drop":
         weights[apart & sure] = 0

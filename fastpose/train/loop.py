@@ -226,6 +226,8 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, console: Console |
                         return outcome
                     asked = time.perf_counter()
 
+                if images_seen == 0:
+                    raise TrainingError(f"no photo can be read: {next(iter(dataset.photos.failed.values()))}")
                 final = epoch + 1 == settings.epochs
                 judged = average.model if average else model
                 if evaluator and (final or (epoch + 1) % recipe.eval.every == 0):
