@@ -63,10 +63,9 @@ class CMakeBuild(build_ext):
         ]
         command += [f"-D{key}={value}" for key, value in options.items()]
         with (build / "lock").open("w") as lock:
-            fcntl.flock(
-                lock, fcntl.LOCK_EX
-            )  # two builds at once (an editor's and a shell's) would write into one folder
-            # Isolated builds get their tools from a fresh temporary folder each time: a cache made with the old paths is stale.
+            # Two builds at once (an editor's and a shell's) would write into one folder.
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            # Isolated builds get their tools from a new temporary folder each time; a cache with the old paths fails.
             subprocess.run([*command, "--fresh"] if stale(build) else command, check=True)
             subprocess.run([cmake, "--build", str(build)], check=True)
 

@@ -1,4 +1,4 @@
-"""FastPose: top-down 2D human pose estimation, from a photo and boxes to keypoints, and from a data set to a trained model.
+"""FastPose: top-down 2D human pose estimation, from photo and boxes to keypoints, from data set to trained model.
 
 The public names are loaded on first use, so that `import fastpose` costs little more than nothing.
 """

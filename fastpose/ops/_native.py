@@ -2,27 +2,27 @@
 
 How an op file `fastpose/ops/OP.py` is made
 -------------------------------------------
-1. `OP(...)`, the public function: docstring with shapes, units and errors; NumPy arrays in, NumPy arrays out, or tensors in, tensors out.
-   It brings its inputs into the form that the binding takes (`as_input`), allocates outputs with `empty` (or takes `out=`) and routes:
+1. `OP(...)`, the public function: docstring with shapes, units and errors; NumPy arrays in, NumPy arrays out, or
+   tensors in, tensors out. It brings its inputs into the form that the binding takes (`as_input`), allocates outputs
+   with `empty` (or takes `out=`) and routes:
 
-       if is_torch:
-           if symbolic(a, b):            # torch.compile, export, FakeTensor, subclasses: the registered op
-               return torch.ops.fastpose.OP(...)
-           if needs_grad(a, b):          # only where the op has a gradient; otherwise refuse it with `refuse_grad`
-               return _OP.apply(...)
-       return _run(...)                  # straight to the binding: `C.OP(...)`
+       if symbolic(a, b) or needs_grad(a, b):    # torch.compile, export, FakeTensor, subclasses, gradients
+           return torch.ops.fastpose.OP(...)     # an op without a gradient raises TypeError in place of `needs_grad`
+       C.OP(...)                                 # straight to the binding
 
-   `C.OP` checks everything again (shape, dtype, device, contiguity, finiteness) and names the argument, so Python repeats no check.
-2. `_run(...)` calls `C.OP(..., stream(x))`; the stream is asked for only if the tensor is on CUDA. Tensors that require grad are refused
+   `C.OP` checks everything again (shape, dtype, device, contiguity, finiteness) and names the argument, so Python
+   repeats no check.
+2. `C.OP(..., stream(x))`: the stream is asked for only if the tensor is on CUDA. Tensors that require grad are refused
    by the binding, so pass `detached(x)` where that is meant.
 3. Registration at the end of the file, on the one library `LIBRARY`:
 
        LIBRARY.define("OP(Tensor a, ...) -> Tensor")
        LIBRARY.impl("OP", _registered, "CPU"); LIBRARY.impl("OP", _registered, "CUDA")
-       torch.library.register_fake("fastpose::OP", _fake)                 # shapes only
-       torch.library.register_autograd("fastpose::OP", _backward, setup_context=_setup)   # where there is a gradient
+       torch.library.register_fake("fastpose::OP", _fake)                                   # shapes only
+       torch.library.register_autograd("fastpose::OP", _backward, setup_context=_setup)     # where there is a gradient
 4. Export it in `fastpose/ops/__init__.py`; write the oracle under the same name in `fastpose/ops/reference/`.
-5. C++: csrc/OP/{OP.h, OP_math.h, OP_cpu.cpp, OP_cuda.cu}; `bind_OP` in csrc/bindings.cpp; the name in FASTPOSE_OPS of CMakeLists.txt.
+5. C++: csrc/OP/{OP.h, OP_math.h, OP_cpu.cpp, OP_cuda.cu}; a binding in csrc/bindings*.cpp; the name in FASTPOSE_OPS of
+   CMakeLists.txt.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Array = np.ndarray[Any, Any] | torch.Tensor
 
 
 class _Missing:
-    """Stands for the core where it could not be loaded; raises the reason when an op is used, not when the package is imported."""
+    """Stands for the core where it could not be loaded: raises the reason when an op is used, not at import."""
 
     def __init__(self, reason: str) -> None:
         self._reason = reason
@@ -117,33 +117,48 @@ def empty(shape: Sequence[int], dtype: torch.dtype, like: Array) -> Array:
     return np.empty(tuple(shape), dtype=_NUMPY_DTYPE[dtype])
 
 
-def as_input(value: Any, dtype: torch.dtype, like: Array) -> Any:
-    """Brings a small argument (an array, a list, numbers) to contiguous memory of `dtype`, in the framework and on the device of `like`.
+def as_input(value: Any, dtype: torch.dtype, like: Array, name: str | None = None) -> Any:
+    """A small argument as contiguous memory of `dtype`, in the framework and on the device of `like`.
 
-    Costs nothing but the checks if it is so already. Integers never come from floats.
+    Takes an array, a tensor, a list or a number; costs nothing but the checks if it has that form already. Integers and
+    booleans never come from floats.
+
+    Args:
+        value: What the caller gave.
+        dtype: What the binding takes.
+        like: A tensor or an array.
+        name: Of the argument, for messages.
 
     Raises:
-        TypeError: if it cannot be understood as an array, or if a rounding conversion to an integer would be needed.
+        TypeError: if it cannot be understood as an array of such numbers.
     """
     if isinstance(like, torch.Tensor):
         if not isinstance(value, torch.Tensor):
-            value = torch.from_numpy(np.ascontiguousarray(as_input(value, dtype, _NUMPY)))
+            array = as_input(value, dtype, _NUMPY, name)
+            value = torch.from_numpy(array if array.flags.writeable else array.copy())
         if value.dtype is not dtype:
-            if not (dtype.is_floating_point or not value.dtype.is_floating_point):
-                raise TypeError(f"expected {dtype}, got {value.dtype}")
+            if value.dtype.is_floating_point and not dtype.is_floating_point:
+                raise TypeError(_prefix(name) + f"expected {dtype}, got {value.dtype}")
             value = value.to(dtype)
         if value.device != like.device:
             value = value.to(like.device)
         return value if value.is_contiguous() else value.contiguous()
     if isinstance(value, torch.Tensor):
-        raise TypeError("expected NumPy arrays throughout or tensors throughout, got a mixture")
-    array = np.asarray(value)
+        raise TypeError(_prefix(name) + "expected NumPy arrays throughout or tensors throughout, got a mixture")
     wanted = np.dtype(_NUMPY_DTYPE[dtype])
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise TypeError(_prefix(name) + f"expected an array of {wanted}: {error}") from None
     if array.dtype != wanted:
-        if not np.can_cast(array.dtype, wanted, casting="same_kind") and array.size:
-            raise TypeError(f"expected {wanted}, got {array.dtype}")
+        if array.size and not np.can_cast(array.dtype, wanted, casting="same_kind"):
+            raise TypeError(_prefix(name) + f"expected {wanted}, got {array.dtype}")
         array = array.astype(wanted)
-    return np.ascontiguousarray(array) if not array.flags.c_contiguous else array
+    return array if array.flags.c_contiguous else np.ascontiguousarray(array)
+
+
+def _prefix(name: str | None) -> str:
+    return "" if name is None else f"{name}: "
 
 
 _NUMPY = np.empty(0)
