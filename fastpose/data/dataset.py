@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..skeletons import Skeleton
-from .images import ImageError, read_image
+from .images import ImageError
 from .labels import label_weights, match_keypoints
-from .records import PoseRecords
+from .records import PathTable, PoseRecords
+from .synthetic import load_image
 
 __all__ = ["PhotoStore", "PoseDataset", "Source"]
 
@@ -28,15 +29,15 @@ class PhotoStore:
     operating system's file cache anyway. Safe to use from several threads.
 
     Args:
-        photos: Each the path of a file, or a picture uint8 [H, W, 3] BGR that is there already.
+        photos: Files, or virtual paths of rendered scenes.
         budget: Bytes of decoded photos to keep.
 
     Attributes:
         failed: Photos that could not be read: number → reason, which names the file.
     """
 
-    def __init__(self, photos: Sequence[Path | NDArray[np.uint8]], budget: int) -> None:
-        self._photos = list(photos)
+    def __init__(self, photos: Sequence[Path], budget: int) -> None:
+        self._photos = photos
         self._decoded: dict[int, NDArray[np.uint8]] = {}
         self._budget = budget
         self._lock = threading.Lock()
@@ -47,14 +48,11 @@ class PhotoStore:
 
     def read(self, number: int) -> NDArray[np.uint8] | None:
         """The photo, uint8 [H, W, 3] BGR, or None if it cannot be read (then it is in ``failed``)."""
-        photo = self._photos[number]
-        if isinstance(photo, np.ndarray):
-            return photo
         decoded = self._decoded.get(number)
         if decoded is not None or number in self.failed:
             return decoded
         try:
-            decoded = read_image(photo)
+            decoded = load_image(self._photos[number])
         except ImageError as error:
             with self._lock:
                 self.failed[number] = str(error)
@@ -67,7 +65,7 @@ class PhotoStore:
 
     def is_ready(self, number: int) -> bool:
         """Whether :meth:`read` returns at once."""
-        return number in self._decoded or number in self.failed or isinstance(self._photos[number], np.ndarray)
+        return number in self._decoded or number in self.failed
 
 
 @dataclass(frozen=True)
@@ -79,14 +77,12 @@ class Source:
         keypoints: float32 [N, K, 2] to train on instead of the records' own (e.g. corrected), or None.
         weights: float32 [N, K] weight of each label in the loss, or None: 1 where annotated.
         repeats: Times that each person is shown in an epoch; the fraction left over is a random part of them.
-        pictures: The photos themselves where they are not files; one for each of ``records.image_paths``.
     """
 
     records: PoseRecords
     keypoints: Array | None = None
     weights: Array | None = None
     repeats: float = 1.0
-    pictures: Sequence[NDArray[np.uint8]] | None = None
 
 
 class PoseDataset:
@@ -114,7 +110,7 @@ class PoseDataset:
     ) -> None:
         self.skeleton = skeleton
         boxes, points, weights, photo = [], [], [], []
-        photos: list[Path | NDArray[np.uint8]] = []
+        photos: list[Path] = []
         self._counts: list[int] = []
         self._repeats = [source.repeats for source in sources]
         for source in sources:
@@ -130,7 +126,7 @@ class PoseDataset:
             points.append(k[keep])
             weights.append(w[keep])
             photo.append(records.image_index[keep].astype(np.int64) + len(photos))
-            photos.extend(source.pictures if source.pictures is not None else records.image_paths)
+            photos.extend(records.image_paths)
             self._counts.append(int(keep.sum()))
         if not sum(self._counts):
             named = ", ".join(source.records.source or "?" for source in sources)
@@ -139,7 +135,7 @@ class PoseDataset:
         self.keypoints = np.concatenate(points)
         self.weights = np.concatenate(weights)
         self.photo = np.concatenate(photo)
-        self.photos = PhotoStore(photos, cache)
+        self.photos = PhotoStore(PathTable(photos), cache)
 
     def __len__(self) -> int:
         return len(self.photo)

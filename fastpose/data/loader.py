@@ -165,7 +165,7 @@ class Loader:
         else:
             crops = make_crops(boxes, keypoints, weights, draws, self.spec, self.augmentation, self.input_size)
         height, width = self.input_size
-        pixels = torch.empty((len(people), 3, height, width), memory_format=torch.channels_last)
+        pixels = torch.empty((len(people), height, width, 3))
         affine_crop(
             [image for image in images if image is not None],
             crops.matrices,
@@ -179,7 +179,7 @@ class Loader:
             layout="nhwc",
             out=pixels,
         )
-        tensors = [pixels, torch.from_numpy(crops.keypoints), torch.from_numpy(crops.weights)]
+        tensors = [pixels.permute(0, 3, 1, 2), torch.from_numpy(crops.keypoints), torch.from_numpy(crops.weights)]
         if self.pin_memory:
             tensors = [tensor.pin_memory() for tensor in tensors]
         return Batch(tensors[0], tensors[1], tensors[2], crops.matrices, people)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -63,15 +63,13 @@ class Evaluator:
         cache: int = 0,
         batch_size: int = 64,
         workers: int = 2,
-        pictures: Sequence[NDArray[np.uint8]] | None = None,
     ) -> None:
         if metric == "coco_ap" and annotations is None:
             raise ValueError("eval.metric: coco_ap needs an annotation file, got people without one")
         sides = records.boxes[:, 2:] - records.boxes[:, :2]
         self.records = records.select(np.flatnonzero((sides > 0).all(1) & ~records.ignore))
         self.metric, self.annotations = metric, annotations
-        self._source = Source(self.records, pictures=pictures)
-        self._dataset = PoseDataset([self._source], records.skeleton, cache=cache, labelled_only=False)
+        self._dataset = PoseDataset([Source(self.records)], records.skeleton, cache=cache, labelled_only=False)
         self._batch_size, self._workers = batch_size, workers
 
     def __len__(self) -> int:

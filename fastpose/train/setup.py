@@ -19,6 +19,7 @@ from ..data.augment import Augmentation
 from ..data.dataset import PoseDataset, Source
 from ..data.labels import apply_teacher, read_teacher
 from ..data.readers.coco import read_coco
+from ..data.synthetic import synthetic_records
 from ..models import PoseModel, create_model, load_checkpoint
 from ..spec import PoseSpec
 from .evaluate import Evaluator
@@ -82,9 +83,12 @@ def build_data(recipe: Recipe, spec: PoseSpec, say: Callable[[str], None]) -> Po
 
 
 def _source(settings: SourceSettings, recipe: Recipe) -> tuple[Source, str]:
-    if settings.annotations is None:
-        raise RecipeError("data: synthetic sources are not there yet")
-    root = Path(recipe.data.root)
+    if settings.synthetic is not None:
+        scenes = settings.synthetic
+        records = synthetic_records(scenes.scenes, scenes.seed, scenes.size, scenes.people)
+        return Source(records, repeats=settings.repeats), f"synthetic: {len(records)} people in {scenes.scenes} scenes"
+    assert settings.annotations is not None  # the recipe's validation saw to that
+    root = Path(recipe.data.root).expanduser()
     records = read_coco(root / settings.annotations, root / (settings.images or ""))
     keypoints = weights = None
     note = f"{settings.annotations}: {len(records)} people on {len(records.image_paths)} photos"
@@ -102,7 +106,8 @@ def build_evaluator(recipe: Recipe) -> Evaluator | None:
     if settings is None:
         return None
     source, _ = _source(settings, recipe)
-    annotations = Path(recipe.data.root) / settings.annotations if settings.annotations else None
+    root = Path(recipe.data.root).expanduser()
+    annotations = root / settings.annotations if settings.annotations else None
     return Evaluator(
         source.records,
         recipe.eval.metric,
@@ -110,7 +115,6 @@ def build_evaluator(recipe: Recipe) -> Evaluator | None:
         cache=_cache_bytes(recipe) // 4,
         batch_size=recipe.eval.batch_size,
         workers=recipe.data.workers,
-        pictures=source.pictures,
     )
 
 

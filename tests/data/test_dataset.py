@@ -9,6 +9,7 @@ import pytest
 from fastpose.data.dataset import PhotoStore, PoseDataset, Source
 from fastpose.data.labels import Teacher, apply_teacher, match_keypoints, read_teacher
 from fastpose.data.records import DataError, PoseRecords
+from fastpose.data.synthetic import render_scene, synthetic_records
 from fastpose.skeletons import COCO17, LSP14
 
 
@@ -53,10 +54,11 @@ def test_store_names_what_it_cannot_read(tmp_path):
     assert "gone.jpg" in store.failed[1]
 
 
-def test_pictures_in_memory_need_no_file():
-    picture = np.zeros((4, 4, 3), np.uint8)
-    data = PoseDataset([Source(records(1), pictures=[picture])], COCO17)
-    assert data.photos.read(0) is picture
+def test_rendered_scenes_are_photos_too():
+    scenes = synthetic_records(2, seed=5, size=(64, 48))
+    data = PoseDataset([Source(scenes)], COCO17, cache=10**6)
+    picture, _ = render_scene(6, size=(64, 48))
+    np.testing.assert_array_equal(data.photos.read(1), picture)
 
 
 def test_epoch_shows_everybody_by_repeats():
