@@ -128,11 +128,61 @@ void heatmap_encode(py::handle keypoints, py::handle visible, py::handle joint_w
   FASTPOSE_LAUNCH(heatmap_encode, args, points, stream);
 }
 
+void heatmap_decode(py::handle heatmaps, py::handle flipped, py::handle flip_index, bool flip_shift, py::handle inverse, py::handle out,
+                    py::handle out_scores, const CodecTuple& codec, int64_t stream) {
+  const Codec c = codec_from(codec);
+  const Arg maps = view(heatmaps, "heatmaps"), mirrored = view_or_none(flipped, "flipped");
+  const Arg pairs = view_or_none(flip_index, "flip_index"), matrices = view_or_none(inverse, "inverse");
+  const Arg points = view_out(out, "out"), scores = view_out(out_scores, "out_scores");
+  HeatmapDecodeArgs args;
+  args.reading = reading_of(c, static_cast<bool>(matrices));
+  expect_dtype(maps, {DType::Float32, DType::Float16, DType::BFloat16});
+  expect_maps(maps, -1, -1, c);
+  const int64_t each = args.reading.maps_per_keypoint();
+  if (maps.shape[1] % each != 0) fail_value(maps, "a multiple of 3 channels for udp_combined", shape_text(maps));
+  args.batch = maps.shape[0];
+  args.keypoints_k = maps.shape[1] / each;
+  if (static_cast<bool>(mirrored) != static_cast<bool>(pairs))
+    throw py::value_error("flip_index: expected [K] indices together with flipped, and none without it");
+  if (mirrored) {
+    expect_dtype(mirrored, {maps.dtype});
+    expect_maps(mirrored, args.batch, maps.shape[1], c);
+    expect_device(mirrored, maps);
+    expect_dtype(pairs, {DType::Int64});
+    expect_shape(pairs, {args.keypoints_k}, "[K]");
+    expect_contiguous(pairs);
+    expect_device(pairs, maps);
+    if (maps.device == kCpu)  // on CUDA the caller has looked before the indices went there
+      for (int64_t k = 0; k < args.keypoints_k; ++k)
+        if (pairs.as<int64_t>()[k] < 0 || pairs.as<int64_t>()[k] >= args.keypoints_k)
+          fail_value(pairs, "indices from 0 to " + std::to_string(args.keypoints_k - 1), std::to_string(pairs.as<int64_t>()[k]));
+  }
+  if (matrices) {
+    expect_dtype(matrices, {DType::Float64});
+    expect_shape(matrices, {args.batch, 2, 3}, "[B, 2, 3]");
+    expect_contiguous(matrices);
+    expect_device(matrices, maps);
+  }
+  expect_floats(points, {args.batch, args.keypoints_k, 2}, "[B, K, 2]", maps);
+  expect_floats(scores, {args.batch, args.keypoints_k}, "[B, K]", maps);
+  args.heatmaps = maps.data;
+  args.flipped = mirrored ? mirrored.data : nullptr;
+  args.dtype = maps.dtype;
+  args.flip_index = pairs ? pairs.as<int64_t>() : nullptr;
+  args.flip_shift = flip_shift;
+  args.inverse = matrices ? matrices.as<double>() : nullptr;
+  args.keypoints = points.as<float>();
+  args.scores = scores.as<float>();
+  FASTPOSE_LAUNCH(heatmap_decode, args, maps, stream);
+}
+
 }  // namespace
 
 void bind_heatmap_ops(py::module_& m) {
   m.def("heatmap_encode", &heatmap_encode, py::arg("keypoints"), py::arg("visible"), py::arg("joint_weights"), py::arg("out"),
         py::arg("out_weights"), py::arg("codec"), py::arg("stream"));
+  m.def("heatmap_decode", &heatmap_decode, py::arg("heatmaps"), py::arg("flipped"), py::arg("flip_index"), py::arg("flip_shift"),
+        py::arg("inverse"), py::arg("out"), py::arg("out_scores"), py::arg("codec"), py::arg("stream"));
 }
 
 }  // namespace fastpose

@@ -128,7 +128,7 @@ FASTPOSE_HD bool in_disc(double offset_x, double offset_y) { return offset_x * o
 // A one at `centre`, blurred along one line: its value at `pixel`. Additions from the first tap to the last.
 FASTPOSE_HD float blurred_row(const HeatmapTarget& t, int centre, int pixel, int size) {
   const int radius = t.taps / 2;
-  if (centre >= radius && centre + radius < size) return t.tap[pixel - centre + radius];  // no reflection comes near
+  if (centre > radius && centre + radius < size - 1) return t.tap[pixel - centre + radius];  // no reflection comes near
   float sum = 0.f;
   for (int i = 0; i < t.taps; ++i)
     if (mirrored(pixel + i - radius, size) == centre) sum += t.tap[i];
@@ -138,7 +138,7 @@ FASTPOSE_HD float blurred_row(const HeatmapTarget& t, int centre, int pixel, int
 // The same across lines whose only non-zero one, `centre`, holds `value`: pairs of taps from the middle outward.
 FASTPOSE_HD float blurred_column(const HeatmapTarget& t, int centre, int pixel, int size, float value) {
   const int radius = t.taps / 2;
-  if (centre >= radius && centre + radius < size) return value * t.tap[pixel - centre + radius];
+  if (centre > radius && centre + radius < size - 1) return value * t.tap[pixel - centre + radius];
   float sum = pixel == centre ? value * t.tap[radius] : 0.f;
   for (int i = 1; i <= radius; ++i) {
     const int hits = (mirrored(pixel + i, size) == centre) + (mirrored(pixel - i, size) == centre);

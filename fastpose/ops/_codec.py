@@ -1,16 +1,33 @@
-"""What a CodecSpec means in numbers: the scale between input and heatmap pixels, and the taps of the blurs."""
+"""What the heatmap ops share: a CodecSpec in numbers, and the form in which arguments reach the native core."""
 
 from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
 
 from ..spec import CodecSpec
+from ._native import Array, as_input, detached, needs_grad
 
-__all__ = ["CROP_PIXEL_KINDS", "UDP_KINDS", "check_codec", "decode_scale", "encode_scale", "gaussian_taps", "map_count"]
+__all__ = [
+    "UDP_KINDS",
+    "argument",
+    "array_argument",
+    "blur_size",
+    "check_codec",
+    "codec_values",
+    "decode_scale",
+    "encode_scale",
+    "gaussian_taps",
+    "refuse_grad",
+]
+
+CodecValues = tuple[int, int, int, int, int, float, float, int, int]
 
 UDP_KINDS = ("udp", "udp_combined")
-CROP_PIXEL_KINDS = ("gaussian", "dark", "megvii")
 
 # OpenCV rounds the taps of its small kernels to 1/256 steps; models were trained with targets made that way.
 _SMALL_TAPS: dict[int, tuple[float, ...]] = {
@@ -41,14 +58,11 @@ def check_codec(codec: CodecSpec, input_size: tuple[int, int]) -> tuple[int, int
             f"codec: {codec.kind!r} expected sides of at least 2 pixels, got heatmap {codec.heatmap_size}, "
             f"input {tuple(input_size)}"
         )
-    if max(codec.kernel_size, blur_size(codec)) > MAX_TAPS:
+    if max(codec.kernel_size, codec.blur_kernel, blur_size(codec)) > MAX_TAPS:
         raise ValueError(f"codec: expected blurs of at most {MAX_TAPS} taps, got {codec}")
+    if not 1e-3 <= codec.sigma <= 1e6:
+        raise ValueError(f"codec: expected a sigma of 0.001 to 1000000 pixels, got {codec.sigma}")
     return codec.heatmap_size
-
-
-def map_count(codec: CodecSpec, num_keypoints: int) -> int:
-    """Heatmaps of ``num_keypoints`` keypoints."""
-    return codec.output_channels(num_keypoints)
 
 
 def blur_size(codec: CodecSpec) -> int:
@@ -79,6 +93,37 @@ def decode_scale(codec: CodecSpec, input_size: tuple[int, int]) -> tuple[float, 
     return input_size[1] / width, input_size[0] / height
 
 
+_KINDS = ("gaussian", "dark", "udp", "udp_combined", "megvii")  # in the order of CodecKind in the native core
+_seen: dict[int, tuple[CodecSpec, tuple[int, int], CodecValues]] = {}
+
+
+def codec_values(codec: CodecSpec, input_size: tuple[int, int]) -> CodecValues:
+    """A codec as the native core takes it; checked as :func:`check_codec` does, once per codec object.
+
+    Returns:
+        Kind, heatmap height and width, input height and width, sigma, radius_factor, kernel_size, blur_kernel.
+    """
+    seen = _seen.get(id(codec))
+    if seen is not None and seen[0] is codec and seen[1] == input_size:
+        return seen[2]
+    height, width = check_codec(codec, input_size)
+    values = (
+        _KINDS.index(codec.kind),
+        height,
+        width,
+        int(input_size[0]),
+        int(input_size[1]),
+        float(codec.sigma),
+        float(codec.radius_factor),
+        codec.kernel_size,
+        codec.blur_kernel,
+    )
+    if len(_seen) >= 256:
+        _seen.clear()
+    _seen[id(codec)] = codec, (values[3], values[4]), values
+    return values
+
+
 @lru_cache(maxsize=64)
 def gaussian_taps(size: int) -> tuple[float, ...]:
     """Taps of OpenCV's Gaussian blur of ``size`` (odd) when its sigma is left to it; they sum to 1."""
@@ -88,3 +133,35 @@ def gaussian_taps(size: int) -> tuple[float, ...]:
     values = [math.exp(-((i - size // 2) ** 2) / (2 * sigma * sigma)) for i in range(size)]
     total = math.fsum(values)
     return tuple(value / total for value in values)
+
+
+def array_argument(name: str, value: Any) -> Any:
+    """The main argument of an op: an array or tensor, contiguous and without a graph; dtype and shape are the core's.
+
+    Raises:
+        TypeError: Neither an array nor a tensor.
+    """
+    if isinstance(value, torch.Tensor):
+        plain = detached(value)
+        return plain if plain.is_contiguous() else plain.contiguous()
+    if isinstance(value, np.ndarray):
+        return value if value.flags.c_contiguous else np.ascontiguousarray(value)
+    raise TypeError(f"{name}: expected a NumPy array or a tensor, got {type(value).__name__}")
+
+
+def argument(name: str, value: Any, dtype: torch.dtype, like: Array) -> Any:
+    """A further argument in the framework and on the device of ``like``, contiguous, of ``dtype``, without a graph.
+
+    Raises:
+        TypeError: Not an array of numbers of that kind, or of the other framework.
+    """
+    try:
+        return as_input(detached(value), dtype, like)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name}: {error}") from None
+
+
+def refuse_grad(op: str, *values: Any) -> None:
+    """Raises TypeError if a gradient is wanted, which the op has not."""
+    if needs_grad(*values):
+        raise TypeError(f"{op} has no gradient: detach its inputs, or use fastpose.ops.reference.{op}")

@@ -5,28 +5,88 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..spec import CodecSpec
-from . import reference
-from ._native import Array
+from ._codec import argument, array_argument, codec_values, refuse_grad
+from ._native import LIBRARY, Array, C, empty, stream, symbolic
 
 __all__ = ["heatmap_encode"]
 
 
 def heatmap_encode(
     keypoints: Array,
-    visible: Array,
+    visible: Any,
     codec: CodecSpec,
     input_size: tuple[int, int],
     *,
     joint_weights: Any = None,
     out: Array | None = None,
     out_weights: Array | None = None,
-) -> tuple[Array, Array]:
-    """Makes the target heatmaps of a batch of poses."""
-    points, levels = torch.as_tensor(keypoints), torch.as_tensor(visible)
-    weights = None if joint_weights is None else torch.as_tensor(joint_weights)
-    maps, factors = reference.heatmap_encode(points.float(), levels, codec, input_size, joint_weights=weights)
-    if isinstance(keypoints, torch.Tensor):
-        return maps, factors
-    return maps.numpy(), factors.numpy()
+) -> tuple[Any, Any]:
+    """Makes the target heatmaps of a batch of poses.
+
+    Pixel centres stand at whole numbers. NumPy arrays in, NumPy arrays out, or tensors in, tensors out.
+
+    Args:
+        keypoints: [B,K,2] (x, y) in pixels of the network's input; made float32.
+        visible: [B,K] numbers or bool; below 0.5 means not labelled, above 1 counts as 1, NaN as 0.
+        codec: A kind with heatmaps. ``gaussian``: exp(-d²/2σ²) within 3σ of the nearest pixel, around that pixel;
+            ``udp``: the same window, around the point itself; ``dark``: the whole map, around the point itself;
+            ``udp_combined``: a disc of ones and the offsets to the point, in radii; ``megvii``: a blurred pixel of 255.
+        input_size: (height, width) of the network's input, pixels.
+        joint_weights: [K] factors on the weights (``Skeleton.joint_weights``).
+        out: Heatmaps to fill, contiguous float32; saves the allocation, which costs more than the kernel.
+        out_weights: Weights to fill, contiguous float32.
+
+    Returns:
+        Heatmaps [B,K,h,w] float32 (``udp_combined``: [B,3K,h,w]: disc, x offset, y offset of each keypoint) and loss
+        weights [B,K] float32: the visibility, but 0 where the heatmap is not reached or a coordinate is not finite.
+
+    Raises:
+        TypeError: A dtype is wrong, arrays and tensors are mixed, or a gradient is wanted.
+        ValueError: A shape or the codec does not fit; the message names the argument.
+
+    Source: MSRA, https://arxiv.org/abs/1804.06208; DARK, https://arxiv.org/abs/1910.06278; UDP,
+        https://arxiv.org/abs/1911.07524; MSPN, https://arxiv.org/abs/1901.00148.
+    """
+    values = codec_values(codec, input_size)
+    refuse_grad("heatmap_encode", keypoints)
+    points = argument("keypoints", array_argument("keypoints", keypoints), torch.float32, keypoints)
+    levels = argument("visible", visible, torch.float32, points)
+    factors = None if joint_weights is None else argument("joint_weights", joint_weights, torch.float32, points)
+    if symbolic(points, levels) and out is None and out_weights is None:
+        return torch.ops.fastpose.heatmap_encode(points, levels, factors, *values)
+    return _run(points, levels, factors, values, out, out_weights)
+
+
+def _shapes(points: Any, kind: int, height: int, width: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    batch, keypoints = (points.shape[0], points.shape[1]) if points.ndim == 3 else (0, 0)  # else the binding refuses it
+    return (batch, keypoints * (3 if kind == 3 else 1), height, width), (batch, keypoints)
+
+
+def _run(points: Any, levels: Any, factors: Any, values: Any, out: Any = None, out_weights: Any = None) -> Any:
+    maps_shape, weights_shape = _shapes(points, *values[:3])
+    maps = empty(maps_shape, torch.float32, points) if out is None else out
+    weights = empty(weights_shape, torch.float32, points) if out_weights is None else out_weights
+    C.heatmap_encode(points, levels, factors, maps, weights, values, stream(points))
+    return maps, weights
+
+
+def _registered(keypoints: Tensor, visible: Tensor, joint_weights: Tensor | None, *values: Any) -> Any:
+    return _run(keypoints.contiguous(), visible.contiguous(), joint_weights, values)
+
+
+def _fake(keypoints: Tensor, visible: Tensor, joint_weights: Tensor | None, *values: Any) -> tuple[Tensor, Tensor]:
+    maps_shape, weights_shape = _shapes(keypoints, *values[:3])
+    return keypoints.new_empty(maps_shape), keypoints.new_empty(weights_shape)
+
+
+LIBRARY.define(
+    "heatmap_encode(Tensor keypoints, Tensor visible, Tensor? joint_weights, int kind, int height, int width, "
+    "int input_height, int input_width, float sigma, float radius_factor, int kernel_size, int blur_kernel) "
+    "-> (Tensor, Tensor)"
+)
+LIBRARY.impl("heatmap_encode", _registered, "CPU")
+LIBRARY.impl("heatmap_encode", _registered, "CUDA")
+torch.library.register_fake("fastpose::heatmap_encode", _fake)

@@ -55,7 +55,12 @@ def heatmap_decode(
         maps, offsets = maps[:, :, 0], maps[:, :, 1:]
     taps = maps.new_tensor(gaussian_taps(blur_size(codec)))
     blurred = _blur(maps, taps, reflect=offsets is not None) if len(taps) > 1 else maps
-    searched = blurred if codec.kind in ("megvii", "udp_combined") else maps
+    peak = _first_maximum(_without_nan(maps).flatten(2))[0]
+    # MMPose scales the blurred map to the maximum that it had before (not that of udp_combined).
+    ratio = peak / _first_maximum(_without_nan(blurred).flatten(2))[0]
+    ratio = torch.where((ratio > 0) & ratio.isfinite(), ratio, torch.zeros_like(ratio))
+    scaled = torch.where(ratio[..., None, None] > 0, blurred * ratio[..., None, None], blurred)
+    searched = {"megvii": scaled, "udp_combined": blurred}.get(codec.kind, maps)
 
     scores, index = _first_maximum(_without_nan(searched).flatten(2))
     x, y = index % width, index // width
@@ -70,9 +75,8 @@ def heatmap_decode(
         inside_both = _between(x, 1, width - 1) & _between(y, 1, height - 1)
         step = torch.stack([_slope(searched, x, y, along).sign() for along in range(2)], -1)
         points = points + inside_both[..., None] * (0.25 * step + 0.5)
-        peak = _first_maximum(_without_nan(maps).flatten(2))[0]
         empty = scores == 0
-        scores = torch.where(found, peak, peak.clamp(max=0)) / 255 + 0.5
+        scores = torch.where(found, scores, peak.clamp(max=0)) / 255 + 0.5
         # A map without any response stands at pixel 0; only a negative one is reported as (-1, -1).
         points = torch.where(empty[..., None], torch.zeros_like(points), points)
         found = found | empty
@@ -81,8 +85,6 @@ def heatmap_decode(
         radius = codec.radius_factor * max(height, width)
         points = points + _if_finite(offsets.flatten(3).gather(3, pixels)[..., 0] * radius) * found[..., None]
     else:
-        ratio = scores / _first_maximum(_without_nan(blurred).flatten(2))[0]
-        scaled = blurred * ratio[..., None, None]
         step = _dark_step(scaled, x, y) if codec.kind == "dark" else _udp_step(scaled, x, y)
         points = points + (step * (found & (ratio > 0))[..., None]).to(points.dtype)
 

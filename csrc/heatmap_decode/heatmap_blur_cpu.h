@@ -1,0 +1,144 @@
+// The blur before a keypoint is read, on the CPU: of a whole map, or only of the pixels around the peak. Both add in OpenCV's order (rows
+// tap by tap from the left, columns in pairs from the middle, fused), so that both give the same bits, at every SIMD level.
+#pragma once
+
+#include "core/simd.h"
+#include "heatmap_decode/heatmap_decode_math.h"
+
+namespace fastpose {
+namespace FASTPOSE_SIMD_NS {
+
+// a*b + c rounded once at every level.
+FASTPOSE_INLINE Vec fused(Vec a, Vec b, Vec c) {
+#if defined(__FMA__)
+  return madd(a, b, c);
+#else
+  float x[Vec::lanes], y[Vec::lanes], z[Vec::lanes];
+  store(x, a);
+  store(y, b);
+  store(z, c);
+  for (int i = 0; i < Vec::lanes; ++i) z[i] = fastpose::fused(x[i], y[i], z[i]);
+  return load(z);
+#endif
+}
+
+FASTPOSE_INLINE int whole_vectors(int n) { return (n + Vec::lanes - 1) / Vec::lanes * Vec::lanes; }
+
+// Side of the window of input pixels that the blurred pixels around a peak depend on.
+FASTPOSE_INLINE int window_side(const HeatmapReading& r) { return 2 * (step_reach(r.kind) + r.taps / 2) + 1; }
+
+struct BlurScratch {
+  float* padded;  // a row or a window, with zeros around it
+  float* lines;   // what the row pass made
+  float* none;    // a line of zeros
+
+  BlurScratch() = default;
+  FASTPOSE_INLINE BlurScratch(const HeatmapReading& r, float* memory) {
+    const int side = window_side(r);
+    const int64_t row = r.width + 2 * (r.taps / 2) + 2 * Vec::lanes, window = static_cast<int64_t>(side) * (side + 2 * Vec::lanes);
+    padded = memory;
+    none = padded + (row > window ? row : window);
+    lines = none + whole_vectors(r.width) + Vec::lanes;
+  }
+};
+
+FASTPOSE_INLINE int64_t blur_scratch(const HeatmapReading& r) {
+  const int side = window_side(r);
+  const int64_t row = r.width + 2 * (r.taps / 2) + 2 * Vec::lanes, window = static_cast<int64_t>(side) * (side + 2 * Vec::lanes);
+  const int64_t map_lines = static_cast<int64_t>(r.height) * whole_vectors(r.width), around_lines = static_cast<int64_t>(side) * 2 * Vec::lanes;
+  return (row > window ? row : window) + whole_vectors(r.width) + Vec::lanes + (map_lines > around_lines ? map_lines : around_lines) +
+         Vec::lanes;
+}
+
+FASTPOSE_INLINE void zero_fill(float* p, int n) { memset(p, 0, sizeof(float) * n); }
+
+// `radius` mirrored or zero pixels to the left and right of a row, and a vector of zeros behind.
+FASTPOSE_INLINE void pad_row(const float* row, int width, int radius, bool reflect, float* padded) {
+  memcpy(padded + radius, row, sizeof(float) * width);
+  for (int i = 1; i <= radius; ++i) {
+    padded[radius - i] = reflect ? row[mirrored(-i, width)] : 0.f;
+    padded[radius + width - 1 + i] = reflect ? row[mirrored(width - 1 + i, width)] : 0.f;
+  }
+  zero_fill(padded + 2 * radius + width, Vec::lanes);
+}
+
+FASTPOSE_INLINE Vec row_pass(const HeatmapReading& r, const float* first) {
+  Vec sum = load(first) * set(r.tap[0]);
+  for (int i = 1; i < r.taps; ++i) sum = fused(load(first + i), set(r.tap[i]), sum);
+  return sum;
+}
+
+// Blurs a map; beyond its border are zeros, or the map mirrored about its outermost pixels.
+FASTPOSE_INLINE void blur_map(const HeatmapReading& r, const float* map, bool reflect, const BlurScratch& scratch, float* blurred) {
+  const int radius = r.taps / 2, width = r.width, height = r.height, stride = whole_vectors(width);
+  for (int y = 0; y < height; ++y) {
+    pad_row(map + static_cast<int64_t>(y) * width, width, radius, reflect, scratch.padded);
+    float* line = scratch.lines + static_cast<int64_t>(y) * stride;
+    for (int x = 0; x < width; x += Vec::lanes) store(line + x, row_pass(r, scratch.padded + x));
+  }
+  zero_fill(scratch.none, stride);
+  const auto line_at = [&](int y) -> const float* {
+    if (y < 0 || y >= height) {
+      if (!reflect) return scratch.none;
+      y = mirrored(y, height);
+    }
+    return scratch.lines + static_cast<int64_t>(y) * stride;
+  };
+  // Four vectors side by side: the pairs of lines are found once for all of them.
+  constexpr int kSide = 4;
+  for (int y = 0; y < height; ++y) {
+    float* to = blurred + static_cast<int64_t>(y) * width;
+    for (int x0 = 0; x0 < width; x0 += kSide * Vec::lanes) {
+      const int count = (min_of(width - x0, kSide * Vec::lanes) + Vec::lanes - 1) / Vec::lanes;
+      Vec sum[kSide];
+      const float* middle = line_at(y) + x0;
+      for (int j = 0; j < count; ++j) sum[j] = load(middle + j * Vec::lanes) * set(r.tap[radius]);
+      for (int i = 1; i <= radius; ++i) {
+        const float *below = line_at(y + i) + x0, *above = line_at(y - i) + x0;
+        const Vec tap = set(r.tap[radius + i]);
+        for (int j = 0; j < count; ++j) sum[j] = fused(load(below + j * Vec::lanes) + load(above + j * Vec::lanes), tap, sum[j]);
+      }
+      for (int j = 0; j < count; ++j) {
+        const int x = x0 + j * Vec::lanes;
+        if (x + Vec::lanes <= width) store(to + x, sum[j]);
+        else store_n(to + x, sum[j], width - x);
+      }
+    }
+  }
+}
+
+// The blurred pixels that the Newton step at (x, y) reads.
+FASTPOSE_INLINE Around blur_around(const HeatmapReading& r, const float* map, int x, int y, const BlurScratch& scratch) {
+  const int reach = step_reach(r.kind), radius = r.taps / 2, side = window_side(r), half = reach + radius;
+  const int stride = whole_vectors(side) + Vec::lanes;
+  const int wide = whole_vectors(2 * reach + 1);
+  const int left = max_of(x - half, 0), right = min_of(x + half + 1, r.width);
+  for (int i = 0; i < side; ++i) {
+    float* row = scratch.padded + i * stride;
+    const int from = y - half + i;
+    for (int j = 0; j < stride; j += Vec::lanes) store(row + j, zero());
+    if (from >= 0 && from < r.height)
+      memcpy(row + (left - x + half), map + static_cast<int64_t>(from) * r.width + left, sizeof(float) * (right - left));
+    for (int j = 0; j < wide; j += Vec::lanes) store(scratch.lines + i * wide + j, row_pass(r, row + j));
+  }
+  Around around;
+  float sums[5][3 * Vec::lanes];
+  for (int i = 0; i <= 2 * reach; ++i) {
+    for (int j = 0; j < wide; j += Vec::lanes) {
+      const float* middle = scratch.lines + (i + radius) * wide + j;
+      Vec sum = load(middle) * set(r.tap[radius]);
+      for (int t = 1; t <= radius; ++t) sum = fused(load(middle + t * wide) + load(middle - t * wide), set(r.tap[radius + t]), sum);
+      store(sums[i] + j, sum);
+    }
+  }
+  for (int dy = -reach; dy <= reach; ++dy)
+    for (int dx = -reach; dx <= reach; ++dx) {
+      // Beyond the border stand the outermost pixels, after the blur.
+      const int column = clamp(x + dx, 0, r.width - 1) - x, row = clamp(y + dy, 0, r.height - 1) - y;
+      around.v[2 + dy][2 + dx] = sums[reach + row][reach + column];
+    }
+  return around;
+}
+
+}  // namespace FASTPOSE_SIMD_NS
+}  // namespace fastpose
