@@ -1,0 +1,7 @@
+"""From photos and boxes to keypoints: `load`, `Predictor`, `Poses`."""
+
+from .draw import draw_poses
+from .predictor import CARRIED_MODEL, Predictor, load
+from .results import Poses
+
+__all__ = ["CARRIED_MODEL", "Poses", "Predictor", "draw_poses", "load"]

@@ -1,0 +1,137 @@
+"""Poses drawn on a photo, and pictures written to files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from ..models.weights import atomic_write
+from ..skeletons import Skeleton
+
+__all__ = ["draw_poses", "write_image"]
+
+Array = npt.NDArray[Any]
+
+# BGR. Told apart by people who do not see red and green differently: orange, blue, pale yellow.
+_LEFT, _RIGHT, _MIDDLE = (50, 150, 255), (255, 160, 60), (170, 245, 250)
+_OUTLINE = (25, 25, 25)
+_BOX = (210, 210, 210)
+_SHIFT = 4  # OpenCV's coordinates in sixteenths of a pixel
+
+
+def draw_poses(
+    image: npt.NDArray[np.uint8],
+    keypoints: Array,
+    scores: Array,
+    skeleton: Skeleton,
+    *,
+    sizes: Array | None = None,
+    threshold: float = 0.2,
+    boxes: Array | None = None,
+) -> npt.NDArray[np.uint8]:
+    """Draw limbs and joints, lines as thick as the person is large.
+
+    The person's left is orange, the right blue, what has no side is pale yellow.
+
+    Args:
+        image: uint8 [H, W, 3] BGR; left as it is.
+        keypoints: [N, K, 2], (x, y) px; those that are not finite are left out.
+        scores: [N, K]; keypoints below `threshold` are left out.
+        skeleton: Says what is joined to what, and which side it is on.
+        sizes: [N, 2] width and height of each person, px; by default the extent of what is drawn.
+        threshold: Lowest score.
+        boxes: [N, 4] xyxy px to draw too.
+
+    Returns:
+        uint8 [H, W, 3] BGR, a new array.
+
+    Raises:
+        ValueError: The shapes do not fit each other or the skeleton.
+    """
+    keypoints, scores = np.asarray(keypoints, np.float64), np.asarray(scores, np.float64)
+    joints = skeleton.num_keypoints
+    if keypoints.ndim != 3 or keypoints.shape[1:] != (joints, 2) or scores.shape != keypoints.shape[:2]:
+        raise ValueError(
+            f"keypoints, scores: expected [N, {joints}, 2] and [N, {joints}] for {skeleton.name!r}, "
+            f"got {list(keypoints.shape)} and {list(scores.shape)}"
+        )
+    picture = np.ascontiguousarray(image).copy()
+    colours = [_colour(name) for name in skeleton.keypoints]
+    # What is far outside cannot be seen, and OpenCV's fixed-point coordinates overflow on it.
+    near = (np.abs(keypoints) < 16 * max(picture.shape)).all(axis=2)
+    shown = (scores >= threshold) & near
+    if boxes is not None:
+        for box in np.asarray(boxes, np.float64):
+            corner, other = (tuple(_fixed(point)) for point in (box[:2], box[2:]))
+            cv2.rectangle(picture, corner, other, _BOX, max(1, round(max(picture.shape) / 700)), cv2.LINE_AA, _SHIFT)
+    for person in range(len(keypoints)):
+        if shown[person].any():
+            extent = np.ptp(keypoints[person][shown[person]], axis=0) if sizes is None else np.asarray(sizes)[person]
+            _draw_person(picture, keypoints[person], shown[person], skeleton, colours, float(np.max(extent)))
+    return picture
+
+
+def write_image(path: str | os.PathLike[str], image: npt.NDArray[np.uint8]) -> None:
+    """Write a picture so that at any moment either the old or the whole new file is there.
+
+    Args:
+        path: File to write; its extension says the format.
+        image: uint8 [H, W, 3] BGR, or [H, W].
+
+    Raises:
+        ValueError: OpenCV cannot write that format.
+        OSError: The file cannot be written; nothing is left behind.
+    """
+    name = os.fspath(path)
+    extension = Path(name).suffix.lower()
+    options = [cv2.IMWRITE_JPEG_QUALITY, 92] if extension in (".jpg", ".jpeg") else []
+    try:
+        done, data = cv2.imencode(extension, image, options)
+    except cv2.error:
+        done = False
+    if not done:
+        raise ValueError(f"{name}: cannot write a picture of format {extension!r}; .jpg, .png and .webp can be written")
+    atomic_write(name, data.tobytes())
+
+
+def _draw_person(
+    picture: npt.NDArray[np.uint8],
+    points: Array,
+    shown: Array,
+    skeleton: Skeleton,
+    colours: list[tuple[int, int, int]],
+    size: float,
+) -> None:
+    thick = min(max(size * 0.014, 1.0), max(picture.shape) * 0.02)
+    line, radius = max(1, round(thick)), thick * 1.15
+    rim = max(1, round(thick * 0.35))
+    links = [(a, b) for a, b in skeleton.link_indices if shown[a] and shown[b]]
+    # A dark rim first, so that the colours stand out against any background.
+    for a, b in links:
+        cv2.line(picture, _fixed(points[a]), _fixed(points[b]), _OUTLINE, line + 2 * rim, cv2.LINE_AA, _SHIFT)
+    for a, b in links:
+        first, second = colours[a], colours[b]
+        colour = first if second == _MIDDLE or first == second else second if first == _MIDDLE else _MIDDLE
+        cv2.line(picture, _fixed(points[a]), _fixed(points[b]), colour, line, cv2.LINE_AA, _SHIFT)
+    for k in np.flatnonzero(shown):
+        centre = _fixed(points[k])
+        cv2.circle(picture, centre, round((radius + rim * 0.7) * 16), _OUTLINE, -1, cv2.LINE_AA, _SHIFT)
+        cv2.circle(picture, centre, round(radius * 16), colours[k], -1, cv2.LINE_AA, _SHIFT)
+
+
+def _colour(name: str) -> tuple[int, int, int]:
+    lower = name.lower()
+    if lower.startswith(("left", "l_")) or lower.endswith("_left"):
+        return _LEFT
+    if lower.startswith(("right", "r_")) or lower.endswith("_right"):
+        return _RIGHT
+    return _MIDDLE
+
+
+def _fixed(point: Array) -> tuple[int, int]:
+    return round(float(point[0]) * 16), round(float(point[1]) * 16)

@@ -1,0 +1,408 @@
+"""Photos and boxes in, poses out: people of many photos packed into full batches, results in order, as a stream."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from itertools import pairwise, repeat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ..codecs import build_codec
+from ..data.images import read_image
+from ..geometry import box_to_center_scale, crop_matrices, invert_matrices
+from ..models import PoseModel, WeightsError, create_model, fuse_batchnorm, load_model
+from ..ops import affine_crop
+from ..spec import PoseSpec
+from .detectors import run_detector
+from .inputs import as_picture, check_boxes, is_picture
+from .results import Poses
+
+__all__ = ["CARRIED_MODEL", "Predictor", "load"]
+
+Array = npt.NDArray[Any]
+
+CARRIED_MODEL = "resnet18_slim.lspet_256x192"
+"""The model in the package, which `load` takes where no name is given."""
+
+_CARRIED_FILE = "resnet18_slim.safetensors"
+_WEIGHT_FILES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def load(
+    name_or_file: str | os.PathLike[str] | None = None,
+    *,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+) -> Predictor:
+    """A model, ready to predict.
+
+    Args:
+        name_or_file: A zoo name, or a file that `fastpose.save_model` wrote; by default the model that the package
+            carries.
+        device: "cpu", "cuda", "cuda:1", …; by default the GPU if there is one and the native core was built for it.
+        dtype: float32 (the default: the network's published numbers), bfloat16 or float16. The half formats are
+            worth trying on a GPU, and bfloat16 on CPUs with AMX or AVX512-BF16.
+
+    Returns:
+        The predictor.
+
+    Raises:
+        WeightsError: The file is missing, cut short or no model, or no weights are in reach for that name.
+        ValueError: No model has that name, or the device cannot be used.
+    """
+    return Predictor(_find_model(name_or_file), device=device, dtype=dtype)
+
+
+def carried_file() -> Path:
+    """Where the carried model lies.
+
+    Raises:
+        WeightsError: The package is incomplete.
+    """
+    path = Path(str(resources.files("fastpose.models"))) / "carried" / _CARRIED_FILE
+    if not path.is_file():
+        raise WeightsError(f"{CARRIED_MODEL}: the package should hold {path}, and does not; reinstall it")
+    return path
+
+
+def _find_model(name_or_file: str | os.PathLike[str] | None) -> PoseModel:
+    if name_or_file is None or name_or_file == CARRIED_MODEL:
+        return load_model(carried_file())
+    name = os.fspath(name_or_file)
+    is_path = not isinstance(name_or_file, str) or os.sep in name or Path(name).suffix.lower() in _WEIGHT_FILES
+    if is_path or Path(name).is_file():
+        return load_model(name)
+    return create_model(name, pretrained=True)
+
+
+@dataclass
+class _Job:
+    """One photo on its way."""
+
+    picture: torch.Tensor | None  # let go of once its last crop is cut
+    path: Path | None
+    size: tuple[int, int]
+    boxes: Array
+    box_scores: Array
+    matrices: Array
+    keypoints: Array
+    scores: Array
+    left: int  # people still to do
+    milliseconds: dict[str, float] = field(default_factory=dict)
+
+
+class Predictor:
+    """Finds the keypoints of the people in photos.
+
+    The network is copied with its BatchNorms folded in; it is not changed by later training of `model`.
+
+    Args:
+        model: The network; its `spec` says everything else.
+        device: As for `load`.
+        dtype: As for `load`.
+
+    Attributes:
+        spec: The model's PoseSpec.
+        name: The model's name.
+        device: Where it runs.
+        dtype: What it computes in.
+
+    Raises:
+        TypeError: No PoseModel.
+        ValueError: The device cannot be used, or an unknown dtype.
+    """
+
+    def __init__(
+        self,
+        model: PoseModel,
+        *,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype | None = None,
+    ) -> None:
+        if not isinstance(model, PoseModel):
+            raise TypeError(f"model: expected a PoseModel, got {type(model).__name__}")
+        self.spec: PoseSpec = model.spec
+        self.name = model.name
+        self.device = _pick_device(device)
+        self.dtype = _pick_dtype(dtype)
+        network = fuse_batchnorm(model).to(device=self.device, dtype=self.dtype)
+        self._network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._codec = build_codec(self.spec.codec, self.spec.input_size)
+        self._told_whole_image = False
+
+    def __repr__(self) -> str:
+        return f"Predictor({self.name}, {self.device}, {str(self.dtype).removeprefix('torch.')})"
+
+    def __call__(
+        self,
+        images: Any,
+        boxes: Any = None,
+        *,
+        flip_test: bool | None = None,
+        batch_size: int | None = None,
+    ) -> Any:
+        """Keypoints of the people in one photo or in many.
+
+        Args:
+            images: A path; or pixels, uint8 [H, W, 3] in BGR order (NumPy array or tensor; [H, W] is grey); or several
+                of these: [B, H, W, 3], a list, or any iterator, which is read as far as needed.
+            boxes: Where the people are, xyxy px. For one photo [N, 4]; for several one such array each (a list, or an
+                iterator beside an iterator). Or a detector for all of them: see `fastpose.predict.detectors`. None: the
+                whole photo is the box, which is said once. An empty array: nobody is there.
+            flip_test: Average with the mirrored crop: slower by half, a little better. By default as the spec says.
+            batch_size: Crops in one pass of the network, 64 on a GPU and 16 on a CPU by default. A live stream that
+                must not wait for the next photo wants 1.
+
+        Returns:
+            `Poses` for one photo, a list of them for several, an iterator of them for an iterator; in order.
+
+        Raises:
+            ImageError: A photo cannot be read.
+            TypeError: Pixels that are not uint8, or no photo at all.
+            ValueError: Pixels of another shape, or a box that is not finite, empty or outside its photo; the message
+                names photo and row.
+        """
+        if is_picture(images):
+            return next(self.stream([(images, boxes)], flip_test=flip_test, batch_size=batch_size))
+        several = isinstance(images, Sequence | np.ndarray | torch.Tensor)
+        if several and hasattr(boxes, "__len__") and len(boxes) != len(images):
+            raise ValueError(f"boxes: expected one array for each of {len(images)} photos, got {len(boxes)}")
+        each = repeat(boxes) if boxes is None or callable(boxes) else boxes
+        pairs = _pairs(images, each)
+        results = self.stream(pairs, flip_test=flip_test, batch_size=batch_size)
+        return list(results) if several else results
+
+    def stream(
+        self,
+        pairs: Iterable[tuple[Any, Any]],
+        *,
+        flip_test: bool | None = None,
+        batch_size: int | None = None,
+    ) -> Iterator[Poses]:
+        """The same for (photo, boxes) pairs, of which no more are drawn than one batch needs.
+
+        Args:
+            pairs: Each a photo and its boxes, a detector, or None, as for a call with one photo.
+            flip_test: As for a call.
+            batch_size: As for a call.
+
+        Yields:
+            `Poses`, in order.
+        """
+        if batch_size is None:
+            batch_size = 64 if self.device.type == "cuda" else 16
+        if batch_size < 1:
+            raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
+        flip = self.spec.flip_test if flip_test is None else flip_test
+        return self._stream(iter(pairs), flip, batch_size)
+
+    def _stream(self, pairs: Iterator[tuple[Any, Any]], flip: bool, batch_size: int) -> Iterator[Poses]:
+        jobs: deque[_Job] = deque()
+        waiting: deque[tuple[_Job, int]] = deque()
+        for number, (image, boxes) in enumerate(pairs):
+            job = self._start(image, boxes, number)
+            jobs.append(job)
+            waiting.extend((job, row) for row in range(len(job.boxes)))
+            while len(waiting) >= batch_size:
+                self._run([waiting.popleft() for _ in range(batch_size)], flip)
+            while jobs and jobs[0].left == 0:
+                yield self._finish(jobs.popleft())
+        if waiting:
+            self._run(list(waiting), flip)
+        yield from (self._finish(job) for job in jobs)
+
+    def _start(self, image: Any, boxes: Any, number: int) -> _Job:
+        times = {}
+        start = time.perf_counter()
+        path = None
+        if isinstance(image, str | os.PathLike):
+            path = Path(image)
+            picture = torch.from_numpy(read_image(path))
+            times["read"] = _since(start)
+        else:
+            picture = as_picture(image, f"image {number}")
+        where = str(path) if path else f"image {number}"
+        size = (int(picture.shape[0]), int(picture.shape[1]))
+        box_scores = None
+        if boxes is None:
+            boxes = self._whole_image(size, where)
+        elif callable(boxes):
+            start = time.perf_counter()
+            boxes, box_scores = run_detector(boxes, picture.cpu().numpy())
+            times["detect"] = _since(start)
+        boxes = check_boxes(boxes, size, where)
+        people, joints = len(boxes), self.spec.num_keypoints
+        spec = self.spec
+        matrices = crop_matrices(
+            *box_to_center_scale(boxes, spec.input_size, spec.padding), spec.input_size, udp=spec.udp
+        )
+        return _Job(
+            picture=picture.to(self.device) if people else None,
+            path=path,
+            size=size,
+            boxes=boxes,
+            box_scores=np.ones(people, np.float32) if box_scores is None else box_scores,
+            matrices=matrices,
+            keypoints=np.empty((people, joints, 2), np.float32),
+            scores=np.empty((people, joints), np.float32),
+            left=people,
+            milliseconds=times,
+        )
+
+    def _whole_image(self, size: tuple[int, int], where: str) -> Array:
+        if not self._told_whole_image:
+            self._told_whole_image = True
+            warnings.warn(
+                f"{where}: no boxes given, so the whole photo is taken for one person's box (said once)", stacklevel=5
+            )
+        return np.array([[0, 0, size[1], size[0]]], np.float32)
+
+    @torch.inference_mode()
+    def _run(self, rows: list[tuple[_Job, int]], flip: bool) -> None:
+        """Predict a batch of people and put the results into their jobs."""
+        jobs = list({id(job): job for job, _ in rows}.values())
+        place = {id(job): i for i, job in enumerate(jobs)}
+        matrices = np.stack([job.matrices[row] for job, row in rows])
+        clock = _Clock(self.device)
+        image_index = [place[id(job)] for job, _ in rows]
+        crops = self._crop(jobs, matrices, image_index, flip)
+        clock.lap("crop")
+        outputs = self._network(crops)
+        maps = (outputs[-1] if isinstance(outputs, list) else outputs).float()
+        clock.lap("network")
+        count = len(rows)
+        points, scores = self._codec.decode(
+            maps[:count],
+            flipped=maps[count:] if flip else None,
+            flip_index=self.spec.skeleton.flip_index,
+            flip_shift=self.spec.flip_shift,
+            inverse=torch.from_numpy(invert_matrices(matrices)).to(self.device),
+        )
+        keypoints, confidence = (torch.as_tensor(values).cpu().numpy() for values in (points, scores))
+        clock.lap("decode")
+        times = clock.milliseconds()
+        for i, (job, row) in enumerate(rows):
+            job.keypoints[row], job.scores[row] = keypoints[i], confidence[i]
+            job.left -= 1
+            for stage, spent in times.items():
+                job.milliseconds[stage] = job.milliseconds.get(stage, 0.0) + spent / count
+            if job.left == 0:
+                job.picture = None
+
+    def _crop(self, jobs: list[_Job], matrices: Array, image_index: list[int], flip: bool) -> torch.Tensor:
+        """Crops [M, 3, h, w], normalised, channels last in memory; with `flip`, [2M, 3, h, w], then mirrored ones."""
+        count = len(matrices)
+        crops = affine_crop(
+            [job.picture for job in jobs if job.picture is not None],
+            np.concatenate([matrices, matrices]) if flip else matrices,
+            np.array(image_index * 2 if flip else image_index, np.int64),
+            size=self.spec.input_size,
+            mean=self.spec.mean,
+            std=self.spec.std,
+            swap_rb=self.spec.channel_order == "rgb",
+            flip=np.arange(2 * count) >= count if flip else None,
+            dtype=self.dtype,
+            layout="nhwc",
+        )
+        return torch.as_tensor(crops).permute(0, 3, 1, 2)
+
+    def _finish(self, job: _Job) -> Poses:
+        return Poses(
+            keypoints=job.keypoints,
+            scores=job.scores,
+            boxes=job.boxes,
+            box_scores=job.box_scores,
+            image_size=job.size,
+            skeleton=self.spec.skeleton,
+            milliseconds=job.milliseconds,
+            path=job.path,
+        )
+
+
+class _Clock:
+    """Milliseconds between laps; on CUDA by events, which do not hold up the stream."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._names: list[str] = []
+        self._marks = [self._mark()]
+
+    def _mark(self) -> Any:
+        if self._device.type != "cuda":
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record(torch.cuda.current_stream(self._device))
+        return event
+
+    def lap(self, name: str) -> None:
+        """The stage of that name ends here."""
+        self._names.append(name)
+        self._marks.append(self._mark())
+
+    def milliseconds(self) -> dict[str, float]:
+        """Time by stage; waits for the last one."""
+        steps = pairwise(self._marks)
+        if self._device.type != "cuda":
+            return {name: (end - start) * 1e3 for name, (start, end) in zip(self._names, steps, strict=True)}
+        self._marks[-1].synchronize()
+        return {name: start.elapsed_time(end) for name, (start, end) in zip(self._names, steps, strict=True)}
+
+
+def _pairs(images: Iterable[Any], boxes: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+    """One with the other; another number of boxes than of images is an error, as soon as it shows."""
+    beside = iter(boxes)
+    end = object()
+    number = -1
+    for number, image in enumerate(images):
+        box = next(beside, end)
+        if box is end:
+            raise ValueError(f"boxes: expected one array a photo, got {number} for more photos")
+        yield image, box
+    if not isinstance(boxes, repeat) and next(beside, end) is not end:
+        raise ValueError(f"boxes: expected one array a photo, got more than {number + 1} for {number + 1} photos")
+
+
+def _since(start: float) -> float:
+    return (time.perf_counter() - start) * 1e3
+
+
+def _pick_device(device: str | torch.device | None) -> torch.device:
+    if device is None or device == "auto":
+        if not torch.cuda.is_available():
+            return torch.device("cpu")
+        from ..ops._native import C
+
+        if C.with_cuda:
+            return torch.device("cuda")
+        warnings.warn(
+            "a GPU is there, but the native core was built without CUDA, so the CPU is used; reinstall with "
+            "FASTPOSE_CUDA=on, or say device='cpu'",
+            stacklevel=4,
+        )
+        return torch.device("cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device: {str(device)!r} cannot be used here: {str(error).splitlines()[0]}") from None
+    return chosen
+
+
+def _pick_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
+    if dtype is None:
+        return torch.float32
+    chosen = _DTYPES.get(str(dtype).removeprefix("torch."))
+    if chosen is None:
+        raise ValueError(f"dtype: expected {', '.join(_DTYPES)}, got {dtype!r}")
+    return chosen

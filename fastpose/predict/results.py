@@ -1,0 +1,233 @@
+"""Poses: what was found in one photo."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..skeletons import Skeleton
+
+__all__ = ["Poses"]
+
+Array = npt.NDArray[Any]
+
+# The 18 points of OpenPose's COCO model, which is what readers of its files expect; its neck is between the shoulders.
+_OPENPOSE = (
+    *("nose", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist"),
+    *("right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle"),
+    *("right_eye", "left_eye", "right_ear", "left_ear"),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Poses:
+    """The people of one photo: N of them, K keypoints each.
+
+    ``len(poses)`` is N; ``poses[i]`` is a `Poses` of one person, ``poses[mask]`` of several; iteration goes person by
+    person.
+
+    Attributes:
+        keypoints: float32 [N, K, 2], (x, y) in pixels of the photo; pixel centres at integers.
+        scores: float32 [N, K]. How sure the network is, which is not whether the keypoint can be seen.
+        boxes: float32 [N, 4], xyxy px, as they were given.
+        box_scores: float32 [N], the detector's; 1 for boxes that were given.
+        image_size: (height, width) of the photo.
+        skeleton: What the keypoints are.
+        track_ids: int64 [N], or None where nobody was followed.
+        milliseconds: Time by stage, of this photo: read, detect, crop, network, decode; of a batch that held people
+            of several photos, this photo's share.
+        path: The file, or None.
+    """
+
+    keypoints: Array
+    scores: Array
+    boxes: Array
+    box_scores: Array
+    image_size: tuple[int, int]
+    skeleton: Skeleton
+    track_ids: Array | None = None
+    milliseconds: Mapping[str, float] = field(default_factory=dict)
+    path: Path | None = None
+
+    def __len__(self) -> int:
+        return len(self.keypoints)
+
+    def __getitem__(self, people: int | slice | Array | list[int]) -> Poses:
+        if isinstance(people, int | np.integer):
+            if not -len(self) <= people < len(self):
+                raise IndexError(f"person {people} of {len(self)}")
+            chosen: Any = [int(people)]
+        else:
+            chosen = people
+        tracks = None if self.track_ids is None else self.track_ids[chosen]
+        return replace(
+            self,
+            keypoints=self.keypoints[chosen],
+            scores=self.scores[chosen],
+            boxes=self.boxes[chosen],
+            box_scores=self.box_scores[chosen],
+            track_ids=tracks,
+        )
+
+    def __iter__(self) -> Iterator[Poses]:
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        height, width = self.image_size
+        people = "1 person" if len(self) == 1 else f"{len(self)} people"
+        return f"Poses({people}, {self.skeleton.name}, photo {width}x{height}{f', {self.path}' if self.path else ''})"
+
+    @property
+    def person_scores(self) -> Array:
+        """float32 [N]: the box's score times the mean of the keypoints' scores."""
+        if len(self) == 0:
+            return np.zeros(0, np.float32)
+        return np.asarray(self.box_scores * self.scores.mean(axis=1), np.float32)
+
+    def numpy(self) -> Array:
+        """float32 [N, K, 3]: x, y, score."""
+        return np.concatenate([self.keypoints, self.scores[..., None]], axis=2, dtype=np.float32)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON.
+
+        Returns:
+            ``file`` (None without one), and ``people``, each with ``keypoints`` [[x, y, score], …] (px), ``box``
+            [x1, y1, x2, y2] (px) and ``score``.
+        """
+        people = [
+            {
+                "keypoints": [[_short(x), _short(y), _short(score, 4)] for x, y, score in person.tolist()],
+                "box": [_short(value) for value in box],
+                "score": _short(total, 4),
+            }
+            for person, box, total in zip(self.numpy(), self.boxes.tolist(), self.person_scores.tolist(), strict=True)
+        ]
+        return {"file": None if self.path is None else os.fspath(self.path), "people": people}
+
+    def to_coco(self, image_id: int, category_id: int = 1) -> list[dict[str, Any]]:
+        """COCO keypoint results, one object a person.
+
+        Args:
+            image_id: The photo's id in the annotation file.
+            category_id: The category; person is 1.
+
+        Returns:
+            ``keypoints`` is flat: x, y, score of each; ``bbox`` is left, top, width, height.
+        """
+        results = []
+        for person, (x1, y1, x2, y2), score in zip(
+            self.numpy(), self.boxes.tolist(), self.person_scores.tolist(), strict=True
+        ):
+            flat = [_short(value, 4 if i % 3 == 2 else 2) for i, value in enumerate(person.reshape(-1).tolist())]
+            results.append(
+                {
+                    "image_id": int(image_id),
+                    "category_id": int(category_id),
+                    "keypoints": flat,
+                    "bbox": [_short(x1), _short(y1), _short(x2 - x1), _short(y2 - y1)],
+                    "score": _short(score, 4),
+                }
+            )
+        return results
+
+    def to_openpose(self) -> dict[str, Any]:
+        """The content of an OpenPose JSON file: its 18 COCO points, the neck between the shoulders.
+
+        Points that the skeleton does not have are 0, 0, 0, as OpenPose writes those that it did not find.
+
+        Raises:
+            ValueError: The skeleton has none of the points.
+        """
+        names = self.skeleton.keypoints
+        if not set(names) & set(_OPENPOSE):
+            raise ValueError(f"skeleton: {self.skeleton.name!r} has none of OpenPose's points ({', '.join(_OPENPOSE)})")
+        values = self.numpy()
+        points = np.zeros((len(self), len(_OPENPOSE), 3), np.float32)
+        for place, name in enumerate(_OPENPOSE):
+            if name in names:
+                points[:, place] = values[:, self.skeleton.index(name)]
+            elif name == "neck" and {"left_shoulder", "right_shoulder"} <= set(names):
+                pair = values[:, [self.skeleton.index("left_shoulder"), self.skeleton.index("right_shoulder")]]
+                points[:, place, :2] = pair[..., :2].mean(axis=1)
+                points[:, place, 2] = pair[..., 2].min(axis=1)
+        people = [
+            {"person_id": [-1 if self.track_ids is None else int(self.track_ids[i])], "pose_keypoints_2d": flat}
+            for i, flat in enumerate(points.reshape(len(self), -1).round(4).tolist())
+        ]
+        return {"version": 1.3, "people": people}
+
+    def to_supervision(self) -> Any:
+        """``supervision.KeyPoints`` of these people.
+
+        Raises:
+            ImportError: The package ``supervision`` is not installed.
+        """
+        try:
+            import supervision  # type: ignore[import-not-found, unused-ignore]
+        except ImportError as error:
+            raise ImportError(
+                f"to_supervision needs the package supervision (pip install supervision): {error}"
+            ) from error
+        fields = getattr(supervision.KeyPoints, "__dataclass_fields__", {})
+        # The argument got another name when detections' scores came in.
+        scores = "keypoint_confidence" if "keypoint_confidence" in fields else "confidence"
+        return supervision.KeyPoints(xy=self.keypoints, class_id=np.zeros(len(self), np.int64), **{scores: self.scores})
+
+    def plot(
+        self,
+        image: str | os.PathLike[str] | Array | None = None,
+        *,
+        out: str | os.PathLike[str] | None = None,
+        threshold: float = 0.2,
+        boxes: bool = False,
+    ) -> npt.NDArray[np.uint8]:
+        """Draw the people.
+
+        Args:
+            image: The photo: a path, or uint8 [H, W, 3] BGR (left as it is); by default the file they come from.
+            out: Also write the drawing to this file.
+            threshold: Keypoints with a lower score are left out.
+            boxes: Draw the boxes too.
+
+        Returns:
+            uint8 [H, W, 3] BGR, a new array.
+
+        Raises:
+            ValueError: No photo is given and the poses have no path, or it has another size.
+            ImageError: The photo cannot be read.
+            OSError: The drawing cannot be written.
+        """
+        from ..data.images import read_image
+        from .draw import draw_poses, write_image
+
+        if image is None:
+            if self.path is None:
+                raise ValueError("image: these poses come from no file; give the photo to draw on")
+            image = self.path
+        picture = image if isinstance(image, np.ndarray) else read_image(image)
+        if picture.shape[:2] != tuple(self.image_size):
+            raise ValueError(f"image: expected the photo of size {self.image_size}, got {picture.shape[:2]}")
+        drawn = draw_poses(
+            picture,
+            self.keypoints,
+            self.scores,
+            self.skeleton,
+            sizes=self.boxes[:, 2:] - self.boxes[:, :2],
+            threshold=threshold,
+            boxes=self.boxes if boxes else None,
+        )
+        if out is not None:
+            write_image(out, drawn)
+        return drawn
+
+
+def _short(value: float, digits: int = 2) -> float:
+    """Hundredths of a pixel are enough, and a JSON without float32's tails is a third of the size."""
+    return round(float(value), digits)
