@@ -25,9 +25,9 @@ def oks(
 ) -> Any:
     """Object keypoint similarity of every pose of ``a`` with every pose of ``b``.
 
-    The mean over the counted keypoints of exp(-d² / (2 (2 sigma)² area)), as COCO defines it. Only x and y of a keypoint
-    are looked at; a third number (a score) says nothing here. NumPy arrays in, NumPy array out, or tensors in, tensor
-    out.
+    The mean over the counted keypoints of exp(-d² / (2 (2 sigma)² area)), as COCO defines it. Only x and y of a
+    keypoint are looked at; a third number (a score) says nothing here. NumPy arrays in, NumPy array out, or tensors
+    in, tensor out.
 
     Args:
         poses_a: [N,K,2 or 3] (x, y, …) in pixels, float32 or float64.

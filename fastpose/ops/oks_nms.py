@@ -31,11 +31,11 @@ def oks_nms(
 ) -> Any:
     """Keeps the best of the poses that resemble each other, for many images in one call.
 
-    Hard: from the best pose down, a pose is dropped if its OKS with a better kept one is above ``threshold``. Soft: none
-    is dropped; the best is taken, the scores of the others are multiplied by exp(-OKS² / ``threshold``), and so on. The
-    OKS of a pair counts all keypoints and has the mean of both areas. Of equal scores the lower index is the better one;
-    a score that is not a number is the worst. Decided in double: the same for every number of threads and every SIMD
-    level (soft: scores within 1e-8). NumPy arrays in, NumPy arrays out, or tensors in, tensors out.
+    Hard: from the best pose down, a pose is dropped if its OKS with a better kept one is above ``threshold``. Soft:
+    none is dropped; the best is taken, the scores of the others are multiplied by exp(-OKS² / ``threshold``), and so
+    on. The OKS of a pair counts all keypoints and has the mean of both areas. Of equal scores the lower index is the
+    better one; a score that is not a number is the worst. Decided in double: the same for every number of threads and
+    every SIMD level (soft: scores within 1e-8). NumPy arrays in, NumPy arrays out, or tensors in, tensors out.
 
     Args:
         poses: [N,K,2 or 3] (x, y, …) in pixels, float32 or float64; float32 is the faster one.
@@ -57,8 +57,8 @@ def oks_nms(
 
     Raises:
         TypeError: A dtype is wrong, arrays and tensors are mixed, or a gradient is wanted.
-        ValueError: A shape or parameter is wrong, a sigma is not a finite number above 0 (not checked on CUDA), or there
-            are more than 131072 poses on CUDA.
+        ValueError: A shape or parameter is wrong, a sigma is not a finite number above 0 (not checked on CUDA), or
+            there are more than 131072 poses on CUDA.
 
     Source: Papandreou et al., CVPR 2017 (OKS-NMS); Bodla et al., ICCV 2017 (soft).
     """
