@@ -2,6 +2,8 @@
 //
 // An op adds one `bind_OP` below and one line in PYBIND11_MODULE. A binding takes what fastpose/ops/OP.py has prepared (contiguous arrays,
 // allocated outputs, plain numbers), checks all of it again in full, so that a wrong call cannot reach memory, fills OpArgs and launches.
+#include <cstdlib>
+
 #include "bindings_heatmap.h"
 #include "python_view.h"
 
@@ -179,12 +181,18 @@ void bind_oks_nms(py::module_& m) {
 PYBIND11_MODULE(_C, m) {
   using namespace fastpose;
   m.doc() = "Native core of fastpose; use fastpose.ops.";
-  if (const char* reason = init_simd_level())
-    throw py::import_error(std::string("FASTPOSE_SIMD cannot be used: ") + reason);
+  if (const char* reason = set_simd_level(std::getenv("FASTPOSE_SIMD")))
+    throw py::import_error("FASTPOSE_SIMD=" + std::string(std::getenv("FASTPOSE_SIMD")) + " cannot be used: " + reason);
   m.attr("__version__") = FASTPOSE_VERSION;
   m.attr("with_cuda") = py::bool_(FASTPOSE_WITH_CUDA != 0);
   m.def("build_info", &build_info, "Version, compiler, SIMD level in use and supported, CUDA version, architectures and devices.");
   m.def("set_num_threads", &set_num_threads, py::arg("n"), "Threads for calls from this Python thread where torch is not loaded; 0: default.");
+  m.def(
+      "set_simd_level",
+      [](const std::string& name) {
+        if (const char* reason = set_simd_level(name.c_str())) throw py::value_error("simd level " + name + ": " + reason);
+      },
+      py::arg("name"), "For tests: sse2, avx2, avx512; an empty name takes the best.");
   m.def("get_num_threads", &get_num_threads);
   m.def("use_exchange_api", &use_exchange_api, py::arg("enabled"), "For tests: whether tensors are read through DLPack's C exchange API.");
   bind_affine_crop(m);

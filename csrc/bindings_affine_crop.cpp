@@ -156,7 +156,6 @@ void affine_crop_backward(py::handle grad_out_object, py::handle images_object, 
   AffineCropBackwardArgs args{};
   args.forward = common(images, grad_out, view(matrices, "matrices"), view(image_index, "image_index"), view_or_none(flip, "flip"),
                         view_or_none(gain, "gain"), view_or_none(offset, "offset"), scale, shift, border, swap_rb, replicate, antialias, nhwc);
-  if (args.forward.params_on_device) throw py::value_error("matrices: expected the gradient's parameters on the CPU");
   if (images.first.present) expect_dtype(grad_out, {images.first.dtype});
   bool same = images.table.size() == grads.table.size() && images.first.dtype == grads.first.dtype && images.first.device == grads.first.device;
   for (size_t i = 0; same && i < images.table.size(); ++i)

@@ -192,6 +192,7 @@ Arg view_or_none(py::handle object, const char* name) {
 Arg view_out(py::handle object, const char* name) {
   Arg a = view(object, name);
   if (!a.writable) throw py::value_error(std::string(name) + ": expected a writable array, got a read-only one");
+  if (a.numel() == 0) return a;  // NumPy gives such arrays strides of 0
   for (int i = 0; i < a.ndim; ++i)
     if (a.stride[i] == 0 && a.shape[i] > 1) fail_value(a, "distinct memory for every element", "an expanded tensor");
   return a;

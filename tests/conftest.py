@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -43,3 +45,16 @@ def shared() -> Path:
 def data() -> Path:
     """The small files that the tests carry with them."""
     return Path(__file__).resolve().parent / "data"
+
+
+@pytest.fixture(params=["sse2", "avx2", "avx512"] if platform.machine() in ("x86_64", "AMD64") else ["baseline"])
+def simd(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Runs the test once per SIMD level of this processor, with that level forced."""
+    from fastpose import _C
+
+    if request.param not in _C.build_info()["simd_supported"]:
+        pytest.skip(f"this processor has no {request.param}")
+    before = _C.build_info()["simd"]
+    _C.set_simd_level(request.param)
+    yield request.param
+    _C.set_simd_level(before)

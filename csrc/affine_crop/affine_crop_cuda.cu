@@ -1,5 +1,3 @@
-#include <cuda_fp16.h>
-
 #include "affine_crop/affine_crop_math.h"
 #include "core/cuda_launch.h"
 
@@ -7,8 +5,8 @@ namespace fastpose {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kCropsPerLaunch = 16;   // parameters travel as kernel arguments (4 KiB): no copy, no allocation, safe under graph capture
-constexpr int kImagesPerLaunch = 64;
+constexpr int kCropsPerLaunch = 14;   // parameters travel as kernel arguments (4 KiB): no copy, no allocation, safe under graph capture
+constexpr int kImagesPerLaunch = 48;
 
 // Everything about one crop.
 template <class T>
@@ -37,15 +35,18 @@ struct HostParams {
 template <class T>
 struct DeviceParams {
   CropImage images[kImagesPerLaunch];
+  CropImage grads[kImagesPerLaunch];  // backward only
   int64_t first_image, count;
   int64_t num_images;
 
-  FASTPOSE_DEVICE bool get(const AffineCropArgs& args, int64_t m, Crop<T>& crop, CropImage&) const {
+  FASTPOSE_DEVICE bool get(const AffineCropArgs& args, int64_t m, Crop<T>& crop, CropImage& grad) const {
     const int64_t index = args.image_index[m];
     const bool known = index >= 0 && index < num_images;  // an unknown image gives the border, in the first launch
     if (known ? index < first_image || index >= first_image + count : first_image != 0) return false;
+    const int64_t at = known ? index - first_image : 0;
     crop.good = crop_map(args.matrices + m * 6, args.flip != nullptr && args.flip[m], args.width, args.antialias, crop.map) && known;
-    crop.image = images[known ? index - first_image : 0];
+    crop.image = images[at];
+    grad = grads[at];
     crop.colour = crop_colour<T>(args, args.gain != nullptr ? args.gain + m * 3 : nullptr, args.offset != nullptr ? args.offset + m * 3 : nullptr);
     return true;
   }
@@ -68,8 +69,8 @@ __global__ void __launch_bounds__(kThreads) crop_kernel(const AffineCropArgs arg
   }
 }
 
-template <class T>
-__global__ void __launch_bounds__(kThreads) crop_backward_kernel(const AffineCropArgs args, const __grid_constant__ HostParams<T> params,
+template <class T, class Params>
+__global__ void __launch_bounds__(kThreads) crop_backward_kernel(const AffineCropArgs args, const __grid_constant__ Params params,
                                                                 const T* grad_out, int64_t first, int64_t total) {
   const int64_t pixels = args.height * args.width;
   T border[3];
@@ -78,7 +79,7 @@ __global__ void __launch_bounds__(kThreads) crop_backward_kernel(const AffineCro
     const int64_t m = first + n / pixels, at = n % pixels, y = at / args.width, x = at % args.width;
     Crop<T> crop;
     CropImage grad;
-    params.get(args, m, crop, grad);
+    if (!params.get(args, m, crop, grad) || !crop.good) continue;
     T value[3] = {T(0), T(0), T(0)}, g[3];
     if (crop.colour.active)
       crop_pixel<T, T>(crop.image, crop.map, static_cast<double>(x), static_cast<double>(y), args.replicate, border, value);
@@ -123,29 +124,39 @@ int64_t resolve(const AffineCropArgs& args, const CropImage* grads, int64_t firs
   return n;
 }
 
-template <class T, class P, class O>
-void launch(const AffineCropArgs& args, cudaStream_t stream) {
-  const int64_t pixels = args.height * args.width;
-  if (args.num_crops == 0 || pixels == 0) return;
+// Calls run(params, first crop, number of crops) once per launch.
+template <class T, class F>
+void each_launch(const AffineCropArgs& args, const CropImage* grads, F run) {
+  static_assert(sizeof(HostParams<double>) + sizeof(AffineCropArgs) < 4000, "kernel arguments end at 4 KiB");
+  static_assert(sizeof(DeviceParams<double>) + sizeof(AffineCropArgs) < 4000, "kernel arguments end at 4 KiB");
+  if (args.num_crops == 0 || args.height * args.width == 0) return;
   if (args.params_on_device) {
     for (int64_t image = 0; image < args.num_images; image += kImagesPerLaunch) {
-      DeviceParams<T> params;
+      DeviceParams<T> params{};
       params.first_image = image;
       params.num_images = args.num_images;
       params.count = args.num_images - image < kImagesPerLaunch ? args.num_images - image : kImagesPerLaunch;
-      for (int64_t i = 0; i < params.count; ++i) params.images[i] = args.images[image + i];
-      const int64_t total = args.num_crops * pixels;
-      crop_kernel<T, P, O><<<grid_blocks(total, kThreads), kThreads, 0, stream>>>(args, params, 0, total);
-      cuda_check_launch("affine_crop");
+      for (int64_t i = 0; i < params.count; ++i) {
+        params.images[i] = args.images[image + i];
+        if (grads != nullptr) params.grads[i] = grads[image + i];
+      }
+      run(params, 0, args.num_crops);
     }
     return;
   }
   for (int64_t first = 0; first < args.num_crops; first += kCropsPerLaunch) {
-    HostParams<T> params;
-    const int64_t total = resolve<T>(args, nullptr, first, params) * pixels;
+    HostParams<T> params{};
+    run(params, first, resolve<T>(args, grads, first, params));
+  }
+}
+
+template <class T, class P, class O>
+void launch(const AffineCropArgs& args, cudaStream_t stream) {
+  each_launch<T>(args, nullptr, [&](const auto& params, int64_t first, int64_t crops) {
+    const int64_t total = crops * args.height * args.width;
     crop_kernel<T, P, O><<<grid_blocks(total, kThreads), kThreads, 0, stream>>>(args, params, first, total);
     cuda_check_launch("affine_crop");
-  }
+  });
 }
 
 template <class T, class P>
@@ -162,14 +173,11 @@ void launch_out(const AffineCropArgs& args, cudaStream_t stream) {
 template <class T>
 void launch_backward(const AffineCropBackwardArgs& all, cudaStream_t stream) {
   const AffineCropArgs& args = all.forward;
-  const int64_t pixels = args.height * args.width;
-  if (args.num_crops == 0 || pixels == 0) return;
-  for (int64_t first = 0; first < args.num_crops; first += kCropsPerLaunch) {
-    HostParams<T> params;
-    const int64_t total = resolve<T>(args, all.grad_images, first, params) * pixels;
+  each_launch<T>(args, all.grad_images, [&](const auto& params, int64_t first, int64_t crops) {
+    const int64_t total = crops * args.height * args.width;
     crop_backward_kernel<T><<<grid_blocks(total, kThreads), kThreads, 0, stream>>>(args, params, static_cast<const T*>(all.grad_out), first, total);
     cuda_check_launch("affine_crop_backward");
-  }
+  });
 }
 
 }  // namespace

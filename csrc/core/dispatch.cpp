@@ -1,7 +1,8 @@
 #include "core/dispatch.h"
 
-#include <cstdlib>
-#include <string>
+#include <atomic>
+#include <cstring>
+#include <initializer_list>
 
 namespace fastpose {
 namespace {
@@ -16,11 +17,11 @@ SimdLevel best_level() {
 #endif
 }
 
-SimdLevel chosen = SimdLevel::Baseline;
+std::atomic<SimdLevel> chosen{SimdLevel::Baseline};
 
 }  // namespace
 
-SimdLevel simd_level() { return chosen; }
+SimdLevel simd_level() { return chosen.load(std::memory_order_relaxed); }
 
 const char* simd_level_name(SimdLevel level) {
   switch (level) {
@@ -47,12 +48,13 @@ bool simd_supported(SimdLevel level) {
 #endif
 }
 
-const char* init_simd_level() {
-  chosen = best_level();
-  const char* forced = std::getenv("FASTPOSE_SIMD");
-  if (forced == nullptr || *forced == '\0') return nullptr;
+const char* set_simd_level(const char* name) {
+  if (name == nullptr || *name == '\0') {
+    chosen = best_level();
+    return nullptr;
+  }
   for (SimdLevel level : {SimdLevel::Baseline, SimdLevel::Sse2, SimdLevel::Avx2, SimdLevel::Avx512}) {
-    if (std::string(forced) != simd_level_name(level)) continue;
+    if (std::strcmp(name, simd_level_name(level)) != 0) continue;
     if (!simd_supported(level)) return "this CPU does not support it";
     chosen = level;
     return nullptr;

@@ -9,8 +9,8 @@ enum class SimdLevel : int { Baseline = 0, Sse2 = 1, Avx2 = 2, Avx512 = 3 };
 SimdLevel simd_level();
 const char* simd_level_name(SimdLevel level);
 bool simd_supported(SimdLevel level);
-// Reads FASTPOSE_SIMD; returns nullptr or the reason why the value cannot be used. Called once, when the module is imported.
-const char* init_simd_level();
+// Takes the level by its name, or the best there is for nullptr and ""; returns nullptr, or the reason why it cannot be used.
+const char* set_simd_level(const char* name);
 
 }  // namespace fastpose
 

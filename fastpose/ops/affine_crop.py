@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -203,7 +202,6 @@ def _triple(name: str, value: Any, default: float) -> _Triple:
     return (first, second, third)
 
 
-@lru_cache(maxsize=64)
 def _normalisation(mean: _Triple, std: _Triple) -> tuple[_Triple, _Triple]:
     """Scale and shift with which (sample - mean) / std is sample * scale + shift."""
     if not all(s > 0 for s in std):
