@@ -26,13 +26,11 @@ def train(recipe: str, overrides: tuple[str, ...], out: Path | None, resume: boo
     # Imported here: the command line's help must not wait for torch.
     from ..train.loop import TrainingError
     from ..train.loop import train as run
-    from ..train.recipe import RecipeError, load_recipe
+    from ..train.recipe import load_recipe
 
+    settings = load_recipe(recipe, overrides)
     try:
-        settings = load_recipe(recipe, overrides)
         outcome = run(settings, out or Path("runs") / settings.name, resume=resume)
-    except RecipeError as error:
-        raise click.UsageError(str(error)) from None
     except TrainingError as error:
         raise click.ClickException(str(error)) from None
     if not outcome.finished:

@@ -16,7 +16,7 @@ from ..codecs import build_codec
 from ..data.dataset import PoseDataset, Source
 from ..data.loader import Loader
 from ..data.records import PoseRecords
-from ..geometry import invert_matrices
+from ..geometry import box_to_center_scale, invert_matrices
 from ..metrics.coco import coco_ap, coco_results
 from ..metrics.pck import LIMB_KEYPOINTS, lsp_pck
 from ..models import PoseModel
@@ -121,8 +121,8 @@ class Evaluator:
                 points, confidence = codec.decode(
                     output,
                     flipped=mirrored,
-                    flip_index=spec.skeleton.flip_index,
-                    flip_shift=spec.flip_shift,
+                    flip_index=spec.skeleton.flip_index if flip else None,
+                    flip_shift=spec.flip_shift and flip,
                     inverse=torch.from_numpy(invert_matrices(batch.matrices)).to(device),
                 )
                 keypoints[batch.people] = torch.as_tensor(points).cpu().numpy()
@@ -154,13 +154,14 @@ class Evaluator:
                 f"{records.skeleton.name!r}"
             )
         read = np.isfinite(predictions.keypoints).all((1, 2))
-        sides = records.boxes[read, 2:] - records.boxes[read, :2]
+        # Published figures suppress doubles by the area of the crop, not of the box.
+        _, extents = box_to_center_scale(records.boxes[read], model.spec.input_size, model.spec.padding)
         results = coco_results(
             records.image_ids[records.image_index[read]],
             predictions.keypoints[read],
             predictions.scores[read],
             records.scores[read],
-            sides.prod(1) * model.spec.padding**2,
+            extents.prod(1),
             records.skeleton.sigmas,
         )
         assert self.annotations is not None

@@ -1,0 +1,125 @@
+"""``fastpose train`` and ``fastpose eval`` from end to end, on rendered scenes and on a drawn photo."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+from fastpose.cli import main
+from fastpose.data.synthetic import render_scene
+
+RECIPE = """
+name: tiny
+model: {name: resnet18_slim, skeleton: coco17, options: {input_size: [64, 64]}}
+data: {train: [{synthetic: {scenes: 16, people: 1, size: [64, 64]}}]}
+train: {epochs: 1, batch_size: 8, precision: float32}
+"""
+
+
+def fastpose(capsys, *arguments):
+    """Exit code, standard output, error output."""
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments])
+    return stop.value.code, *capsys.readouterr()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with ``tiny.yaml`` and the run ``out`` made from it."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "tiny.yaml").write_text(RECIPE)
+    with pytest.raises(SystemExit) as stop:
+        main(["train", str(folder / "tiny.yaml"), "--out", str(folder / "out"), "train.optimizer.lr=1e-3"])
+    assert stop.value.code == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """A folder with two photos and ``truth.json``."""
+    folder = tmp_path_factory.mktemp("photos")
+    images, annotations = [], []
+    for number in range(2):
+        picture, truth = render_scene(number, (96, 96), 1)
+        cv2.imwrite(str(folder / f"{number}.png"), picture)
+        images.append({"id": number, "file_name": f"{number}.png", "width": 96, "height": 96})
+        x1, y1, x2, y2 = truth.boxes[0].tolist()
+        keypoints = np.concatenate([truth.keypoints[0], truth.visible[0][:, None]], 1)
+        annotations.append(
+            {
+                "id": number + 1, "image_id": number, "category_id": 1, "iscrowd": 0, "num_keypoints": 17,
+                "bbox": [x1, y1, x2 - x1, y2 - y1], "area": 4000.0, "keypoints": keypoints.ravel().tolist(),
+            }
+        )  # fmt: skip
+    category = {"id": 1, "name": "person", "keypoints": list(truth.skeleton.keypoints)}
+    (folder / "truth.json").write_text(
+        json.dumps({"images": images, "annotations": annotations, "categories": [category]})
+    )
+    return folder
+
+
+def test_train_writes_model_state_recipe_and_log(trained):
+    names = {file.name for file in (trained / "out").iterdir()}
+    assert {"best.safetensors", "last.safetensors", "state.pt", "recipe.yaml", "log.csv"} <= names
+    resolved = yaml.safe_load((trained / "out" / "recipe.yaml").read_text())
+    assert resolved["train"]["optimizer"]["lr"] == 1e-3
+
+
+@pytest.mark.parametrize("metric", ["pck", "coco_ap"])
+def test_eval_prints_and_writes_the_figures(trained, photos, tmp_path, capsys, metric):
+    code, out, err = fastpose(
+        capsys, "eval", trained / "out" / "best.safetensors", "--data", photos / "truth.json", "--metric", metric,
+        "--no-flip-test", "--json", tmp_path / "figures.json",
+    )  # fmt: skip
+    assert code == 0, err
+    report = json.loads((tmp_path / "figures.json").read_text())
+    deciding = "PCK@0.2" if metric == "pck" else "AP"
+    assert 0 <= report["figures"][deciding] <= 1
+    assert report["people"] == 2
+    assert report["flip_test"] is False
+    assert deciding in out
+
+
+def test_eval_with_detections(trained, photos, tmp_path, capsys):
+    boxes = [{"image_id": i % 2, "category_id": 1, "bbox": [5, 5, 80, 80], "score": 0.9} for i in range(3)]
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    arguments = ("eval", trained / "out" / "best.safetensors", "--data", photos / "truth.json", "--detections")
+    code, out, _ = fastpose(capsys, *arguments, tmp_path / "boxes.json")
+    assert code == 0
+    assert "3 people" in out
+    code, _, err = fastpose(capsys, *arguments, tmp_path / "boxes.json", "--metric", "pck")
+    assert code == 2
+    assert "--detections" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("train", "no_such_recipe"), "no recipe is named 'no_such_recipe'"),
+        (("train", "RECIPE", "train.epoch=1"), "did you mean train.epochs"),
+        (("train", "RECIPE", "data.train.0={annotations: gone.json}"), "gone.json"),
+        (("train", "RECIPE", "model.name=resnet18_slimmer"), "resnet18_slim"),
+        (("train", "RECIPE", "--out", "OUT"), "--resume"),
+        (("train", "RECIPE", "--resume"), "state.pt"),
+        (("eval", "gone.safetensors", "--data", "TRUTH"), "gone.safetensors"),
+        (("eval", "no_such_model", "--data", "TRUTH"), "no_such_model"),
+        (("eval", "MODEL", "--data", "gone.json"), "gone.json"),
+        (("eval", "MODEL", "--data", "MODEL"), "best.safetensors"),
+        (("eval", "MODEL"), "--data"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(trained, photos, tmp_path, monkeypatch, capsys, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    places = {
+        "RECIPE": trained / "tiny.yaml",
+        "OUT": trained / "out",
+        "MODEL": trained / "out" / "best.safetensors",
+        "TRUTH": photos / "truth.json",
+    }
+    code, _, err = fastpose(capsys, *(places.get(word, word) for word in arguments))
+    assert code == 2
+    assert said in err
+    assert err.strip().count("\n") == 0
+    assert "Traceback" not in err
