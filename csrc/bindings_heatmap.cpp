@@ -6,6 +6,7 @@
 #include "heatmap_decode/heatmap_decode.h"
 #include "heatmap_encode/gaussian_taps.h"
 #include "heatmap_encode/heatmap_encode.h"
+#include "heatmap_loss/heatmap_loss.h"
 #include "python_view.h"
 
 namespace fastpose {
@@ -176,6 +177,58 @@ void heatmap_decode(py::handle heatmaps, py::handle flipped, py::handle flip_ind
   FASTPOSE_LAUNCH(heatmap_decode, args, maps, stream);
 }
 
+void heatmap_loss(py::handle predicted, py::handle keypoints, py::handle weights, py::handle target, int64_t topk, py::handle out,
+                  py::handle out_gradient, py::handle workspace, const CodecTuple& codec, int64_t stream) {
+  const Codec c = codec_from(codec);
+  const Arg maps = view(predicted, "predicted"), points = view_or_none(keypoints, "keypoints");
+  const Arg factors = view_or_none(weights, "weights"), given = view_or_none(target, "target");
+  const Arg loss = view_out(out, "out"), space = view_out(workspace, "workspace");
+  Arg gradient;
+  if (!out_gradient.is_none()) gradient = view_out(out_gradient, "out_gradient");
+  HeatmapLossArgs args;
+  args.codec = target_of(c);
+  expect_dtype(maps, {DType::Float32, DType::Float16, DType::BFloat16});
+  expect_maps(maps, -1, -1, c);
+  const int64_t each = args.codec.maps_per_keypoint();
+  if (maps.shape[1] % each != 0) fail_value(maps, "a multiple of 3 channels for udp_combined", shape_text(maps));
+  args.batch = maps.shape[0];
+  args.keypoints_k = maps.shape[1] / each;
+  if (static_cast<bool>(points) == static_cast<bool>(given))
+    throw py::value_error("keypoints: expected either keypoints or target, got " + std::string(points ? "both" : "neither"));
+  if (points) expect_floats(points, {args.batch, args.keypoints_k, 2}, "[B, K, 2]", maps);
+  if (given) {
+    expect_dtype(given, {maps.dtype, DType::Float32});
+    expect_maps(given, args.batch, maps.shape[1], c);
+    expect_device(given, maps);
+  }
+  if (factors) expect_floats(factors, {args.batch, args.keypoints_k}, "[B, K]", maps);
+  if (topk < 0 || topk > args.keypoints_k)
+    throw py::value_error("ohkm_topk: expected 1 to " + std::to_string(args.keypoints_k) + " keypoints, got " + std::to_string(topk));
+  expect_floats(loss, {}, "[]", maps);
+  expect_dtype(space, {DType::Float64});
+  expect_shape(space, {2, args.batch, args.keypoints_k}, "[2, B, K]");
+  expect_contiguous(space);
+  expect_device(space, maps);
+  if (gradient) {
+    expect_dtype(gradient, {maps.dtype});
+    expect_maps(gradient, args.batch, maps.shape[1], c);
+    expect_device(gradient, maps);
+  }
+  args.predicted = maps.data;
+  args.dtype = maps.dtype;
+  args.keypoints = points ? points.as<float>() : nullptr;
+  args.target = given ? given.data : nullptr;
+  args.target_dtype = given ? given.dtype : DType::Float32;
+  args.weights = factors ? factors.as<float>() : nullptr;
+  args.loss = loss.as<float>();
+  args.gradient = gradient ? gradient.data : nullptr;
+  args.losses = space.as<double>();
+  args.topk = topk;
+  // An empty array has no memory, which would look like an absent argument.
+  if (args.batch * args.keypoints_k == 0) args.target = nullptr;
+  FASTPOSE_LAUNCH(heatmap_loss, args, maps, stream);
+}
+
 }  // namespace
 
 void bind_heatmap_ops(py::module_& m) {
@@ -183,6 +236,8 @@ void bind_heatmap_ops(py::module_& m) {
         py::arg("out_weights"), py::arg("codec"), py::arg("stream"));
   m.def("heatmap_decode", &heatmap_decode, py::arg("heatmaps"), py::arg("flipped"), py::arg("flip_index"), py::arg("flip_shift"),
         py::arg("inverse"), py::arg("out"), py::arg("out_scores"), py::arg("codec"), py::arg("stream"));
+  m.def("heatmap_loss", &heatmap_loss, py::arg("predicted"), py::arg("keypoints"), py::arg("weights"), py::arg("target"),
+        py::arg("topk"), py::arg("out"), py::arg("out_gradient"), py::arg("workspace"), py::arg("codec"), py::arg("stream"));
 }
 
 }  // namespace fastpose

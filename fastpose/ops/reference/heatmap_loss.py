@@ -36,20 +36,23 @@ def heatmap_loss(
         Zero-dimensional loss.
     """
     computed = predicted if predicted.dtype == torch.float64 else predicted.float()
+    factor = (
+        None if weights is None else torch.where(weights > 0, weights, torch.zeros_like(weights)).to(computed.dtype)
+    )
     if target is None:
         if keypoints is None:
             raise ValueError("keypoints: expected [B,K,2] where no target is given, got None")
-        drawn = torch.ones_like(keypoints[..., 0], dtype=torch.bool) if weights is None else weights > 0
+        drawn = torch.ones_like(keypoints[..., 0], dtype=torch.bool) if factor is None else factor > 0
         target, inside = heatmap_targets(keypoints, drawn, codec, input_size)
-        if weights is not None:
-            weights = weights * inside
-    target = target.to(computed.dtype)
+        factor = None if factor is None else factor * inside
     per_keypoint = 3 if codec.kind == "udp_combined" else 1
-    computed, target = computed.unflatten(1, (-1, per_keypoint)), target.unflatten(1, (-1, per_keypoint))
-    factor = torch.ones_like(computed[:, :, 0, 0, 0]) if weights is None else weights.to(computed.dtype)
+    computed = computed.unflatten(1, (-1, per_keypoint))
+    target = target.to(computed.dtype).unflatten(1, (-1, per_keypoint))
+    if factor is None:
+        factor = torch.ones_like(computed[:, :, 0, 0, 0])
     factor = factor[..., None, None]
-
-    residual = (computed - target).square()
+    # A keypoint of weight 0 is not looked at, whatever its maps hold.
+    residual = torch.where(factor[..., None, :, :] > 0, computed - target, torch.zeros_like(computed)).square()
     if per_keypoint == 3:
         disc = (factor * target[:, :, 0]).square()
         each = 0.5 * (factor.square() * residual[:, :, 0] + disc * residual[:, :, 1] + disc * residual[:, :, 2])
@@ -57,6 +60,8 @@ def heatmap_loss(
         each = factor.square() * residual[:, :, 0]
     else:
         each = factor * residual[:, :, 0]
+    if each.numel() == 0:
+        return each.sum()
     losses = each.mean(dim=(2, 3))  # [B,K]
     if ohkm_topk is not None:
         losses = losses.topk(ohkm_topk, dim=1).values
