@@ -285,8 +285,8 @@ class Predictor:
         points, scores = self._codec.decode(
             maps[:count],
             flipped=maps[count:] if flip else None,
-            flip_index=self.spec.skeleton.flip_index,
-            flip_shift=self.spec.flip_shift,
+            flip_index=self.spec.skeleton.flip_index if flip else None,
+            flip_shift=self.spec.flip_shift and flip,
             inverse=torch.from_numpy(invert_matrices(matrices)).to(self.device),
         )
         keypoints, confidence = (torch.as_tensor(values).cpu().numpy() for values in (points, scores))

@@ -1,0 +1,51 @@
+"""``fastpose models``: what can be built by name."""
+
+from __future__ import annotations
+
+import click
+
+__all__ = ["models"]
+
+
+@click.command()
+@click.argument("pattern", default="*")
+@click.option("--names", is_flag=True, help="Print the names alone, one a line.")
+def models(pattern: str, names: bool) -> None:
+    """List the models whose name fits PATTERN, shell-style: 'resnet*', '*.coco_256x192'."""
+    # Imported here: the command line's help must not wait for torch.
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..models import list_architectures, list_entries, list_models
+
+    found = list_models(pattern) or list_models(f"*{pattern}*")
+    if not found:
+        raise click.UsageError(f"no model's name fits {pattern!r}; 'fastpose models' lists all of them")
+    if names:
+        click.echo("\n".join(found))
+        return
+    entries = {entry.name: entry for entry in list_entries()}
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title, justify in (("model", "left"), ("keypoints", "left"), ("input", "right"), ("codec", "left")):
+        table.add_column(title, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    table.add_column("published", no_wrap=True)
+    table.add_column("weights", no_wrap=True)
+    for name in found:
+        entry = entries.get(name)
+        if entry is None:
+            continue
+        spec = entry.spec
+        metrics = [f"{key} {value:.3f}" for key, value in entry.metrics.items()]
+        weights = "in the package" if "carried" in entry.weights else "published" if "url" in entry.weights else "-"
+        size = f"{spec.input_size[0]}x{spec.input_size[1]}"
+        table.add_row(name, spec.skeleton.name, size, spec.codec.kind, metrics[0] if metrics else "-", weights)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)  # a pipe has no width, and a cut name is of no use
+    if table.row_count:
+        console.print(table)
+    architectures = [name for name in list_architectures() if name in found]
+    if architectures:
+        console.print(
+            f"Architectures, built with their first entry's settings: {', '.join(architectures)}", soft_wrap=True
+        )
