@@ -96,7 +96,7 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, console: Console |
 
     # What there is to work with.
     device = pick_device(settings.device)
-    model = build_model(recipe).to(device).train()
+    model = build_model(recipe, say).to(device).train()
     if settings.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     dataset = build_data(recipe, model.spec, say)
@@ -117,7 +117,6 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, console: Console |
     else:
         precision = choose_precision(recipe, model, phases, device)
     autocast = autocast_context(precision, device)
-    network = torch.compile(model) if settings.compile else model
 
     loaders = [
         Loader(
@@ -183,7 +182,7 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, console: Console |
                     lr = settings.optimizer.lr * factor * phase.lr_factor
                     set_learning_rate(optimizer, lr)
                     with autocast():
-                        output = network(batch.images.to(device, non_blocking=True))
+                        output = model(batch.images.to(device, non_blocking=True))
                     keypoints = batch.keypoints.to(device, non_blocking=True)
                     weights = batch.weights.to(device, non_blocking=True) * joint_weights
                     loss = _loss(output, keypoints, weights, phase.spec, settings.hardest)

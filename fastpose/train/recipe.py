@@ -195,7 +195,6 @@ class TrainSettings(_Settings):
         nan_limit: Stop after so many steps in a row without a finite loss and gradient; each is skipped.
         precision: ``auto`` measures a few steps in both and takes the faster (float32 if deterministic).
         channels_last: Memory layout of the network.
-        compile: Run the network through ``torch.compile``.
         device: ``auto`` takes the GPU if there is one.
         seed: Of weights, order and augmentation.
         deterministic: Only algorithms that give the same result every time.
@@ -214,7 +213,6 @@ class TrainSettings(_Settings):
     nan_limit: Count = 20
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     channels_last: bool = True
-    compile: bool = False
     device: str = "auto"
     seed: int = 0
     deterministic: bool = False

@@ -49,8 +49,8 @@ class Phase:
     augmentation: Augmentation
 
 
-def build_model(recipe: Recipe) -> PoseModel:
-    """The network of a recipe, with its starting weights.
+def build_model(recipe: Recipe, say: Callable[[str], None]) -> PoseModel:
+    """The network of a recipe, with its starting weights; ``say`` gets a line about weights that did not fit.
 
     Raises:
         RecipeError: The name or an option does not fit, or the starting weights cannot be used.
@@ -66,7 +66,12 @@ def build_model(recipe: Recipe) -> PoseModel:
             codec = dataclasses.replace(model.spec.codec, **settings.codec)
             model = create_model(settings.name, skeleton=settings.skeleton, codec=codec, **options)
         if settings.init:
-            load_checkpoint(model, settings.init, strict=False)
+            report = load_checkpoint(model, settings.init, strict=False)
+            fresh = [*report.missing, *report.mismatched]
+            if fresh:
+                say(
+                    f"{settings.init}: has nothing for {len(fresh)} entries, which start fresh: {', '.join(fresh[:4])}, …"
+                )
     except (TypeError, ValueError, KeyError) as error:
         raise RecipeError(f"model: {error.args[0] if isinstance(error, KeyError) else error}") from None
     return model

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from fastpose.models import create_model
+from fastpose.models import create_model, save_model
 from fastpose.train.checkpoint import CheckpointError, load_state, save_state
 from fastpose.train.ema import MovingAverage
 from fastpose.train.optim import build_optimizer, learning_rate_factor
@@ -122,12 +122,26 @@ def test_what_does_not_fit_is_named():
         ("{name: resnet18_slim, init: gone.safetensors}", r"gone\.safetensors"),
     ):
         with pytest.raises(RecipeError, match=said):
-            build_model(parse_recipe(base + model))
+            build_model(parse_recipe(base + model), print)
     with pytest.raises(RecipeError, match=r"train\.device: 'gpu'"):
         pick_device("gpu")
 
 
 def test_codec_of_the_recipe():
     text = "data: {train: [{annotations: a.json}]}\nmodel: {name: resnet18_slim, codec: {kind: dark, sigma: 1.5}}"
-    codec = build_model(parse_recipe(text)).spec.codec
+    codec = build_model(parse_recipe(text), print).spec.codec
     assert (codec.kind, codec.sigma, codec.heatmap_size) == ("dark", 1.5, (64, 48))
+
+
+def test_other_keypoints_keep_the_rest_of_the_starting_weights(tmp_path):
+    start = create_model("resnet18_slim")
+    save_model(start, tmp_path / "start.safetensors")
+    text = f"""
+data: {{train: [{{annotations: a.json}}]}}
+model: {{name: resnet18_slim, skeleton: lsp14, init: {tmp_path / "start.safetensors"}}}
+"""
+    said = []
+    model = build_model(parse_recipe(text), said.append)
+    assert torch.equal(model.backbone.conv1.weight, start.backbone.conv1.weight)
+    assert "2 entries" in said[0]
+    assert "head.final_layer" in said[0]

@@ -1,0 +1,108 @@
+"""Batches: what they hold, that they repeat, and what happens when something goes wrong on the way."""
+
+import threading
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from fastpose.data.augment import Augmentation
+from fastpose.data.dataset import PoseDataset, Source
+from fastpose.data.loader import Loader
+from fastpose.data.synthetic import load_image, synthetic_records
+from fastpose.skeletons import COCO17
+from fastpose.spec import CodecSpec, PoseSpec
+
+SPEC = PoseSpec(COCO17, (64, 48), CodecSpec("gaussian", (16, 12)))
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    """Ten rendered people, some of them two on a photo."""
+    return synthetic_records(5, seed=3, size=(96, 128), people=2)
+
+
+def dataset(records, **options):
+    return PoseDataset([Source(records)], COCO17, cache=10**7, **options)
+
+
+def threads():
+    return [thread for thread in threading.enumerate() if thread.name == "fastpose-loader"]
+
+
+def test_plain_batches_show_everybody_in_order(scenes):
+    loader = Loader(dataset(scenes, labelled_only=False), SPEC, batch_size=4)
+    batches = list(loader.epoch())
+    assert len(batches) == len(loader) == 3
+    people = np.concatenate([batch.people for batch in batches])
+    np.testing.assert_array_equal(people, np.arange(len(scenes)))
+    for batch in batches:
+        for row, person in enumerate(batch.people):
+            photo = load_image(scenes[int(person)].image_path)
+            crop = cv2.warpAffine(photo, batch.matrices[row], (48, 64), flags=cv2.INTER_LINEAR)
+            expected = (crop[..., ::-1].astype(np.float32) - SPEC.mean) / SPEC.std
+            # OpenCV rounds positions to 1/32 px and samples to whole grey levels.
+            difference = np.abs(batch.images[row].permute(1, 2, 0).numpy() - expected) * SPEC.std
+            assert difference.mean() < 1.0
+            known = scenes.visible[person] > 0
+            moved = scenes.keypoints[person] @ batch.matrices[row][:, :2].T + batch.matrices[row][:, 2]
+            np.testing.assert_allclose(batch.keypoints[row].numpy()[known], moved[known], atol=1e-3)
+
+
+def test_images_are_channels_last(scenes):
+    batch = next(iter(Loader(dataset(scenes), SPEC, batch_size=4).epoch()))
+    assert batch.images.shape == (4, 3, 64, 48)
+    assert batch.images.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_bgr_models_get_bgr(scenes):
+    data = dataset(scenes)
+    rgb = next(iter(Loader(data, SPEC.replace(mean=(0, 0, 0), std=(1, 1, 1)), batch_size=2).epoch()))
+    bgr = next(
+        iter(Loader(data, SPEC.replace(mean=(0, 0, 0), std=(1, 1, 1), channel_order="bgr"), batch_size=2).epoch())
+    )
+    torch.testing.assert_close(rgb.images, bgr.images.flip(1))
+
+
+def test_an_epoch_repeats_and_starts_anywhere(scenes):
+    settings = Augmentation(colour_prob=0.5)
+    make = lambda: Loader(dataset(scenes), SPEC, batch_size=3, augmentation=settings, seed=4)  # noqa: E731
+    first = list(make().epoch(7))
+    assert len(first) == 3  # the tenth person is left out of the last, incomplete batch
+    for number, batch in enumerate(make().epoch(7, start=1), 1):
+        assert torch.equal(batch.images, first[number].images)
+        assert torch.equal(batch.keypoints, first[number].keypoints)
+    other = next(iter(make().epoch(8)))
+    assert not torch.equal(other.images, first[0].images)
+
+
+def test_an_unreadable_photo_leaves_its_people_out(tmp_path, scenes):
+    files = []
+    for number, path in enumerate(scenes.image_paths):
+        files.append(tmp_path / f"{number}.png")
+        cv2.imwrite(str(files[-1]), load_image(path))
+    files[1].write_bytes(b"nothing")
+    records = type(scenes)(**{**vars(scenes), "image_paths": files})
+    data = dataset(records, labelled_only=False)
+    batches = list(Loader(data, SPEC, batch_size=2).epoch())
+    assert [len(batch.people) for batch in batches] == [2, 2, 2, 2]
+    assert set(range(10)) - {int(i) for batch in batches for i in batch.people} == {2, 3}
+    assert "1.png" in next(iter(data.photos.failed.values()))
+    mixed = list(Loader(data, SPEC, batch_size=5, augmentation=Augmentation()).epoch())
+    assert sum(len(batch.people) for batch in mixed) == 8
+
+
+def test_an_error_in_the_thread_reaches_the_caller(scenes):
+    loader = Loader(dataset(scenes), SPEC, batch_size=2)
+    loader.dataset.boxes[5] = np.nan
+    with pytest.raises(ValueError, match=r"scale|matri|box"):
+        list(loader.epoch())
+    assert not threads()
+
+
+def test_leaving_early_ends_the_thread(scenes):
+    batches = Loader(dataset(scenes), SPEC, batch_size=1).epoch()
+    next(batches)
+    batches.close()
+    assert not threads()
