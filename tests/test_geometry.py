@@ -73,7 +73,9 @@ def test_box_centre_lands_on_the_crop_centre(udp):
     center, scale = g.box_to_center_scale([[33.5, 17, 90, 160]], (256, 192))
     matrix = g.crop_matrices(center, scale, (256, 192), rotation=25, udp=udp)
     expected = [95.5, 127.5] if udp else [96, 128]
-    np.testing.assert_allclose(g.transform_points(center[:, None].astype(np.float64), matrix)[0, 0], expected, atol=1e-4)
+    np.testing.assert_allclose(
+        g.transform_points(center[:, None].astype(np.float64), matrix)[0, 0], expected, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("udp", [False, True])

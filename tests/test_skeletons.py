@@ -30,7 +30,9 @@ def test_flipping_twice_changes_nothing(name):
 
 
 def test_pairs_are_found_by_name():
-    skeleton = Skeleton.from_names("horse", ["nose", "left_eye", "right_eye", "paw_left", "paw_right", "l_ear", "r_ear"])
+    skeleton = Skeleton.from_names(
+        "horse", ["nose", "left_eye", "right_eye", "paw_left", "paw_right", "l_ear", "r_ear"]
+    )
     assert skeleton.flip_index == (0, 2, 1, 4, 3, 6, 5)
     assert skeleton.sigmas == (0.079,) * 7
     assert Skeleton.from_names("half", ["left_eye", "tail"]).flip_index == (0, 1)
