@@ -22,6 +22,7 @@ __all__ = [
     "decode_scale",
     "encode_scale",
     "gaussian_taps",
+    "plain",
     "refuse_grad",
 ]
 
@@ -142,11 +143,16 @@ def array_argument(name: str, value: Any) -> Any:
         TypeError: Neither an array nor a tensor.
     """
     if isinstance(value, torch.Tensor):
-        plain = detached(value)
-        return plain if plain.is_contiguous() else plain.contiguous()
+        tensor = detached(value)
+        return tensor if tensor.is_contiguous() else tensor.contiguous()
     if isinstance(value, np.ndarray):
         return value if value.flags.c_contiguous else np.ascontiguousarray(value)
     raise TypeError(f"{name}: expected a NumPy array or a tensor, got {type(value).__name__}")
+
+
+def plain(value: Any) -> Any:
+    """A registered op's tensor as the core takes it: contiguous, without a graph. None stays None."""
+    return None if value is None else detached(value).contiguous()
 
 
 def argument(name: str, value: Any, dtype: torch.dtype, like: Array) -> Any:
@@ -155,10 +161,9 @@ def argument(name: str, value: Any, dtype: torch.dtype, like: Array) -> Any:
     Raises:
         TypeError: Not an array of numbers of that kind, or of the other framework.
     """
-    try:
-        return as_input(detached(value), dtype, like)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"{name}: {error}") from None
+    if isinstance(like, torch.Tensor) and isinstance(value, list | tuple) and torch.compiler.is_compiling():
+        return torch.tensor(value, dtype=dtype, device=like.device)  # the tracer does not see through NumPy
+    return as_input(detached(value), dtype, like, name)
 
 
 def refuse_grad(op: str, *values: Any) -> None:

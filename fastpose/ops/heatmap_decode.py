@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..spec import CodecSpec
-from ._codec import argument, array_argument, codec_values, refuse_grad
+from ._codec import argument, array_argument, codec_values, plain, refuse_grad
 from ._native import LIBRARY, Array, C, empty, stream, symbolic
 
 __all__ = ["heatmap_decode"]
@@ -115,8 +115,7 @@ def _registered(
     inverse: Tensor | None,
     *values: Any,
 ) -> Any:
-    mirrored = None if flipped is None else flipped.contiguous()
-    return _run(heatmaps.contiguous(), mirrored, flip_index, flip_shift, inverse, values)
+    return _run(plain(heatmaps), plain(flipped), plain(flip_index), flip_shift, plain(inverse), values)
 
 
 def _fake(

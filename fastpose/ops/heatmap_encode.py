@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..spec import CodecSpec
-from ._codec import argument, array_argument, codec_values, refuse_grad
+from ._codec import argument, array_argument, codec_values, plain, refuse_grad
 from ._native import LIBRARY, Array, C, empty, stream, symbolic
 
 __all__ = ["heatmap_encode"]
@@ -74,7 +74,7 @@ def _run(points: Any, levels: Any, factors: Any, values: Any, out: Any = None, o
 
 
 def _registered(keypoints: Tensor, visible: Tensor, joint_weights: Tensor | None, *values: Any) -> Any:
-    return _run(keypoints.contiguous(), visible.contiguous(), joint_weights, values)
+    return _run(plain(keypoints), plain(visible), plain(joint_weights), values)
 
 
 def _fake(keypoints: Tensor, visible: Tensor, joint_weights: Tensor | None, *values: Any) -> tuple[Tensor, Tensor]:

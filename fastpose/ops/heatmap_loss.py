@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..spec import CodecSpec
-from ._codec import CodecValues, argument, array_argument, codec_values, refuse_grad
+from ._codec import CodecValues, argument, array_argument, codec_values, plain, refuse_grad
 from ._native import LIBRARY, Array, C, empty, needs_grad, stream, symbolic, torch_dtype
 
 __all__ = ["heatmap_loss"]
@@ -116,8 +116,9 @@ def _registered(
     with_gradient: bool,
     *values: Any,
 ) -> tuple[Tensor, Tensor]:
-    given = None if target is None else target.contiguous()
-    loss, gradient = _run(predicted.contiguous(), keypoints, weights, given, topk, with_gradient, values)
+    loss, gradient = _run(
+        plain(predicted), plain(keypoints), plain(weights), plain(target), topk, with_gradient, values
+    )
     return loss, predicted.new_empty(0) if gradient is None else gradient
 
 
