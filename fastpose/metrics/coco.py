@@ -111,6 +111,9 @@ def coco_results(
         )
     if nms not in ("none", "oks_nms", "soft_oks_nms"):
         raise ValueError(f"nms: expected none, oks_nms or soft_oks_nms, got {nms!r}")
+    sizes = np.asarray(areas, np.float64)
+    if sizes.shape != photos.shape:
+        raise ValueError(f"areas: expected shape {photos.shape}, got {sizes.shape}")
     scores = score_poses(point_scores, box_scores, score_mode, threshold=score_threshold)
     kept = np.arange(len(photos))
     if ids is not None:
@@ -120,13 +123,13 @@ def coco_results(
         kept = np.unique(np.stack([photos, identities], 1), axis=0, return_index=True)[1]
     poses = np.concatenate([points, point_scores[..., None]], -1)
     if nms != "none":
-        from fastpose.ops import oks_nms
+        from fastpose.ops import oks_nms  # here, so that the other metrics need no torch
 
         soft = nms == "soft_oks_nms"
         result = oks_nms(
             poses[kept],
             scores[kept],
-            np.asarray(areas, np.float64)[kept],
+            sizes[kept],
             np.asarray(sigmas, np.float64),
             nms_threshold,
             image_index=np.unique(photos[kept], return_inverse=True)[1].reshape(-1),
