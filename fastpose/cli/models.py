@@ -18,7 +18,9 @@ def models(pattern: str, names: bool) -> None:
 
     from ..models import list_architectures, list_entries, list_models
 
-    found = list_models(pattern) or list_models(f"*{pattern}*")
+    found = list_models(pattern)
+    if not found and not set(pattern) & set("*?["):
+        found = list_models(f"*{pattern}*")
     if not found:
         raise click.UsageError(f"no model's name fits {pattern!r}; 'fastpose models' lists all of them")
     if names:

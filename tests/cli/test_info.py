@@ -1,0 +1,93 @@
+"""``fastpose``, ``fastpose info`` and ``fastpose models``."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+import fastpose
+from fastpose.cli import main
+
+
+def call(*words):
+    return CliRunner().invoke(main, list(words), catch_exceptions=False)
+
+
+def test_help_and_version():
+    result = call("--help")
+    assert result.exit_code == 0
+    for verb in ("predict", "train", "eval", "models", "info"):
+        assert f"\n  {verb} " in result.stdout
+        assert call(verb, "--help").exit_code == 0
+    assert call("--version").stdout == f"fastpose, version {fastpose.__version__}\n"
+
+
+def test_unknown_verb():
+    result = call("frobnicate")
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert "frobnicate" in result.stderr
+
+
+def test_help_does_not_wait_for_torch():
+    code = (
+        "import sys\nfrom fastpose.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'cv2', 'numpy', 'rich'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    root = Path(__file__).resolve().parents[2]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_info_says_what_runs_here():
+    facts = json.loads(call("info", "--json").stdout)
+    assert facts["fastpose"] == fastpose.__version__
+    assert facts["python"] == platform.python_version()
+    assert facts["torch"] == torch.__version__
+    assert facts["numpy"] == np.__version__
+    assert facts["devices"][0] == "cpu"
+    assert facts["simd"].split()[0] in facts["simd"].split()[-1].split("/")
+    text = call("info").stdout
+    for name in facts:
+        assert f"{name} " in text
+
+
+def test_info_without_the_core(monkeypatch):
+    from fastpose.ops import _native
+
+    monkeypatch.setattr(_native, "C", _native._Missing("no core here"))
+    facts = json.loads(call("info", "--json").stdout)
+    assert facts["native core"] == "missing: no core here"
+    assert "simd" not in facts
+
+
+def test_models_lists_what_fits():
+    result = call("models", "resnet50*")
+    assert result.exit_code == 0
+    assert "resnet50.coco_256x192" in result.stdout
+    assert "litehrnet" not in result.stdout
+    names = call("models", "--names", "*").stdout.split()
+    assert names == fastpose.list_models()
+    assert call("models", "--names", "litehrnet").stdout.split() == fastpose.list_models("*litehrnet*")
+    for name in fastpose.list_models("*.*"):
+        assert name in call("models").stdout
+
+
+@pytest.mark.parametrize("pattern", ["nothing_like_it", "x*"])
+def test_models_finds_nothing(pattern):
+    result = call("models", pattern)
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert pattern in result.stderr
