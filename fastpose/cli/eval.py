@@ -94,9 +94,10 @@ def evaluate(
 
     flip = network.spec.flip_test if flip_test is None else flip_test
     title = f"{model} on {data.name}: {len(evaluator)} people, flip test {'on' if flip else 'off'}, {seconds:.1f} s"
-    table = Table("figure", "value", title=title, title_justify="left")
+    table = Table("figure", "value")
     for name, value in values.items():
         table.add_row(name, "-" if math.isnan(value) else f"{value:.4f}")
+    click.echo(title)
     Console().print(table)
     for photo in evaluator.failed:
         click.echo(f"left out: {photo}", err=True)

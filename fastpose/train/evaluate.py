@@ -20,6 +20,7 @@ from ..geometry import box_to_center_scale, invert_matrices
 from ..metrics.coco import coco_ap, coco_results
 from ..metrics.pck import LIMB_KEYPOINTS, lsp_pck
 from ..models import PoseModel
+from ..spec import PoseSpec
 
 __all__ = ["Evaluator", "Predictions"]
 
@@ -89,6 +90,7 @@ class Evaluator:
         self,
         model: PoseModel,
         *,
+        spec: PoseSpec | None = None,
         flip_test: bool | None = None,
         autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
         on_batch: Callable[[int], None] | None = None,
@@ -97,6 +99,7 @@ class Evaluator:
 
         Args:
             model: The network; it is left in the mode it came in.
+            spec: Instead of the model's own, e.g. at another input size.
             flip_test: Average with the mirrored crop; the model's setting where not given.
             autocast: Makes the context in which the network runs.
             on_batch: Called with the number of people after each batch.
@@ -104,7 +107,7 @@ class Evaluator:
         Returns:
             The predictions, one row a person.
         """
-        spec = model.spec
+        spec = spec or model.spec
         flip = spec.flip_test if flip_test is None else flip_test
         codec = build_codec(spec.codec, spec.input_size)
         device = next(model.parameters()).device

@@ -230,9 +230,13 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, console: Console |
                 final = epoch + 1 == settings.epochs
                 judged = average.model if average else model
                 if evaluator and (final or (epoch + 1) % recipe.eval.every == 0):
-                    outcome.last = evaluator(judged, flip_test=recipe.eval.flip_test, autocast=autocast)
+                    outcome.last = evaluator(
+                        judged, spec=phase.spec, flip_test=recipe.eval.flip_test, autocast=autocast
+                    )
                     name = evaluator.metric_name
-                    best = outcome.best is None or outcome.last[name] > outcome.best
+                    # At another input size it is another model's figure.
+                    comparable = phase.spec.input_size == model.spec.input_size
+                    best = comparable and (outcome.best is None or outcome.last[name] > outcome.best)
                     if best:
                         outcome.best, outcome.best_epoch = outcome.last[name], epoch + 1
                         save_model(judged, out / BEST, metadata={"epoch": str(epoch + 1), name: f"{outcome.best:.4f}"})

@@ -225,7 +225,7 @@ class TrainSettings(_Settings):
 
 
 class EvalSettings(_Settings):
-    """Validation.
+    """Validation, at the input size of the phase; the best model is looked for where that is the model's own.
 
     Attributes:
         metric: ``pck`` (PCK@0.2 of the 12 limbs by torso) or ``coco_ap``.

@@ -69,9 +69,7 @@ def build_model(recipe: Recipe, say: Callable[[str], None]) -> PoseModel:
             report = load_checkpoint(model, settings.init, strict=False)
             fresh = [*report.missing, *report.mismatched]
             if fresh:
-                say(
-                    f"{settings.init}: has nothing for {len(fresh)} entries, which start fresh: {', '.join(fresh[:4])}, …"
-                )
+                say(f"{settings.init}: {len(fresh)} entries start fresh: {', '.join(fresh[:4])}, …")
     except (TypeError, ValueError, KeyError) as error:
         raise RecipeError(f"model: {error.args[0] if isinstance(error, KeyError) else error}") from None
     return model
@@ -136,7 +134,7 @@ def build_phases(recipe: Recipe, spec: PoseSpec) -> list[Phase]:
     """The epochs of a run divided by the phases' shares, at least one each.
 
     Raises:
-        RecipeError: An input size does not give whole heatmap pixels.
+        RecipeError: An input size does not give whole heatmap pixels, or the last one is not the model's.
     """
     settings = recipe.train.phases
     shares = np.cumsum([phase.share for phase in settings])
@@ -162,6 +160,11 @@ def build_phases(recipe: Recipe, spec: PoseSpec) -> list[Phase]:
             )
         )
         first = last
+    if phases[-1].spec.input_size != spec.input_size:
+        raise RecipeError(
+            f"train.phases.{len(settings) - 1}.input_size: the last phase trains at the model's size "
+            f"{list(spec.input_size)}, got {list(phases[-1].spec.input_size)}; set model.options.input_size"
+        )
     return phases
 
 

@@ -204,3 +204,13 @@ def test_coco_ap_and_two_sources(recipe_text, figures, draw_set, tmp_path):
     assert outcome.steps == (24 + 10) // 8
     assert 0 <= outcome.best <= 1
     assert "more.json: 5 people" in console.file.getvalue()
+
+
+def test_the_best_model_is_of_the_full_input_size(recipe_text, tmp_path):
+    console = quiet()
+    phases = "train.phases=[{input_size: [32, 32]}, {}]"
+    outcome = run(recipe_text, tmp_path, phases, "train.epochs=4", console=console)
+    text = console.file.getvalue()
+    assert text.count("PCK@0.2") == 4
+    assert "best so far" not in text[: text.index("epoch 3/4")]
+    assert outcome.best_epoch in (3, 4)
