@@ -72,7 +72,7 @@ def _park(rng: np.random.Generator, size: tuple[int, int], horizon: float) -> Ar
     image = _ramp(size, *sky)
     clouds = np.clip(grain(rng, size, 5) * 0.6 + grain(rng, size, 14) * 0.4 - 0.5, 0, 1)[..., None] * 1.6
     image += clouds * (np.float32(250) - image)
-    picture = image.astype(np.uint8)
+    picture: Array = image.astype(np.uint8)
     haze = np.array([205, 190, 170.0])
     green = np.array([rng.uniform(40, 80), rng.uniform(95, 140), rng.uniform(50, 100)])
     xs = np.arange(0, width + 8, 8)
@@ -185,7 +185,7 @@ def _hall(rng: np.random.Generator, size: tuple[int, int], horizon: float) -> Ar
 
 def _clutter(rng: np.random.Generator, size: tuple[int, int]) -> Array:
     height, width = size
-    picture = _ramp(size, pick_colour(rng), pick_colour(rng)).astype(np.uint8)
+    picture: Array = _ramp(size, pick_colour(rng), pick_colour(rng)).astype(np.uint8)
     for count, blurred in ((int(rng.integers(4, 12)), True), (int(rng.integers(0, 8)), False)):
         for _ in range(count):
             centre = rng.uniform(0, 1, 2) * (width, height)
@@ -261,8 +261,8 @@ def finish(rng: np.random.Generator, image: Array, strength: float) -> npt.NDArr
         luma, *chroma = cv2.split(cv2.cvtColor(picture, cv2.COLOR_BGR2YCrCb))
         half = (max(1, width // 2), max(1, height // 2))
         coarse = (cv2.resize(cv2.resize(c, half, interpolation=cv2.INTER_AREA), (width, height)) for c in chroma)
-        picture = cv2.cvtColor(cv2.merge([luma, *coarse]), cv2.COLOR_YCrCb2BGR)
-    return picture  # type: ignore[return-value]
+        picture = np.asarray(cv2.cvtColor(cv2.merge([luma, *coarse]), cv2.COLOR_YCrCb2BGR), np.uint8)
+    return picture
 
 
 _tile: list[Array] = []

@@ -250,9 +250,9 @@ def _to_bgr8(pixels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
         raise _FileError(f"has {pixels.dtype} pixels; 8-bit and 16-bit unsigned ones can be read")
     channels = 1 if pixels.ndim == 2 else pixels.shape[2]
     if channels == 1:
-        return cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR)  # type: ignore[return-value]
+        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR), np.uint8)
     if channels == 2:  # grey and alpha, where a version hands them out as they are
-        return cv2.cvtColor(np.ascontiguousarray(pixels[..., 0]), cv2.COLOR_GRAY2BGR)  # type: ignore[return-value]
+        return _to_bgr8(np.ascontiguousarray(pixels[..., 0]))
     if channels in (3, 4):
         return np.ascontiguousarray(pixels[..., :3])
     raise _FileError(f"has {channels} channels; 1 to 4 can be read")
