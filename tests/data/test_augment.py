@@ -122,12 +122,36 @@ def test_half_body_crops_around_the_chosen_half():
     assert is_upper.mean() == pytest.approx(0.7, abs=0.1)
 
 
-def test_half_body_needs_enough_labels():
-    boxes, keypoints, weights = people(50)
-    weights[:, 8:] = 0  # 8 labels left, 9 are needed
+@pytest.mark.parametrize(
+    ("upper", "lower", "halves"),  # labels in each half → halves that MMPose 1.3.2 chose in 300 tries
+    [
+        (11, 6, {"upper", "lower"}),
+        (11, 3, {"upper", "lower"}),
+        (11, 2, {"upper"}),
+        (3, 6, {"upper", "lower"}),
+        (2, 6, set()),
+        (8, 1, {"upper"}),
+        (8, 0, set()),
+        (9, 0, {"upper"}),
+        (2, 3, set()),
+    ],
+)
+def test_half_body_is_chosen_by_the_labels_there_are(upper, lower, halves):
+    boxes, keypoints, weights = people(100)
+    weights[:, upper:11] = 0
+    weights[:, 11 + lower :] = 0
     settings = Augmentation(flip_prob=0, half_body_prob=1, shift_prob=0, scale_prob=0, rotate_prob=0)
-    crops = make_crops(boxes, keypoints, weights, draw_table(2, 0, 50), SPEC, settings)
-    np.testing.assert_allclose(crops.matrices, plain_crops(boxes, keypoints, weights, SPEC).matrices, atol=1e-3)
+    crops = make_crops(boxes, keypoints, weights, draw_table(2, 0, 100), SPEC, settings)
+    found = set()
+    for person, points in enumerate(crops.keypoints):
+        if np.abs(points[:upper].mean(0) - [48, 64]).max() < 1e-2:
+            found.add("upper")
+        elif lower and np.abs(points[11 : 11 + lower].mean(0) - [48, 64]).max() < 1e-2:
+            found.add("lower")
+        else:
+            whole = plain_crops(boxes[[person]], keypoints[[person]], weights[[person]], SPEC)
+            np.testing.assert_allclose(points, whole.keypoints[0], atol=1e-2)
+    assert found == halves
 
 
 def test_half_body_of_keypoints_on_one_spot_is_the_whole_body():

@@ -14,7 +14,7 @@ from fastpose.models import load_model
 from fastpose.train import loop
 from fastpose.train.checkpoint import CheckpointError, load_state
 from fastpose.train.loop import TrainingError, train
-from fastpose.train.recipe import parse_recipe
+from fastpose.train.recipe import load_recipe, parse_recipe
 
 
 def quiet():
@@ -214,3 +214,16 @@ def test_the_best_model_is_of_the_full_input_size(recipe_text, tmp_path):
     assert text.count("PCK@0.2") == 4
     assert "best so far" not in text[: text.index("epoch 3/4")]
     assert outcome.best_epoch in (3, 4)
+
+
+def test_the_demo_recipe_needs_nothing_but_the_package(tmp_path):
+    recipe = load_recipe(
+        "synthetic_demo",
+        [
+            "data.train.0.synthetic.scenes=32", "data.val.synthetic.scenes=8", "train.epochs=1", "train.batch_size=8",
+            "model.options.input_size=[64, 64]", "train.precision=float32",
+        ],
+    )  # fmt: skip
+    outcome = train(recipe, tmp_path, console=quiet())
+    assert outcome.finished
+    assert outcome.steps == 4
