@@ -163,6 +163,9 @@ void heatmap_decode(py::handle heatmaps, py::handle flipped, py::handle flip_ind
     expect_shape(matrices, {args.batch, 2, 3}, "[B, 2, 3]");
     expect_contiguous(matrices);
     expect_device(matrices, maps);
+    if (maps.device == kCpu)
+      for (int64_t i = 0; i < matrices.numel(); ++i)
+        if (!std::isfinite(matrices.as<double>()[i])) fail_value(matrices, "finite numbers", std::to_string(matrices.as<double>()[i]));
   }
   expect_floats(points, {args.batch, args.keypoints_k, 2}, "[B, K, 2]", maps);
   expect_floats(scores, {args.batch, args.keypoints_k}, "[B, K]", maps);
