@@ -101,7 +101,7 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, console: Console |
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     dataset = build_data(recipe, model.spec, say)
     evaluator = build_evaluator(recipe)
-    phases = build_phases(recipe, model.spec)
+    phases = build_phases(recipe, model)
     optimizer = build_optimizer(model, settings.optimizer)
     average = MovingAverage(model, settings.ema.decay) if settings.ema else None
     joint_weights = torch.ones(model.spec.num_keypoints, device=device)

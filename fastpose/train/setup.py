@@ -130,13 +130,15 @@ def _cache_bytes(recipe: Recipe) -> int:
         return 1 << 30
 
 
-def build_phases(recipe: Recipe, spec: PoseSpec) -> list[Phase]:
+def build_phases(recipe: Recipe, model: PoseModel) -> list[Phase]:
     """The epochs of a run divided by the phases' shares, at least one each.
 
+    The network is tried at every phase's input size, so that one that it cannot take is found before the first epoch.
+
     Raises:
-        RecipeError: An input size does not give whole heatmap pixels, or the last one is not the model's.
+        RecipeError: An input size does not suit the network, or the last one is not the model's.
     """
-    settings = recipe.train.phases
+    settings, spec = recipe.train.phases, model.spec
     shares = np.cumsum([phase.share for phase in settings])
     ends = np.round(shares / shares[-1] * recipe.train.epochs)
     phases: list[Phase] = []
@@ -147,6 +149,7 @@ def build_phases(recipe: Recipe, spec: PoseSpec) -> list[Phase]:
             phase_spec = spec.replace(input_size=phase.input_size) if phase.input_size else spec
         except ValueError as error:
             raise RecipeError(f"train.phases.{number}: {error}") from None
+        _try_size(model, phase_spec, f"train.phases.{number}.input_size")
         if phase.sigma:
             phase_spec = phase_spec.replace(codec=dataclasses.replace(phase_spec.codec, sigma=phase.sigma))
         phases.append(
@@ -166,6 +169,23 @@ def build_phases(recipe: Recipe, spec: PoseSpec) -> list[Phase]:
             f"{list(spec.input_size)}, got {list(phases[-1].spec.input_size)}; set model.options.input_size"
         )
     return phases
+
+
+@torch.inference_mode()
+def _try_size(model: PoseModel, spec: PoseSpec, key: str) -> None:
+    """Refuse an input size at which the network's maps are not of the size that the spec says."""
+    if spec.codec.heatmap_size is None:
+        raise RecipeError(f"model: {spec.codec.kind} models cannot be trained yet, only those with heatmaps")
+    training = model.training
+    parameter = next(model.parameters())
+    output = model.eval()(torch.zeros(1, 3, *spec.input_size, device=parameter.device, dtype=parameter.dtype))
+    model.train(training)
+    size = tuple((output[-1] if isinstance(output, list) else output).shape[2:])
+    if size != spec.codec.heatmap_size:
+        raise RecipeError(
+            f"{key}: at {list(spec.input_size)} the network gives maps of {list(size)}, expected "
+            f"{list(spec.codec.heatmap_size)}; sides in multiples of 32 suit every network"
+        )
 
 
 def pick_device(name: str) -> torch.device:
