@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from torch import Tensor, nn
@@ -15,16 +16,15 @@ from ..registry import register_model
 
 
 class ResNet(nn.Module):
-    """ResNet without its classifier: the last stage's features at 1/32 of the input.
+    """ResNet without its classifier: the last stage's features, at 1/32 of the input unless `strides` says otherwise.
 
     Args:
         block: residual block of every stage.
         depths: blocks per stage.
         widths: width of each stage's blocks; the output has `block.expansion` times the last one.
+        strides: step of each stage's first block; the stem takes 4 before them.
         stem_channels: channels of the 7x7 stem.
     """
-
-    stride = 32
 
     def __init__(
         self,
@@ -32,19 +32,21 @@ class ResNet(nn.Module):
         depths: Sequence[int],
         *,
         widths: Sequence[int] = (64, 128, 256, 512),
+        strides: Sequence[int] = (1, 2, 2, 2),
         stem_channels: int = 64,
     ) -> None:
         super().__init__()
-        if len(depths) != 4 or len(widths) != 4:
-            raise ValueError(f"depths, widths: expected four stages, got {tuple(depths)} and {tuple(widths)}")
+        if not len(depths) == len(widths) == len(strides) == 4:
+            raise ValueError(f"depths, widths, strides: expected four stages, got {depths}, {widths} and {strides}")
+        self.stride = 4 * math.prod(strides)
         self.conv1 = nn.Conv2d(3, stem_channels, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(stem_channels)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         channels = stem_channels
         stages = []
-        for index, (depth, width) in enumerate(zip(depths, widths, strict=True)):
-            stages.append(_stage(block, channels, width, depth, stride=1 if index == 0 else 2))
+        for depth, width, stride in zip(depths, widths, strides, strict=True):
+            stages.append(_stage(block, channels, width, depth, stride))
             channels = width * block.expansion
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
         self.out_channels = channels
@@ -59,7 +61,7 @@ class ResNet(nn.Module):
                 nn.init.zeros_(module.last_norm.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, 3, h, w] → [B, out_channels, h / 32, w / 32]."""
+        """[B, 3, h, w] → [B, out_channels, h / stride, w / stride]."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         return self.layer4(self.layer3(self.layer2(self.layer1(x))))
 
@@ -91,9 +93,14 @@ def resnet18(spec: PoseSpec, *, deconv_channels: Sequence[int] = (256, 256, 256)
 
 
 @register_model
-def resnet18_slim(spec: PoseSpec, *, deconv_channels: Sequence[int] = (96, 96, 96)) -> PoseModel:
-    """SimpleBaseline on a ResNet-18 of half to three eighths the width (32, 64, 128, 192), for CPUs and small files."""
-    backbone = ResNet(BasicBlock, (2, 2, 2, 2), widths=(32, 64, 128, 192), stem_channels=32)
+def resnet18_slim(spec: PoseSpec, *, deconv_channels: Sequence[int] = (96, 96)) -> PoseModel:
+    """SimpleBaseline on a ResNet-18 of half to three eighths the width, for CPUs and small files.
+
+    The last stage does not shrink the map any further: small inputs would leave it a handful of cells.
+    """
+    backbone = ResNet(
+        BasicBlock, (2, 2, 2, 2), widths=(32, 64, 128, 192), strides=(1, 2, 2, 1), stem_channels=32
+    )
     return _simple_baseline(spec, backbone, deconv_channels)
 
 
