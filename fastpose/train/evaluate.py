@@ -106,6 +106,9 @@ class Evaluator:
 
         Returns:
             The predictions, one row a person.
+
+        Raises:
+            ValueError: Not one photo can be read.
         """
         spec = spec or model.spec
         flip = spec.flip_test if flip_test is None else flip_test
@@ -114,6 +117,7 @@ class Evaluator:
         count = len(self.records)
         keypoints = np.full((count, spec.num_keypoints, 2), np.nan, np.float32)
         scores = np.zeros((count, spec.num_keypoints), np.float32)
+        read = 0
         loader = Loader(self._dataset, spec, batch_size=self._batch_size, workers=self._workers)
         with _evaluation_mode(model), torch.inference_mode():
             for batch in loader.epoch():
@@ -130,8 +134,11 @@ class Evaluator:
                 )
                 keypoints[batch.people] = torch.as_tensor(points).cpu().numpy()
                 scores[batch.people] = torch.as_tensor(confidence).cpu().numpy()
+                read += len(batch.people)
                 if on_batch:
                     on_batch(len(batch.people))
+        if self.failed and not read:
+            raise ValueError(f"no photo can be read: {self.failed[0]}")
         return Predictions(keypoints, scores)
 
     def measure(self, predictions: Predictions, model: PoseModel) -> dict[str, float]:

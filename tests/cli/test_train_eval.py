@@ -107,6 +107,7 @@ def test_eval_with_detections(trained, photos, tmp_path, capsys):
         (("eval", "no_such_model", "--data", "TRUTH"), "no_such_model"),
         (("eval", "MODEL", "--data", "gone.json"), "gone.json"),
         (("eval", "MODEL", "--data", "MODEL"), "best.safetensors"),
+        (("eval", "MODEL", "--data", "TRUTH", "--images", "EMPTY"), "no photo can be read"),
         (("eval", "MODEL"), "--data"),
     ],
 )
@@ -117,6 +118,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(trained, photos, tmp_path, monkey
         "OUT": trained / "out",
         "MODEL": trained / "out" / "best.safetensors",
         "TRUTH": photos / "truth.json",
+        "EMPTY": tmp_path,
     }
     code, _, err = fastpose(capsys, *(places.get(word, word) for word in arguments))
     assert code == 2
