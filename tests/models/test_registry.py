@@ -80,8 +80,8 @@ def test_skeletons():
         ({"name": SLIM, "num_keypoints": 3, "skeleton": "lsp14"}, "3 given, but skeleton 'lsp14' has 14"),
         ({"name": SLIM, "skeleton": "dog"}, "no skeleton is named 'dog'"),
         ({"name": SLIM, "width": 3}, "no option width; it has deconv_channels, and the fields of PoseSpec"),
-        ({"name": SLIM, "input_size": (100, 96)}, r"input_size: expected .* multiples of 32, got \(100, 96\)"),
-        ({"name": SLIM, "deconv_channels": (8, 8)}, r"codec\.heatmap_size: the network gives \(32, 24\)"),
+        ({"name": SLIM, "input_size": (100, 96)}, r"input_size: expected .* multiples of 16, got \(100, 96\)"),
+        ({"name": SLIM, "deconv_channels": (8,)}, r"codec\.heatmap_size: the network gives \(32, 24\)"),
         ({"name": SLIM, "codec": CodecSpec("regression")}, "codec.heatmap_size: the network gives"),
     ],
 )

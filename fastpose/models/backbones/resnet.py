@@ -98,9 +98,7 @@ def resnet18_slim(spec: PoseSpec, *, deconv_channels: Sequence[int] = (96, 96)) 
 
     The last stage does not shrink the map any further: small inputs would leave it a handful of cells.
     """
-    backbone = ResNet(
-        BasicBlock, (2, 2, 2, 2), widths=(32, 64, 128, 192), strides=(1, 2, 2, 1), stem_channels=32
-    )
+    backbone = ResNet(BasicBlock, (2, 2, 2, 2), widths=(32, 64, 128, 192), strides=(1, 2, 2, 1), stem_channels=32)
     return _simple_baseline(spec, backbone, deconv_channels)
 
 
