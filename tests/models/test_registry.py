@@ -181,7 +181,7 @@ def test_other_keypoints_keep_a_fresh_last_layer(carried, keypoints):
 
 def test_other_width_does_not_load_in_part(carried):
     with pytest.raises(WeightsError, match=r"does not fit .*head\.deconv_layers"):
-        create_model(SLIM, pretrained=True, num_keypoints=5, deconv_channels=(96, 96, 32))
+        create_model(SLIM, pretrained=True, num_keypoints=5, deconv_channels=(96, 32))
 
 
 def test_missing_carried_file_is_an_error(carried, tmp_path):
