@@ -34,10 +34,13 @@ FASTPOSE_HD float fused(float a, float b, float c) {
 
 // Pixel 0 <= result < size that `index` falls on when the line is mirrored about its outermost pixels, as often as it takes.
 FASTPOSE_HD int mirrored(int index, int size) {
+  if (index < 0) index = -index;
+  if (index < size) return index;
+  const int back = 2 * size - 2 - index;
+  if (back >= 0) return back;
   if (size == 1) return 0;
-  const int period = 2 * size - 2;
-  index = (index < 0 ? -index : index) % period;
-  return index < size ? index : period - index;
+  index %= 2 * size - 2;  // a blur wider than the map; rare, and a division is slow
+  return index < size ? index : 2 * size - 2 - index;
 }
 
 // Where one keypoint stands in its heatmap.

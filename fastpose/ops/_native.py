@@ -168,12 +168,18 @@ def symbolic(*values: Any) -> bool:
     """True if the call is being traced or a value is no ordinary tensor: then the registered op must be used."""
     if torch.compiler.is_compiling():
         return True
-    return any(type(value) not in _PLAIN for value in values if isinstance(value, torch.Tensor))
+    for value in values:  # noqa: SIM110 - a generator costs more than all that it looks at
+        if value is not None and type(value) not in _PLAIN and isinstance(value, torch.Tensor):
+            return True
+    return False
 
 
 def needs_grad(*values: Any) -> bool:
     """True if a gradient with respect to one of the values will be wanted."""
-    return torch.is_grad_enabled() and any(isinstance(v, torch.Tensor) and v.requires_grad for v in values)
+    for value in values:
+        if value is not None and isinstance(value, torch.Tensor) and value.requires_grad and torch.is_grad_enabled():
+            return True
+    return False
 
 
 def detached(value: Any) -> Any:

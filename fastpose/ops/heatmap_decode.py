@@ -70,7 +70,7 @@ def heatmap_decode(
     mirrored = None if flipped is None else array_argument("flipped", flipped)
     pairs = None if flip_index is None else _pairs(flip_index, maps)
     matrices = None if inverse is None else argument("inverse", inverse, torch.float64, maps)
-    if symbolic(maps, mirrored) and out is None and out_scores is None:
+    if out is None and out_scores is None and symbolic(maps, mirrored):
         return torch.ops.fastpose.heatmap_decode(maps, mirrored, pairs, flip_shift, matrices, *values)
     return _run(maps, mirrored, pairs, flip_shift, matrices, values, out, out_scores)
 
@@ -100,11 +100,12 @@ def _run(
     out: Any = None,
     out_scores: Any = None,
 ) -> Any:
-    points_shape, scores_shape = _shapes(maps, values[0])
-    points = empty(points_shape, torch.float32, maps) if out is None else out
-    scores = empty(scores_shape, torch.float32, maps) if out_scores is None else out_scores
-    C.heatmap_decode(maps, mirrored, pairs, flip_shift, matrices, points, scores, values, stream(maps))
-    return points, scores
+    if out is None or out_scores is None:
+        points_shape, scores_shape = _shapes(maps, values[0])
+        out = empty(points_shape, torch.float32, maps) if out is None else out
+        out_scores = empty(scores_shape, torch.float32, maps) if out_scores is None else out_scores
+    C.heatmap_decode(maps, mirrored, pairs, flip_shift, matrices, out, out_scores, values, stream(maps))
+    return out, out_scores
 
 
 def _registered(

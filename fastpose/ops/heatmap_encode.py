@@ -55,7 +55,7 @@ def heatmap_encode(
     points = argument("keypoints", array_argument("keypoints", keypoints), torch.float32, keypoints)
     levels = argument("visible", visible, torch.float32, points)
     factors = None if joint_weights is None else argument("joint_weights", joint_weights, torch.float32, points)
-    if symbolic(points, levels) and out is None and out_weights is None:
+    if out is None and out_weights is None and symbolic(points, levels):
         return torch.ops.fastpose.heatmap_encode(points, levels, factors, *values)
     return _run(points, levels, factors, values, out, out_weights)
 
@@ -66,11 +66,12 @@ def _shapes(points: Any, kind: int, height: int, width: int) -> tuple[tuple[int,
 
 
 def _run(points: Any, levels: Any, factors: Any, values: Any, out: Any = None, out_weights: Any = None) -> Any:
-    maps_shape, weights_shape = _shapes(points, *values[:3])
-    maps = empty(maps_shape, torch.float32, points) if out is None else out
-    weights = empty(weights_shape, torch.float32, points) if out_weights is None else out_weights
-    C.heatmap_encode(points, levels, factors, maps, weights, values, stream(points))
-    return maps, weights
+    if out is None or out_weights is None:
+        maps_shape, weights_shape = _shapes(points, *values[:3])
+        out = empty(maps_shape, torch.float32, points) if out is None else out
+        out_weights = empty(weights_shape, torch.float32, points) if out_weights is None else out_weights
+    C.heatmap_encode(points, levels, factors, out, out_weights, values, stream(points))
+    return out, out_weights
 
 
 def _registered(keypoints: Tensor, visible: Tensor, joint_weights: Tensor | None, *values: Any) -> Any:
