@@ -1,3 +1,5 @@
+#include <type_traits>
+
 #include "affine_crop/affine_crop_math.h"
 #include "core/cuda_launch.h"
 
@@ -154,8 +156,8 @@ template <class T, class P, class O>
 void launch(const AffineCropArgs& args, cudaStream_t stream) {
   each_launch<T>(args, nullptr, [&](const auto& params, int64_t first, int64_t crops) {
     const int64_t total = crops * args.height * args.width;
-    crop_kernel<T, P, O><<<grid_blocks(total, kThreads), kThreads, 0, stream>>>(args, params, first, total);
-    cuda_check_launch("affine_crop");
+    using Params = std::decay_t<decltype(params)>;
+    cuda_launch("affine_crop", crop_kernel<T, P, O, Params>, grid_blocks(total, kThreads), kThreads, 0, stream, args, params, first, total);
   });
 }
 
@@ -175,8 +177,9 @@ void launch_backward(const AffineCropBackwardArgs& all, cudaStream_t stream) {
   const AffineCropArgs& args = all.forward;
   each_launch<T>(args, all.grad_images, [&](const auto& params, int64_t first, int64_t crops) {
     const int64_t total = crops * args.height * args.width;
-    crop_backward_kernel<T><<<grid_blocks(total, kThreads), kThreads, 0, stream>>>(args, params, static_cast<const T*>(all.grad_out), first, total);
-    cuda_check_launch("affine_crop_backward");
+    using Params = std::decay_t<decltype(params)>;
+    cuda_launch("affine_crop_backward", crop_backward_kernel<T, Params>, grid_blocks(total, kThreads), kThreads, 0, stream, args, params,
+                static_cast<const T*>(all.grad_out), first, total);
   });
 }
 

@@ -1,4 +1,5 @@
-// For the .cu files: error check and grid sizes. Nothing here synchronises or allocates.
+// For the .cu files: error check, grid sizes, launches and dynamic shared memory. Nothing here synchronises or allocates. Without nvcc's own
+// syntax outside `__CUDACC__`, so that tests/cuda_on_cpu compiles the same .cu files with any C++ compiler and runs them on the CPU.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -6,6 +7,9 @@
 #include <cstdint>
 #include <stdexcept>
 #include <string>
+#include <utility>
+
+#include "core/host_device.h"
 
 namespace fastpose {
 
@@ -16,9 +20,6 @@ inline void cuda_check(cudaError_t status, const char* what) {
   }
 }
 
-// After every <<<>>>: reports a launch that was refused (not what goes wrong later on the device).
-inline void cuda_check_launch(const char* op) { cuda_check(cudaGetLastError(), op); }
-
 // Blocks of `threads` that cover n elements, at most `limit`: kernels use a grid-stride loop, so that any n works.
 inline unsigned grid_blocks(int64_t n, int threads, int64_t limit = 65535) {
   const int64_t blocks = (n + threads - 1) / threads;
@@ -26,5 +27,28 @@ inline unsigned grid_blocks(int64_t n, int threads, int64_t limit = 65535) {
 }
 
 inline cudaStream_t as_stream(void* stream) { return static_cast<cudaStream_t>(stream); }
+
+// kernel<<<blocks, threads, shared, stream>>>(args...), with a check that reports a launch that was refused (not what goes wrong later on the
+// device). `shared` bytes beyond the 48 KiB that every kernel may have are asked for.
+template <class... Params, class... Args>
+void cuda_launch(const char* op, void (*kernel)(Params...), dim3 blocks, unsigned threads, size_t shared, cudaStream_t stream, Args&&... args) {
+  if (shared > 48 * 1024)
+    cuda_check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)), op);
+  cudaLaunchConfig_t config{};
+  config.gridDim = blocks;
+  config.blockDim = dim3(threads);
+  config.dynamicSmemBytes = shared;
+  config.stream = stream;
+  cuda_check(cudaLaunchKernelEx(&config, kernel, std::forward<Args>(args)...), op);
+}
+
+#if defined(__CUDACC__)
+// The block's dynamic shared memory, aligned to 16 bytes.
+template <class T>
+FASTPOSE_DEVICE T* dynamic_shared() {
+  extern __shared__ uint4 dynamic_shared_memory[];
+  return reinterpret_cast<T*>(dynamic_shared_memory);
+}
+#endif
 
 }  // namespace fastpose

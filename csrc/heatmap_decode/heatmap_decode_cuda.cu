@@ -223,7 +223,7 @@ FASTPOSE_DEVICE void decode_megvii(const HeatmapDecodeArgs& args, const Map<T>& 
 template <class T>
 __global__ void heatmap_decode_kernel(const __grid_constant__ HeatmapDecodeArgs args) {
   __shared__ Shared shared;
-  extern __shared__ float lines[];
+  float* const lines = dynamic_shared<float>();
   const HeatmapReading& r = args.reading;
   const int64_t pixels = static_cast<int64_t>(r.height) * r.width, each = r.kind == CodecKind::UdpCombined ? 3 : 1;
   for (int64_t i = blockIdx.x; i < args.batch * args.keypoints_k; i += gridDim.x) {
@@ -279,10 +279,7 @@ void launch(const HeatmapDecodeArgs& args, int64_t count, cudaStream_t stream) {
   const HeatmapReading& r = args.reading;
   const size_t rows = static_cast<size_t>(tile_height(r.kind) + r.taps - 1);
   const size_t shared = r.kind == CodecKind::Gaussian ? 0 : sizeof(float) * kTileWidth * rows;
-  if (shared > 48 * 1024)
-    cuda_check(cudaFuncSetAttribute(heatmap_decode_kernel<T>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)),
-               "heatmap_decode");
-  heatmap_decode_kernel<T><<<grid_blocks(count, 1, 1 << 20), kThreads, shared, stream>>>(args);
+  cuda_launch("heatmap_decode", heatmap_decode_kernel<T>, grid_blocks(count, 1, 1 << 20), kThreads, shared, stream, args);
 }
 
 }  // namespace
@@ -291,11 +288,10 @@ void heatmap_decode_cuda(const HeatmapDecodeArgs& args, void* stream) {
   const int64_t count = args.batch * args.keypoints_k;
   if (count == 0) return;
   switch (args.dtype) {
-    case DType::Float16: launch<__half>(args, count, as_stream(stream)); break;
-    case DType::BFloat16: launch<__nv_bfloat16>(args, count, as_stream(stream)); break;
-    default: launch<float>(args, count, as_stream(stream));
+    case DType::Float16: return launch<__half>(args, count, as_stream(stream));
+    case DType::BFloat16: return launch<__nv_bfloat16>(args, count, as_stream(stream));
+    default: return launch<float>(args, count, as_stream(stream));
   }
-  cuda_check_launch("heatmap_decode");
 }
 
 }  // namespace fastpose

@@ -20,7 +20,7 @@ FASTPOSE_DEVICE void write_map(float* map, int pixels, F value) {
 
 // One block a keypoint (three maps for UdpCombined).
 __global__ void heatmap_encode_kernel(const __grid_constant__ HeatmapEncodeArgs args) {
-  extern __shared__ float along[];
+  float* const along = dynamic_shared<float>();
   const HeatmapTarget& t = args.target;
   const int width = t.width, pixels = t.height * width;
   const int64_t maps = t.kind == CodecKind::UdpCombined ? 3 : 1;
@@ -50,12 +50,8 @@ __global__ void heatmap_encode_kernel(const __grid_constant__ HeatmapEncodeArgs 
 void heatmap_encode_cuda(const HeatmapEncodeArgs& args, void* stream) {
   const int64_t count = args.batch * args.keypoints_k;
   if (count == 0) return;
-  const size_t shared = block_target_bytes(args.target);
-  if (shared > 48 * 1024)
-    cuda_check(cudaFuncSetAttribute(heatmap_encode_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)),
-               "heatmap_encode");
-  heatmap_encode_kernel<<<grid_blocks(count, 1, 1 << 20), kThreads, shared, as_stream(stream)>>>(args);
-  cuda_check_launch("heatmap_encode");
+  cuda_launch("heatmap_encode", heatmap_encode_kernel, grid_blocks(count, 1, 1 << 20), kThreads, block_target_bytes(args.target),
+              as_stream(stream), args);
 }
 
 }  // namespace fastpose

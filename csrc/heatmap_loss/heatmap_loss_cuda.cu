@@ -71,7 +71,7 @@ FASTPOSE_DEVICE void write_zeros(P* maps, int64_t n) {
 // One block a keypoint. Without `chosen` it stores each keypoint's loss (and gradient); with it the gradient of those that count, and zeros.
 template <class P, class T>
 __global__ void heatmap_loss_kernel(const __grid_constant__ HeatmapLossArgs args, const double* chosen, bool with_gradient) {
-  extern __shared__ float along[];
+  float* const along = dynamic_shared<float>();
   const HeatmapTarget& t = args.codec;
   const int width = t.width, pixels = t.height * width, maps = t.kind == CodecKind::UdpCombined ? 3 : 1;
   BlockTarget made(t, along);
@@ -147,22 +147,16 @@ void run(const HeatmapLossArgs& args, cudaStream_t stream) {
   const int64_t count = args.batch * args.keypoints_k;
   if (count > 0) {
     const size_t shared = block_target_bytes(args.codec);
-    if (shared > 48 * 1024)
-      cuda_check(cudaFuncSetAttribute(heatmap_loss_kernel<P, T>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)),
-                 "heatmap_loss");
     const unsigned blocks = grid_blocks(count, 1, 1 << 20);
     const bool gradient = args.gradient != nullptr, at_once = args.topk == 0;
-    heatmap_loss_kernel<P, T><<<blocks, kThreads, shared, stream>>>(args, nullptr, gradient && at_once);
-    cuda_check_launch("heatmap_loss");
+    cuda_launch("heatmap_loss", heatmap_loss_kernel<P, T>, blocks, kThreads, shared, stream, args, nullptr, gradient && at_once);
     if (!at_once) {
-      choose_kernel<<<grid_blocks(count, kThreads), kThreads, 0, stream>>>(args);
-      cuda_check_launch("heatmap_loss");
-      if (gradient) heatmap_loss_kernel<P, T><<<blocks, kThreads, shared, stream>>>(args, args.losses + count, true);
-      cuda_check_launch("heatmap_loss");
+      cuda_launch("heatmap_loss: choose", choose_kernel, grid_blocks(count, kThreads), kThreads, 0, stream, args);
+      if (gradient)
+        cuda_launch("heatmap_loss: gradient", heatmap_loss_kernel<P, T>, blocks, kThreads, shared, stream, args, args.losses + count, true);
     }
   }
-  sum_kernel<<<1, kThreads, 0, stream>>>(args);
-  cuda_check_launch("heatmap_loss");
+  cuda_launch("heatmap_loss: sum", sum_kernel, 1, kThreads, 0, stream, args);
 }
 
 template <class P>

@@ -31,12 +31,7 @@ void oks_cuda(const OksArgs& args, void* stream) {
   const int64_t total = args.poses_n * args.poses_m;
   if (total == 0) return;
   const unsigned blocks = grid_blocks(total, kThreads);
-  if (args.dtype == DType::Float64) {
-    oks_kernel<double><<<blocks, kThreads, 0, as_stream(stream)>>>(args);
-  } else {
-    oks_kernel<float><<<blocks, kThreads, 0, as_stream(stream)>>>(args);
-  }
-  cuda_check_launch("oks");
+  cuda_launch("oks", args.dtype == DType::Float64 ? oks_kernel<double> : oks_kernel<float>, blocks, kThreads, 0, as_stream(stream), args);
 }
 
 }  // namespace fastpose

@@ -98,7 +98,7 @@ FASTPOSE_DEVICE int64_t segment_end(const OksNmsArgs& args, const Workspace& w, 
 
 // One block an image: walks down its rows, the bits of what is suppressed so far in shared memory.
 __global__ void scan_kernel(OksNmsArgs args, Workspace w) {
-  extern __shared__ uint64_t removed[];
+  uint64_t* const removed = dynamic_shared<uint64_t>();
   const int64_t begin = blockIdx.x;
   const int64_t end = segment_end(args, w, begin);
   if (end == begin) return;
@@ -176,20 +176,15 @@ void launch(const OksNmsArgs& args, cudaStream_t stream) {
   const Workspace w = workspace_of(args);
   const unsigned n = static_cast<unsigned>(args.poses_n);
   const unsigned blocks = (n + kThreads - 1) / kThreads;
-  sort_kernel<<<blocks, kThreads, 0, stream>>>(args, w);
-  cuda_check_launch("oks_nms: sort");
+  cuda_launch("oks_nms: sort", sort_kernel, blocks, kThreads, 0, stream, args, w);
   if (args.soft) {
-    soft_kernel<T><<<n, kThreads, 0, stream>>>(args, w);
-    cuda_check_launch("oks_nms: soft");
+    cuda_launch("oks_nms: soft", soft_kernel<T>, n, kThreads, 0, stream, args, w);
   } else {
     const unsigned rows = static_cast<unsigned>(w.words);
-    compare_kernel<T><<<dim3(rows, rows < 1024u ? rows : 1024u), kBits, 0, stream>>>(args, w);
-    cuda_check_launch("oks_nms: compare");
-    scan_kernel<<<n, kBits, w.words * sizeof(uint64_t), stream>>>(args, w);
-    cuda_check_launch("oks_nms: scan");
+    cuda_launch("oks_nms: compare", compare_kernel<T>, dim3(rows, rows < 1024u ? rows : 1024u), kBits, 0, stream, args, w);
+    cuda_launch("oks_nms: scan", scan_kernel, n, kBits, w.words * sizeof(uint64_t), stream, args, w);
   }
-  collect_kernel<<<blocks, kThreads, 0, stream>>>(args, w);
-  cuda_check_launch("oks_nms: collect");
+  cuda_launch("oks_nms: collect", collect_kernel, blocks, kThreads, 0, stream, args, w);
 }
 
 }  // namespace
