@@ -1,0 +1,114 @@
+"""Keypoints out of a batch of 64 × 17 heatmaps."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from fastpose.ops import heatmap_decode, reference
+from fastpose.spec import CodecKind
+
+from .bench_heatmap_encode import mmpose_codec
+from .data import SIZES, Poses, poses, size_name
+from .harness import Case, Goal, Thunk, at_level, bench, compiled
+
+
+def fastpose(data: Poses) -> Thunk:
+    return lambda: heatmap_decode(data.predicted, data.codec, data.size, out=data.points, out_scores=data.scores)
+
+
+def fastpose_fresh(data: Poses) -> Thunk:
+    return lambda: heatmap_decode(data.predicted, data.codec, data.size)
+
+
+def mmpose(data: Poses) -> Thunk:
+    codec = mmpose_codec(data)
+
+    def run() -> Any:
+        decoded = [codec.decode(maps) for maps in data.predicted]
+        return [keypoints[0] for keypoints, _ in decoded], [scores[0] for _, scores in decoded]
+
+    return run
+
+
+def numpy_quarter(data: Poses) -> Thunk:
+    """arg-max and a quarter of a pixel towards the higher neighbour, over all maps at once."""
+    b, k, h, w = data.predicted.shape
+    scale = np.array([data.size[1] / w, data.size[0] / h], np.float32)
+    rows = np.arange(b * k)
+
+    def run() -> Any:
+        maps = data.predicted.reshape(b * k, h * w)
+        index = maps.argmax(1)
+        scores = maps[rows, index]
+        y, x = np.divmod(index, w)
+        points = np.stack([x, y], -1).astype(np.float32)
+        for axis, (at, side, step) in enumerate(((x, w, 1), (y, h, w))):
+            inner = (at > 0) & (at < side - 1)
+            r, i = rows[inner], index[inner]
+            points[inner, axis] += np.float32(0.25) * np.sign(maps[r, i + step] - maps[r, i - step])
+        points[scores <= 0] = -1
+        return (points * scale).reshape(b, k, 2), scores.reshape(b, k)
+
+    return run
+
+
+def torch_reference(data: Poses) -> Thunk:
+    maps = torch.from_numpy(data.predicted)
+    return lambda: reference.heatmap_decode(maps, data.codec, data.size)
+
+
+def torch_compile(data: Poses) -> Thunk:
+    maps = torch.from_numpy(data.predicted)
+    decode = compiled(lambda m: reference.heatmap_decode(m, data.codec, data.size))
+    return lambda: decode(maps)
+
+
+def check(ours: Any, theirs: Any) -> None:
+    """Keypoints within 0.05 px of the input (float32 logarithms of a blurred map), scores within 1e-6."""
+    for name, a, b, limit in zip(("keypoints", "scores"), ours, theirs, (0.05, 1e-6), strict=True):
+        worst = float(np.abs(np.asarray(a) - np.stack([np.asarray(x) for x in b])).max())
+        assert worst <= limit, f"{name} differ by {worst:.2e}"
+
+
+_GOALS: dict[str, tuple[Goal, ...]] = {
+    "gaussian": (Goal("mmpose", 9), Goal("numpy", 1.5)),
+    "dark": (Goal("mmpose", 40),),
+    "udp": (),
+}
+
+
+def _case(kind: CodecKind, size: tuple[int, int]) -> Case:
+    contenders = {
+        "fastpose": fastpose,
+        "fastpose (fresh output)": fastpose_fresh,
+        "fastpose (avx2)": at_level("avx2", fastpose),
+        "fastpose (sse2)": at_level("sse2", fastpose),
+        "mmpose": mmpose,
+    }
+    if kind == "gaussian":
+        contenders["numpy"] = numpy_quarter
+    if kind == "gaussian" or size == SIZES[0]:  # with a blur it takes seconds, being written for exactness
+        contenders["torch"] = torch_reference
+    if kind == "gaussian" and size == SIZES[0]:
+        contenders["torch.compile"] = torch_compile
+    return Case(
+        f"heatmap_decode {kind} {size_name(size)}",
+        partial(poses, kind, size),
+        contenders,
+        check,
+        lambda data: data.map_bytes,
+        _GOALS[kind],
+        one_thread=frozenset(
+            {"fastpose (avx2)", "fastpose (sse2)", "numpy", "mmpose"} | ({"torch"} if kind != "gaussian" else set())
+        ),
+    )
+
+
+KINDS: tuple[CodecKind, ...] = ("gaussian", "dark", "udp")
+CASES = [_case(kind, size) for size in SIZES for kind in KINDS]
+
+test_heatmap_decode = bench(CASES)
