@@ -1,3 +1,4 @@
+#include "affine_crop/affine_crop_block.h"
 #include "affine_crop/affine_crop_math.h"
 #include "core/dispatch.h"
 #include "core/parallel.h"
@@ -51,22 +52,11 @@ FASTPOSE_INLINE Span columns_between(double start, double step, double low, doub
   return s;
 }
 
-FASTPOSE_INLINE Vec channel(IVec word, int byte) {
-  switch (byte) {
-    case 0: return to_float(word & iset(255));
-    case 1: return to_float(shift_right<8>(word) & iset(255));
-    case 2: return to_float(shift_right<16>(word) & iset(255));
-    default: return to_float(shift_right<24>(word));
-  }
-}
-
-FASTPOSE_INLINE Vec lerp(Vec w, Vec from, Vec to) { return madd(w, to - from, from); }
-
 // Lanes' distance from the block's first column, as source px steps.
 struct Steps { Vec a, d; };
 
 // L columns from x on, all four taps of each inside the image. Positions are a double for the block and floats within it.
-template <bool kLevel>  // d == 0: the whole row looks at one pair of source rows
+template <bool kLevel>  // d is 0 but for rounding: the block looks at one pair of source rows
 FASTPOSE_INLINE void sample_block(const Line& line, int64_t x, const Steps& steps, Vec* value) {
   const double sx = line.s + line.a * static_cast<double>(x), sy = line.t + line.d * static_cast<double>(x);
   const int64_t ix = static_cast<int64_t>(sx), iy = static_cast<int64_t>(sy);  // both positive
@@ -83,12 +73,7 @@ FASTPOSE_INLINE void sample_block(const Line& line, int64_t x, const Steps& step
     wy = py - floor_y;
     at = at + to_int(floor_y) * iset(static_cast<int32_t>(stride));
   }
-  // Six bytes B0 G0 R0 B1 G1 R1 of a pixel pair in two loads that never leave it.
-  const IVec low0 = gather_i32(base, at), high0 = gather_i32(base + 2, at);
-  const IVec low1 = gather_i32(base + stride, at), high1 = gather_i32(base + stride + 2, at);
-  value[0] = lerp(wy, lerp(wx, channel(low0, 0), channel(low0, 3)), lerp(wx, channel(low1, 0), channel(low1, 3)));
-  value[1] = lerp(wy, lerp(wx, channel(low0, 1), channel(high0, 2)), lerp(wx, channel(low1, 1), channel(high1, 2)));
-  value[2] = lerp(wy, lerp(wx, channel(low0, 2), channel(high0, 3)), lerp(wx, channel(low1, 2), channel(high1, 3)));
+  blend_block(base, base + stride, at, wx, wy, value);
 }
 
 template <bool kLevel, class Sink>
@@ -109,6 +94,11 @@ FASTPOSE_INLINE void sample_span(const Line& line, Span span, Sink& sink) {
   }
 }
 
+FASTPOSE_INLINE bool touches_last_row(const Line& line, Span span) {
+  const double limit = static_cast<double>(line.image.height) - 2 - kMargin;
+  return line.t + line.d * static_cast<double>(span.begin) >= limit || line.t + line.d * static_cast<double>(span.end - 1) >= limit;
+}
+
 // A row of samples, in three parts: outside the image, around its edge, inside.
 template <class Sink>
 FASTPOSE_INLINE void sample_line(const Line& line, Span columns, Sink& sink) {
@@ -123,6 +113,9 @@ FASTPOSE_INLINE void sample_line(const Line& line, Span columns, Sink& sink) {
   if (fabs(line.a) <= kMaxStep && fabs(line.d) <= kMaxStep && reach < (int64_t{1} << 30) && reach > -(int64_t{1} << 30)) {
     inside = columns_between(line.s, line.a, kMargin, w - 1 - kMargin, touched);
     inside = columns_between(line.t, line.d, kMargin, h - 1 - kMargin, inside);
+    // The last row in memory has nothing behind it: stay one pixel away from its end.
+    if (kOverread > 0 && !inside.empty() && (line.image.row_stride < line.image.width * 3 || touches_last_row(line, inside)))
+      inside = columns_between(line.s, line.a, kMargin, w - 2 - kMargin, inside);
     if (inside.empty()) inside = {touched.begin, touched.begin};
   }
   const auto edge = [&](int64_t begin, int64_t end) {
@@ -136,7 +129,7 @@ FASTPOSE_INLINE void sample_line(const Line& line, Span columns, Sink& sink) {
   sink.fill(columns.begin, touched.begin, line.border);
   edge(touched.begin, inside.begin);
   if (!inside.empty()) {
-    if (line.d == 0) sample_span<true>(line, inside, sink);
+    if (fabs(line.d) * static_cast<double>(columns.end) < 1e-6) sample_span<true>(line, inside, sink);
     else sample_span<false>(line, inside, sink);
   }
   edge(inside.end, touched.end);

@@ -95,8 +95,19 @@ FASTPOSE_INLINE IVec to_int_round(Vec a) { return {_mm512_cvtps_epi32(a.v)}; }
 FASTPOSE_INLINE Vec to_float(IVec a) { return {_mm512_cvtepi32_ps(a.v)}; }
 FASTPOSE_INLINE IVec as_int(Vec a) { return {_mm512_castps_si512(a.v)}; }
 FASTPOSE_INLINE Vec as_float(IVec a) { return {_mm512_castsi512_ps(a.v)}; }
-FASTPOSE_INLINE IVec gather_i32(const void* base, IVec offsets) { return {_mm512_i32gather_epi32(offsets.v, base, 1)}; }
-FASTPOSE_INLINE Vec gather_f32(const float* base, IVec indices) { return {_mm512_i32gather_ps(indices.v, base, 4)}; }
+// Gathers merge into their destination, so that an iteration waits for whatever the last one left in that register: start from zero. The
+// mask of all lanes must be hidden from GCC, which otherwise drops the zero as unused.
+FASTPOSE_INLINE __mmask16 all_lanes() {
+  __mmask16 m = 0xffff;
+  asm("" : "+Yk"(m));
+  return m;
+}
+FASTPOSE_INLINE IVec gather_i32(const void* base, IVec offsets) {
+  return {_mm512_mask_i32gather_epi32(_mm512_setzero_si512(), all_lanes(), offsets.v, base, 1)};
+}
+FASTPOSE_INLINE Vec gather_f32(const float* base, IVec indices) {
+  return {_mm512_mask_i32gather_ps(_mm512_setzero_ps(), all_lanes(), indices.v, base, 4)};
+}
 
 }  // namespace FASTPOSE_SIMD_NS
 }  // namespace fastpose

@@ -93,18 +93,18 @@ def test_values_worked_out_by_hand(simd: str) -> None:
     # Crop pixel (0, 0) looks at source (0.25, 0.5), pixel (1, 0) at (1.25, 0.5).
     shifted = np.array([[[1, 0, -0.25], [0, 1, -0.5]]])
     crop = ops.affine_crop(image, shifted, size=(1, 2))
-    np.testing.assert_allclose(crop[0, 0, 0], [45.0, 145.0], atol=1e-4)  # (0 + 0.25*100 + 40 + 0.25*100) / 2
-    np.testing.assert_allclose(crop[0, 1, 0], [50.0, 50.0], atol=1e-4)
-    np.testing.assert_allclose(crop[0, 2, 0], [0.75 * 0.5 * 255, 0.0], atol=1e-4)
+    np.testing.assert_allclose(crop[0, 0, 0], [45.0, 145.0], atol=0.01)  # (0 + 0.25*100 + 40 + 0.25*100) / 2
+    np.testing.assert_allclose(crop[0, 1, 0], [50.0, 50.0], atol=0.01)
+    np.testing.assert_allclose(crop[0, 2, 0], [0.75 * 0.5 * 255, 0.0], atol=0.01)
     # The last column looks half beyond the edge: half border.
     beyond = np.array([[[1, 0, -2.5], [0, 1, 0.0]]])
     np.testing.assert_allclose(
         ops.affine_crop(image, beyond, size=(1, 1), border_value=(20, 30, 40))[0, :, 0, 0],
         [110.0, 40.0, 20.0],
-        atol=1e-4,
+        atol=0.01,
     )
     np.testing.assert_allclose(
-        ops.affine_crop(image, beyond, size=(1, 1), border="replicate")[0, :, 0, 0], [200.0, 50.0, 0.0], atol=1e-4
+        ops.affine_crop(image, beyond, size=(1, 1), border="replicate")[0, :, 0, 0], [200.0, 50.0, 0.0], atol=0.01
     )
 
 
