@@ -28,7 +28,7 @@ def _with_gradient(data: Poses, loss: Loss) -> Thunk:
         predicted.grad = None
         value = loss(predicted)
         value.backward()
-        return value, predicted.grad
+        return value.detach(), predicted.grad
 
     return run
 
