@@ -7,6 +7,7 @@
 
 namespace fastpose {
 namespace FASTPOSE_SIMD_NS {
+namespace {  // lambdas that are not inlined must not be seen by the linker
 
 // a*b + c rounded once at every level.
 FASTPOSE_INLINE Vec fused(Vec a, Vec b, Vec c) {
@@ -62,19 +63,58 @@ FASTPOSE_INLINE void pad_row(const float* row, int width, int radius, bool refle
   zero_fill(padded + 2 * radius + width, Vec::lanes);
 }
 
-FASTPOSE_INLINE Vec row_pass(const HeatmapReading& r, const float* first) {
-  Vec sum = load(first) * set(r.tap[0]);
-  for (int i = 1; i < r.taps; ++i) sum = fused(load(first + i), set(r.tap[i]), sum);
-  return sum;
+// `count` vectors side by side, so that each tap is fetched once for all of them.
+template <int count>
+FASTPOSE_INLINE void row_pass(const HeatmapReading& r, const float* from, float* to) {
+  Vec sum[count];
+  for (int j = 0; j < count; ++j) sum[j] = load(from + j * Vec::lanes) * set(r.tap[0]);
+  for (int i = 1; i < r.taps; ++i) {
+    const Vec tap = set(r.tap[i]);
+    for (int j = 0; j < count; ++j) sum[j] = fused(load(from + i + j * Vec::lanes), tap, sum[j]);
+  }
+  for (int j = 0; j < count; ++j) store(to + j * Vec::lanes, sum[j]);
+}
+
+// `line_at(y)` gives the line y of what the row pass made, also beyond the map. Stores the first n floats.
+template <int count, class F>
+FASTPOSE_INLINE void column_pass(const HeatmapReading& r, F line_at, int x, int y, float* to, int n) {
+  const int radius = r.taps / 2;
+  Vec sum[count];
+  const float* middle = line_at(y) + x;
+  for (int j = 0; j < count; ++j) sum[j] = load(middle + j * Vec::lanes) * set(r.tap[radius]);
+  for (int i = 1; i <= radius; ++i) {
+    const float *below = line_at(y + i) + x, *above = line_at(y - i) + x;
+    const Vec tap = set(r.tap[radius + i]);
+    for (int j = 0; j < count; ++j) sum[j] = fused(load(below + j * Vec::lanes) + load(above + j * Vec::lanes), tap, sum[j]);
+  }
+  for (int j = 0; j < count; ++j) {
+    const int rest = n - j * Vec::lanes;
+    if (rest >= Vec::lanes) store(to + j * Vec::lanes, sum[j]);
+    else store_n(to + j * Vec::lanes, sum[j], rest);
+  }
+}
+
+// Calls f(x, constant) for every x from 0 to width in steps of up to four vectors; constant.value is the number of vectors.
+template <int n>
+struct Vectors { static constexpr int value = n; };
+
+template <class F>
+FASTPOSE_INLINE void for_vectors(int width, F f) {
+  int x = 0;
+  for (; x + 3 * Vec::lanes < width; x += 4 * Vec::lanes) f(x, Vectors<4>());
+  const int rest = width - x;
+  if (rest > 2 * Vec::lanes) f(x, Vectors<3>());
+  else if (rest > Vec::lanes) f(x, Vectors<2>());
+  else if (rest > 0) f(x, Vectors<1>());
 }
 
 // Blurs a map; beyond its border are zeros, or the map mirrored about its outermost pixels.
 FASTPOSE_INLINE void blur_map(const HeatmapReading& r, const float* map, bool reflect, const BlurScratch& scratch, float* blurred) {
-  const int radius = r.taps / 2, width = r.width, height = r.height, stride = whole_vectors(width);
+  const int width = r.width, height = r.height, stride = whole_vectors(width);
   for (int y = 0; y < height; ++y) {
-    pad_row(map + static_cast<int64_t>(y) * width, width, radius, reflect, scratch.padded);
+    pad_row(map + static_cast<int64_t>(y) * width, width, r.taps / 2, reflect, scratch.padded);
     float* line = scratch.lines + static_cast<int64_t>(y) * stride;
-    for (int x = 0; x < width; x += Vec::lanes) store(line + x, row_pass(r, scratch.padded + x));
+    for_vectors(width, [&](int x, auto count) { row_pass<decltype(count)::value>(r, scratch.padded + x, line + x); });
   }
   zero_fill(scratch.none, stride);
   const auto line_at = [&](int y) -> const float* {
@@ -84,26 +124,9 @@ FASTPOSE_INLINE void blur_map(const HeatmapReading& r, const float* map, bool re
     }
     return scratch.lines + static_cast<int64_t>(y) * stride;
   };
-  // Four vectors side by side: the pairs of lines are found once for all of them.
-  constexpr int kSide = 4;
   for (int y = 0; y < height; ++y) {
     float* to = blurred + static_cast<int64_t>(y) * width;
-    for (int x0 = 0; x0 < width; x0 += kSide * Vec::lanes) {
-      const int count = (min_of(width - x0, kSide * Vec::lanes) + Vec::lanes - 1) / Vec::lanes;
-      Vec sum[kSide];
-      const float* middle = line_at(y) + x0;
-      for (int j = 0; j < count; ++j) sum[j] = load(middle + j * Vec::lanes) * set(r.tap[radius]);
-      for (int i = 1; i <= radius; ++i) {
-        const float *below = line_at(y + i) + x0, *above = line_at(y - i) + x0;
-        const Vec tap = set(r.tap[radius + i]);
-        for (int j = 0; j < count; ++j) sum[j] = fused(load(below + j * Vec::lanes) + load(above + j * Vec::lanes), tap, sum[j]);
-      }
-      for (int j = 0; j < count; ++j) {
-        const int x = x0 + j * Vec::lanes;
-        if (x + Vec::lanes <= width) store(to + x, sum[j]);
-        else store_n(to + x, sum[j], width - x);
-      }
-    }
+    for_vectors(width, [&](int x, auto count) { column_pass<decltype(count)::value>(r, line_at, x, y, to + x, width - x); });
   }
 }
 
@@ -119,18 +142,13 @@ FASTPOSE_INLINE Around blur_around(const HeatmapReading& r, const float* map, in
     for (int j = 0; j < stride; j += Vec::lanes) store(row + j, zero());
     if (from >= 0 && from < r.height)
       memcpy(row + (left - x + half), map + static_cast<int64_t>(from) * r.width + left, sizeof(float) * (right - left));
-    for (int j = 0; j < wide; j += Vec::lanes) store(scratch.lines + i * wide + j, row_pass(r, row + j));
+    for (int j = 0; j < wide; j += Vec::lanes) row_pass<1>(r, row + j, scratch.lines + i * wide + j);
   }
   Around around;
-  float sums[5][3 * Vec::lanes];
-  for (int i = 0; i <= 2 * reach; ++i) {
-    for (int j = 0; j < wide; j += Vec::lanes) {
-      const float* middle = scratch.lines + (i + radius) * wide + j;
-      Vec sum = load(middle) * set(r.tap[radius]);
-      for (int t = 1; t <= radius; ++t) sum = fused(load(middle + t * wide) + load(middle - t * wide), set(r.tap[radius + t]), sum);
-      store(sums[i] + j, sum);
-    }
-  }
+  float sums[5][2 * Vec::lanes];
+  const auto line_at = [&](int i) { return scratch.lines + i * wide; };
+  for (int i = 0; i <= 2 * reach; ++i)
+    for (int j = 0; j < wide; j += Vec::lanes) column_pass<1>(r, line_at, j, i + radius, sums[i] + j, Vec::lanes);
   for (int dy = -reach; dy <= reach; ++dy)
     for (int dx = -reach; dx <= reach; ++dx) {
       // Beyond the border stand the outermost pixels, after the blur.
@@ -140,5 +158,6 @@ FASTPOSE_INLINE Around blur_around(const HeatmapReading& r, const float* map, in
   return around;
 }
 
+}  // namespace
 }  // namespace FASTPOSE_SIMD_NS
 }  // namespace fastpose

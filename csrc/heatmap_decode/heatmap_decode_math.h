@@ -129,11 +129,19 @@ FASTPOSE_HD float scaled_log(CodecKind kind, float value, float factor) {
   return log_as_numpy(kind == CodecKind::Dark ? (v < kDarkLow ? kDarkLow : v) : clamp(v, kUdpLow, kUdpHigh));
 }
 
+// log(v) around the peak, after scale and clip. A struct, because a lambda that is not inlined would be a symbol of its own.
+struct ScaledLogs {
+  const Around& around;
+  CodecKind kind;
+  float factor;
+  FASTPOSE_HD float operator()(int dx, int dy) const { return scaled_log(kind, around.v[2 + dy][2 + dx], factor); }
+};
+
 // The step with MMPose's float32 operations; `factor` is the maximum before the blur over the maximum after it.
 FASTPOSE_HD Offset exact_step(CodecKind kind, const Around& a, float factor) {
   Offset step = {0.f, 0.f};
   if (!(factor > 0.f) || !is_finite(factor)) return step;
-  const auto at = [&](int dx, int dy) { return scaled_log(kind, a.v[2 + dy][2 + dx], factor); };
+  const ScaledLogs at = {a, kind, factor};
   const float c = at(0, 0), left = at(-1, 0), right = at(1, 0), above = at(0, -1), below = at(0, 1);
   const float gx = 0.5f * (right - left), gy = 0.5f * (below - above);
   float xx, yy, xy;

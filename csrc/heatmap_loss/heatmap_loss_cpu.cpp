@@ -4,6 +4,7 @@
 #include "core/parallel.h"
 #include "core/scratch.h"
 #include "core/simd.h"
+#include "core/stream.h"
 #include "heatmap_encode/heatmap_target_cpu.h"
 #include "heatmap_loss/heatmap_loss_math.h"
 
@@ -16,6 +17,8 @@ struct Float32 {
   using Element = float;
   static FASTPOSE_INLINE Vec load(const float* p) { return FASTPOSE_SIMD_NS::load(p); }
   static FASTPOSE_INLINE void store(float* p, Vec v) { FASTPOSE_SIMD_NS::store(p, v); }
+  static FASTPOSE_INLINE void stream(float* p, Vec v) { FASTPOSE_SIMD_NS::stream(p, v); }
+  static FASTPOSE_INLINE bool can_stream(const float* p) { return FASTPOSE_SIMD_NS::can_stream(p); }
   static FASTPOSE_INLINE float get(const float* p) { return *p; }
   static FASTPOSE_INLINE void put(float* p, float v) { *p = v; }
 };
@@ -23,6 +26,8 @@ struct Float16 {
   using Element = uint16_t;
   static FASTPOSE_INLINE Vec load(const uint16_t* p) { return load_f16(p); }
   static FASTPOSE_INLINE void store(uint16_t* p, Vec v) { store_f16(p, v); }
+  static FASTPOSE_INLINE void stream(uint16_t* p, Vec v) { store_f16(p, v); }
+  static FASTPOSE_INLINE bool can_stream(const uint16_t*) { return false; }
   static FASTPOSE_INLINE float get(const uint16_t* p) { return float16_value(*p); }
   static FASTPOSE_INLINE void put(uint16_t* p, float v) { *p = float16_bits(v); }
 };
@@ -30,18 +35,27 @@ struct BFloat16 {
   using Element = uint16_t;
   static FASTPOSE_INLINE Vec load(const uint16_t* p) { return load_bf16(p); }
   static FASTPOSE_INLINE void store(uint16_t* p, Vec v) { store_bf16(p, v); }
+  static FASTPOSE_INLINE void stream(uint16_t* p, Vec v) { store_bf16(p, v); }
+  static FASTPOSE_INLINE bool can_stream(const uint16_t*) { return false; }
   static FASTPOSE_INLINE float get(const uint16_t* p) { return bfloat16_value(*p); }
   static FASTPOSE_INLINE void put(uint16_t* p, float v) { *p = bfloat16_bits(v); }
 };
 
-// Sum of s (p - t)^2 over n elements, and gradient = factor s (p - t) if it is wanted, where t is 0 if `target` is null and
-// s is 1 if `scale` is null, else scale^2. Reads everything once.
-template <class P, class T>
-FASTPOSE_INLINE float squares(const typename P::Element* predicted, const typename T::Element* target, const typename T::Element* scale,
-                              typename P::Element* gradient, float factor, int64_t n) {
+// How the gradient is stored: not at all, as usual, or past the caches.
+enum class Gradient { None, Stored, Streamed };
+
+// Sum of s (p - t)^2 over n elements, and gradient = factor s (p - t), where t is 0 if `target` is null and s is 1 if `scale` is null,
+// else scale^2. Reads everything once.
+template <class P, class T, Gradient kind>
+FASTPOSE_INLINE float squares_as(const typename P::Element* predicted, const typename T::Element* target, const typename T::Element* scale,
+                                 typename P::Element* gradient, float factor, int64_t n) {
   constexpr int kStep = 4 * Vec::lanes;
   Vec sum[4] = {zero(), zero(), zero(), zero()};
   const Vec slope = set(factor);
+  const auto put = [&](int64_t at, Vec v) {
+    if (kind == Gradient::Stored) P::store(gradient + at, v);
+    if (kind == Gradient::Streamed) P::stream(gradient + at, v);
+  };
   int64_t i = 0;
   for (; i + kStep <= n; i += kStep) {
     for (int j = 0; j < 4; ++j) {
@@ -50,11 +64,11 @@ FASTPOSE_INLINE float squares(const typename P::Element* predicted, const typena
       if (target != nullptr) d = d - T::load(target + at);
       if (scale == nullptr) {
         sum[j] = madd(d, d, sum[j]);
-        if (gradient != nullptr) P::store(gradient + at, d * slope);
+        put(at, d * slope);
       } else {
         const Vec s = T::load(scale + at), ss = s * s;
         sum[j] = madd(ss * d, d, sum[j]);
-        if (gradient != nullptr) P::store(gradient + at, ss * d * slope);
+        put(at, ss * d * slope);
       }
     }
   }
@@ -63,9 +77,17 @@ FASTPOSE_INLINE float squares(const typename P::Element* predicted, const typena
     const float d = P::get(predicted + i) - (target != nullptr ? T::get(target + i) : 0.f);
     const float s = scale != nullptr ? T::get(scale + i) : 1.f;
     rest += s * s * d * d;
-    if (gradient != nullptr) P::put(gradient + i, s * s * d * factor);
+    if (kind != Gradient::None) P::put(gradient + i, s * s * d * factor);
   }
   return reduce_add((sum[0] + sum[1]) + (sum[2] + sum[3])) + rest;
+}
+
+template <class P, class T>
+FASTPOSE_INLINE float squares(const typename P::Element* predicted, const typename T::Element* target, const typename T::Element* scale,
+                              typename P::Element* gradient, bool streamed, float factor, int64_t n) {
+  if (gradient == nullptr) return squares_as<P, T, Gradient::None>(predicted, target, scale, gradient, factor, n);
+  if (streamed && P::can_stream(gradient)) return squares_as<P, T, Gradient::Streamed>(predicted, target, scale, gradient, factor, n);
+  return squares_as<P, T, Gradient::Stored>(predicted, target, scale, gradient, factor, n);
 }
 
 template <class P, class T>
@@ -76,10 +98,12 @@ struct Loss {
   TargetRows rows;
   float* block;  // the target's rows that are not zero
   const int64_t pixels, maps;
+  const bool streamed;
 
   FASTPOSE_INLINE Loss(const HeatmapLossArgs& a, float* scratch)
       : args(a), t(a.codec), rows(t, scratch), block(scratch + target_scratch(t)), pixels(static_cast<int64_t>(t.height) * t.width),
-        maps(t.kind == CodecKind::UdpCombined ? 3 : 1) {}
+        maps(t.kind == CodecKind::UdpCombined ? 3 : 1),
+        streamed(a.batch * a.keypoints_k * maps * pixels * static_cast<int64_t>(sizeof(Element)) >= kStreamBytes) {}
 
   // Loss of keypoint i times h w; writes its gradient if `gradient` (of this keypoint's maps) is not null.
   FASTPOSE_INLINE double keypoint(int64_t i, Element* gradient) {
@@ -100,8 +124,8 @@ struct Loss {
       const auto* target = static_cast<const typename T::Element*>(args.target) + i * maps * pixels;
       for (int64_t m = 0; m < maps; ++m) {
         Element* slope = gradient == nullptr ? nullptr : gradient + m * pixels;
-        sum += m == 0 ? squares<P, T>(predicted, target, nullptr, slope, factor, pixels)
-                      : squares<P, T>(predicted + m * pixels, target + m * pixels, target, slope, factor, pixels);
+        sum += m == 0 ? squares<P, T>(predicted, target, nullptr, slope, streamed, factor, pixels)
+                      : squares<P, T>(predicted + m * pixels, target + m * pixels, target, slope, streamed, factor, pixels);
       }
     } else {
       sum = against_keypoint(predicted, gradient, factor, drawn);
@@ -112,15 +136,18 @@ struct Loss {
  private:
   FASTPOSE_INLINE double against_keypoint(const Element* predicted, Element* gradient, float factor, bool drawn) {
     const TargetPlace& place = rows.place;
-    const int64_t first = drawn ? static_cast<int64_t>(place.y0) * t.width : pixels;
-    const int64_t last = drawn && place.y1 > place.y0 ? static_cast<int64_t>(place.y1) * t.width : first;
-    memset(block, 0, sizeof(float) * (last - first));
-    if (place.x1 > place.x0)
-      for (int64_t at = first; at < last; at += t.width)
-        rows.write_row(static_cast<int>(at / t.width), block + (at - first) + place.x0);
+    int64_t first = pixels, last = pixels;
+    if (drawn && place.y1 > place.y0 && place.x1 > place.x0) {
+      // Cut at multiples of 16 elements, so that every part begins where the map's gradient may be streamed.
+      const int64_t top = static_cast<int64_t>(place.y0) * t.width, bottom = static_cast<int64_t>(place.y1) * t.width;
+      first = top / 16 * 16;
+      last = min_of((bottom + 15) / 16 * 16, pixels);
+      memset(block, 0, sizeof(float) * (last - first));
+      for (int y = place.y0; y < place.y1; ++y) rows.write_row(y, block + (static_cast<int64_t>(y) * t.width - first) + place.x0);
+    }
     const auto part = [&](int64_t from, int64_t to, const float* target) {
-      return static_cast<double>(
-          squares<P, Float32>(predicted + from, target, nullptr, gradient == nullptr ? nullptr : gradient + from, factor, to - from));
+      return static_cast<double>(squares<P, Float32>(predicted + from, target, nullptr, gradient == nullptr ? nullptr : gradient + from,
+                                                     streamed, factor, to - from));
     };
     double sum = part(0, first, nullptr) + part(first, last, block) + part(last, pixels, nullptr);
     if (maps == 3) sum += offsets(predicted + pixels, gradient == nullptr ? nullptr : gradient + pixels, factor, drawn);
@@ -156,7 +183,7 @@ FASTPOSE_INLINE void run(const HeatmapLossArgs& args) {
   using Element = typename P::Element;
   const int64_t count = args.batch * args.keypoints_k;
   const int64_t each = static_cast<int64_t>(args.codec.height) * args.codec.width * (is_combined(args) ? 3 : 1);
-  const int64_t scratch = target_scratch(args.codec) + static_cast<int64_t>(args.codec.height) * args.codec.width + Vec::lanes;
+  const int64_t scratch = target_scratch(args.codec) + static_cast<int64_t>(args.codec.height) * args.codec.width + 2 * Vec::lanes + 16;
   Element* gradient = static_cast<Element*>(args.gradient);
   double* counts = args.losses + count;
   // With a top k, which gradients are wanted is known only when all losses are.
@@ -165,6 +192,7 @@ FASTPOSE_INLINE void run(const HeatmapLossArgs& args) {
     Loss<P, T> loss(args, thread_scratch(scratch));
     for (int64_t i = begin; i < end; ++i)
       args.losses[i] = loss.keypoint(i, at_once && gradient != nullptr ? gradient + i * each : nullptr);
+    stream_fence();
   });
   if (!at_once) {
     for (int64_t i = 0; i < count; ++i)
@@ -176,6 +204,7 @@ FASTPOSE_INLINE void run(const HeatmapLossArgs& args) {
           if (counts[i] != 0.0) loss.keypoint(i, gradient + i * each);
           else memset(gradient + i * each, 0, sizeof(Element) * each);
         }
+        stream_fence();
       });
   }
   // In one order, whatever the number of threads.
