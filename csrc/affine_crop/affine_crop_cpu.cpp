@@ -11,6 +11,7 @@ namespace {
 constexpr int L = Vec::lanes;
 constexpr int64_t kTile = 256;         // columns of a row buffer: three of them stay in the first cache
 constexpr double kMargin = 1.0 / 1024;  // the vector code works this far inside the image: more than its rounding can move a position
+constexpr int64_t kRowsAhead = 2;      // memory is asked for this many crop rows before it is needed: no prefetcher guesses these strides
 constexpr double kMaxStep = 16.0;       // ... which holds for at most this many source px per output px
 
 struct Span {
@@ -22,6 +23,7 @@ struct Span {
 struct Line {
   CropImage image;
   double a, d, s, t;
+  int64_t ahead;    // bytes from a source pixel to where the row kRowsAhead further on will look
   bool replicate;
   float border[3];  // source order
 };
@@ -52,6 +54,9 @@ FASTPOSE_INLINE Span columns_between(double start, double step, double low, doub
   return s;
 }
 
+// A hint, which may point anywhere.
+FASTPOSE_INLINE void prefetch(const void* p, int64_t bytes) { __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<intptr_t>(p) + bytes)); }
+
 // Lanes' distance from the block's first column, as source px steps.
 struct Steps { Vec a, d; };
 
@@ -73,6 +78,8 @@ FASTPOSE_INLINE void sample_block(const Line& line, int64_t x, const Steps& step
     wy = py - floor_y;
     at = at + to_int(floor_y) * iset(static_cast<int32_t>(stride));
   }
+  prefetch(base, line.ahead);
+  prefetch(base, line.ahead + L * 3);
   blend_block(base, base + stride, at, wx, wy, value);
 }
 
@@ -146,7 +153,8 @@ FASTPOSE_INLINE void store_full(uint8_t* p, Vec v) { store_u8(p, v); }
 template <class O, bool kInterleaved>
 struct OutputSink {
   O* row[3];  // by source channel: element of column 0
-  int64_t step;  // elements from one column to the next: 1 or 3
+  int64_t step;   // elements from one column to the next: 1 or 3
+  int64_t ahead;  // bytes to the row kRowsAhead further on
   int output_channel[3];
   const CropColour<float>* colour;
 
@@ -158,6 +166,7 @@ struct OutputSink {
   }
   FASTPOSE_INLINE void block(int64_t x, const Vec* v, int n) const {
     for (int c = 0; c < 3; ++c) {
+      prefetch(row[c] + x * step, ahead);
       const Vec y = value(c, v[c]);
       if (!kInterleaved && n == L) {
         store_full(row[c] + x, y);
@@ -279,9 +288,12 @@ void crop_bytes(const AffineCropArgs& args) {
       line.image = args.images[args.image_index[m]];
       line.replicate = args.replicate;
       for (int c = 0; c < 3; ++c) line.border[c] = static_cast<float>(args.border[c]);
+      line.ahead = static_cast<int64_t>(clamp(map.e, -kMaxStep, kMaxStep) * kRowsAhead) * line.image.row_stride +
+                   static_cast<int64_t>(clamp(map.b, -kMaxStep, kMaxStep) * kRowsAhead) * 3;
       OutputSink<O, kInterleaved> sink;
       sink.step = kInterleaved ? 3 : 1;
       sink.colour = &colour;
+      sink.ahead = args.width * sink.step * kRowsAhead * static_cast<int64_t>(sizeof(O));
       for (int64_t y = first; y < last; ++y) {
         for (int c = 0; c < 3; ++c) {
           sink.output_channel[c] = crop_source_channel(args.swap_rb, c);  // its own inverse
