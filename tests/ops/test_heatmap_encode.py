@@ -192,6 +192,22 @@ def test_registered_op(name: str) -> None:
         torch.testing.assert_close(got, wanted, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("name", ["udp", "udp_combined"])
+@pytest.mark.parametrize("offset", [0, 1])
+def test_large_outputs_are_the_same(name: str, offset: int) -> None:
+    """From 8 MiB on they go past the caches; `offset` floats off, not even the vectors are aligned."""
+    codec = resized(KINDS[name], (63, 45))
+    batch = 54 if name == "udp" else 18
+    points, visible = (value.numpy() for value in poses(batch, 15))
+    shape = (batch, codec.output_channels(15), 63, 45)
+    out = np.full(int(np.prod(shape)) + offset, np.nan, np.float32)[offset:].reshape(shape)
+    assert out.nbytes >= 8 << 20
+    ops.heatmap_encode(points, visible, codec, INPUT, out=out)
+    for i in range(batch):
+        one, _ = ops.heatmap_encode(points[i : i + 1], visible[i : i + 1], codec, INPUT)
+        np.testing.assert_array_equal(out[i], one[0])
+
+
 def test_threads_change_nothing() -> None:
     points, visible = poses(16, 17)
     before = torch.get_num_threads()

@@ -291,6 +291,23 @@ def test_registered_op(name: str) -> None:
     same(*results)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("size", [(64, 48), (63, 45)])
+@pytest.mark.parametrize("given_target", [False, True])
+def test_large_gradients_are_the_same(size: tuple[int, int], given_target: bool) -> None:
+    """From 8 MiB on they go past the caches."""
+    codec = resized(KINDS["udp"], size)
+    points, weights = poses(54, 15)
+    predicted = predicted_for(codec, 54, 15)
+    assert predicted.nbytes >= 8 << 20
+    target = ops.heatmap_encode(points, weights, codec, INPUT)[0] if given_target else None
+    arguments = (predicted, None if given_target else points, weights, codec, INPUT)
+    same(
+        value_and_gradient(ops, *arguments, target=target),
+        value_and_gradient(reference, *arguments, target=target),
+        5e-6,
+    )
+
+
 def test_threads_change_nothing() -> None:
     codec = KINDS["udp"]
     points, weights = poses(8, 17)
