@@ -227,7 +227,8 @@ CASES = [
     Case(
         f"affine_crop 64×{h}×{w}",
         partial(crops, (h, w)),
-        CONTENDERS,
+        # NumPy's way takes a second for the larger crops.
+        {name: make for name, make in CONTENDERS.items() if (h, w) == (256, 192) or name != "numpy"},
         check,
         Crops.moved,
         (Goal("opencv", 7), Goal("mmpose", 11), Goal("opencv", 1, of="fastpose (sse2)")),

@@ -11,7 +11,7 @@ import torch
 from fastpose.ops import heatmap_decode, reference
 from fastpose.spec import CodecKind
 
-from .bench_heatmap_encode import mmpose_codec
+from .bench_heatmap_encode import ONE_THREAD, mmpose_codec
 from .data import SIZES, Poses, poses, size_name
 from .harness import Case, Goal, Thunk, at_level, bench, compiled
 
@@ -102,9 +102,7 @@ def _case(kind: CodecKind, size: tuple[int, int]) -> Case:
         check,
         lambda data: data.map_bytes,
         _GOALS[kind],
-        one_thread=frozenset(
-            {"fastpose (avx2)", "fastpose (sse2)", "numpy", "mmpose"} | ({"torch"} if kind != "gaussian" else set())
-        ),
+        one_thread=ONE_THREAD if kind == "gaussian" else ONE_THREAD | {"torch"},
     )
 
 

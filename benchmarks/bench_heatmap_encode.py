@@ -15,6 +15,8 @@ from . import peers
 from .data import SIZES, Poses, poses, size_name
 from .harness import Case, Goal, Thunk, at_level, bench, compiled
 
+ONE_THREAD = frozenset({"fastpose (avx2)", "fastpose (sse2)", "mmpose", "numpy", "torch.compile"})
+
 
 def fastpose(data: Poses) -> Thunk:
     return lambda: heatmap_encode(
@@ -129,7 +131,7 @@ def _case(kind: CodecKind, size: tuple[int, int]) -> Case:
         check,
         lambda data: data.map_bytes,
         (Goal("mmpose", 20),),
-        one_thread=frozenset({"fastpose (avx2)", "fastpose (sse2)", "numpy", "mmpose"}),
+        one_thread=ONE_THREAD,
     )
 
 

@@ -142,7 +142,7 @@ for _size in SIZES:
     if _size == SIZES[0]:
         _from_keypoints["torch.compile"] = torch_compile
         _given["torch.compile"] = torch_given_compile
-    _levels = frozenset({"fastpose (avx2)", "fastpose (sse2)"})
+    _one_thread = frozenset({"fastpose (avx2)", "fastpose (sse2)", "torch.compile"})
     CASES += [
         Case(
             f"heatmap_loss {size_name(_size)}",
@@ -151,7 +151,7 @@ for _size in SIZES:
             check,
             lambda data: 2 * data.map_bytes,  # predicted read, gradient written
             (Goal("mmpose", 18),),
-            _levels,
+            _one_thread,
         ),
         Case(
             f"heatmap_loss given target {size_name(_size)}",
@@ -160,7 +160,7 @@ for _size in SIZES:
             check,
             lambda data: 3 * data.map_bytes,
             (Goal("mmpose", 8),),
-            _levels,
+            _one_thread,
         ),
     ]
 
