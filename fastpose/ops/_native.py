@@ -80,7 +80,8 @@ _NUMPY_DTYPE = {
     torch.int64: np.int64,
     torch.bool: np.bool_,
 }
-_TORCH_DTYPE = {np.dtype(value): key for key, value in _NUMPY_DTYPE.items()}
+_WANTED = {key: np.dtype(value) for key, value in _NUMPY_DTYPE.items()}
+_TORCH_DTYPE = {value: key for key, value in _WANTED.items()}
 
 
 def load_error() -> str | None:
@@ -132,6 +133,17 @@ def as_input(value: Any, dtype: torch.dtype, like: Array, name: str | None = Non
     Raises:
         TypeError: if it cannot be understood as an array of such numbers.
     """
+    if type(value) is np.ndarray and type(like) is np.ndarray:  # the common cases first
+        if value.dtype is _WANTED[dtype] and value.flags.c_contiguous:
+            return value
+    elif (
+        type(value) is torch.Tensor
+        and value.dtype is dtype
+        and type(like) is torch.Tensor
+        and value.device == like.device
+        and value.is_contiguous()
+    ):
+        return value
     if isinstance(like, torch.Tensor):
         if not isinstance(value, torch.Tensor):
             array = as_input(value, dtype, _NUMPY, name)
@@ -145,7 +157,7 @@ def as_input(value: Any, dtype: torch.dtype, like: Array, name: str | None = Non
         return value if value.is_contiguous() else value.contiguous()
     if isinstance(value, torch.Tensor):
         raise TypeError(_prefix(name) + "expected NumPy arrays throughout or tensors throughout, got a mixture")
-    wanted = np.dtype(_NUMPY_DTYPE[dtype])
+    wanted = _WANTED[dtype]
     try:
         array = np.asarray(value)
     except ValueError as error:

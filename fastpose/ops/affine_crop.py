@@ -13,7 +13,6 @@ from ._native import LIBRARY, Array, C, as_input, detached, empty, needs_grad, s
 
 __all__ = ["affine_crop"]
 
-_Triple = tuple[float, float, float]
 _OUTPUTS = (torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -77,14 +76,17 @@ def affine_crop(
     """
     photos, batched = _photos(images)
     like = photos[0] if photos else matrices
-    if not isinstance(like, (Tensor, np.ndarray)):
-        raise TypeError(f"matrices: expected a NumPy array or a tensor, got {type(like).__name__}")
-    height, width = _size(size)
     # Small arguments stay on the CPU unless one of them is on CUDA already: the kernel takes them along at launch.
-    given = (matrices, image_index, flip, gain, offset)
-    on_cuda = next((x for x in given if isinstance(x, Tensor) and x.is_cuda), None)
-    beside: Array = (_CPU_TENSOR if isinstance(like, Tensor) else _CPU_ARRAY) if on_cuda is None else on_cuda
-    matrices = as_input(detached(_refuse("matrices", matrices)), torch.float64, beside, "matrices")
+    if type(like) is np.ndarray:
+        beside: Any = _CPU_ARRAY
+    elif isinstance(like, Tensor):
+        given = (matrices, image_index, flip, gain, offset)
+        beside = next((x for x in given if isinstance(x, Tensor) and x.is_cuda), _CPU_TENSOR)
+    else:
+        raise TypeError(f"matrices: expected a NumPy array or a tensor, got {type(like).__name__}")
+    if needs_grad(matrices, gain, offset):
+        raise TypeError("matrices, gain, offset: affine_crop has no gradient with respect to them; detach them")
+    matrices = as_input(detached(matrices), torch.float64, beside, "matrices")
     count = matrices.shape[0] if matrices.ndim else 0
     if image_index is None:
         image_index = _default_index(photos[0].shape[0] if batched else len(photos), count, beside)
@@ -93,46 +95,30 @@ def affine_crop(
     if flip is not None:
         flip = as_input(flip, torch.bool, beside, "flip")
     if gain is not None:
-        gain = as_input(_refuse("gain", gain), torch.float32, beside, "gain")
+        gain = as_input(detached(gain), torch.float32, beside, "gain")
     if offset is not None:
-        offset = as_input(_refuse("offset", offset), torch.float32, beside, "offset")
-    scale, shift = _normalisation(_triple("mean", mean, 0.0), _triple("std", std, 1.0))
-    edge = _triple("border_value", border_value, 0.0)
-    if border not in ("constant", "replicate"):
-        raise ValueError(f"border: expected 'constant' or 'replicate', got {border!r}")
-    if layout not in ("nchw", "nhwc"):
-        raise ValueError(f"layout: expected 'nchw' or 'nhwc', got {layout!r}")
-    options = (
-        scale,
-        shift,
-        edge[::-1] if swap_rb else edge,  # the core wants it in the photo's order
-        bool(swap_rb),
-        border == "replicate",
-        bool(antialias),
-    )
-    nhwc = layout == "nhwc"
+        offset = as_input(detached(offset), torch.float32, beside, "offset")
+    (height, width), options, nhwc = _plan((size, mean, std, swap_rb, border, border_value, antialias, layout))
     shape = (count, height, width, 3) if nhwc else (count, 3, height, width)
     kind = torch.float32 if dtype is None and out is None else torch_dtype(out.dtype if dtype is None else dtype)  # type: ignore[union-attr]
     if kind not in _OUTPUTS:
         raise TypeError(f"dtype: expected uint8, float16, bfloat16, float32 or float64, got {kind}")
     if out is not None and (tuple(out.shape) != shape or torch_dtype(out.dtype) is not kind):
         raise ValueError(f"out: expected {list(shape)} of {kind}, got {list(out.shape)} of {out.dtype}")
-    wanted = needs_grad(*photos)
-    if wanted and not kind.is_floating_point:
-        raise TypeError(
-            "dtype: expected a floating type where a gradient with respect to the images is wanted, got uint8"
-        )
-    if isinstance(like, Tensor) and (wanted or symbolic(matrices, *photos)):
-        result = torch.ops.fastpose.affine_crop(
-            photos, matrices, image_index, [height, width], *options, flip, gain, offset, kind, nhwc
-        )
-        return result if out is None else out.copy_(result)  # type: ignore[union-attr]
+    if type(like) is not np.ndarray:
+        wanted = needs_grad(*photos)
+        if wanted and not kind.is_floating_point:
+            raise TypeError("dtype: expected a floating type where a gradient for the images is wanted, got uint8")
+        if wanted or symbolic(matrices, *photos):
+            result = torch.ops.fastpose.affine_crop(
+                photos, matrices, image_index, [height, width], *options, flip, gain, offset, kind, nhwc
+            )
+            return result if out is None else out.copy_(result)  # type: ignore[union-attr]
+        photos = [detached(photo) for photo in photos]
     if out is None:
         out = empty(shape, kind, like)
-    plain = [detached(photo) for photo in photos]
-    C.affine_crop(
-        plain[0] if batched else plain, matrices, image_index, out, *options, flip, gain, offset, nhwc, stream(like)
-    )
+    core_images = photos[0] if batched else photos
+    C.affine_crop(core_images, matrices, image_index, out, *options, flip, gain, offset, nhwc, stream(like))
     return out
 
 
@@ -153,19 +139,17 @@ def _photos(images: Any) -> tuple[list[Any], bool]:
 
 def _adjacent(image: Any) -> Any:
     """The image, copied if the channels of a pixel or the pixels of a row are not adjacent in memory."""
+    if type(image) is np.ndarray:
+        if image.flags.c_contiguous or image.ndim < 3:
+            return image
+        good = image.strides[-1] == image.itemsize and image.strides[-2] == 3 * image.itemsize
+        return image if good else np.ascontiguousarray(image)
     if isinstance(image, Tensor):
         good = image.ndim < 3 or (image.stride(-1) == 1 and image.stride(-2) == 3)
         return image if good else image.contiguous()
     if isinstance(image, np.ndarray):
-        good = image.ndim < 3 or (image.strides[-1] == image.itemsize and image.strides[-2] == 3 * image.itemsize)
-        return image if good else np.ascontiguousarray(image)
+        return _adjacent(np.asarray(image))  # a subclass
     raise TypeError(f"images: expected NumPy arrays or tensors, got {type(image).__name__}")
-
-
-def _refuse(name: str, value: Any) -> Any:
-    if needs_grad(value):
-        raise TypeError(f"{name}: affine_crop has no gradient with respect to it; detach it")
-    return value
 
 
 def _default_index(num_images: int, count: int, beside: Array) -> Any:
@@ -180,17 +164,57 @@ def _default_index(num_images: int, count: int, beside: Array) -> Any:
     return np.zeros(count, np.int64) if num_images == 1 else np.arange(count, dtype=np.int64)
 
 
-def _size(size: Any) -> tuple[int, int]:
+_PLANS: dict[tuple[Any, ...], tuple[tuple[int, int], tuple[Any, ...], bool]] = {}
+
+
+def _plan(key: tuple[Any, ...]) -> tuple[tuple[int, int], tuple[Any, ...], bool]:
+    """What the options say, remembered: callers give the same few again and again.
+
+    Args:
+        key: (size, mean, std, swap_rb, border, border_value, antialias, layout) as the caller gave them.
+
+    Returns:
+        (height, width), the binding's (scale, shift, border, swap_rb, replicate, antialias), whether NHWC is wanted.
+    """
+    if torch.compiler.is_compiling():
+        return _read_options(*key)
+    try:
+        return _PLANS[key]
+    except (KeyError, TypeError):  # new, or with lists in it
+        plan = _read_options(*key)
+    try:
+        if len(_PLANS) >= 256:
+            _PLANS.clear()
+        _PLANS[key] = plan
+    except TypeError:
+        pass
+    return plan
+
+
+def _read_options(
+    size: Any, mean: Any, std: Any, swap_rb: Any, border: Any, border_value: Any, antialias: Any, layout: Any
+) -> tuple[tuple[int, int], tuple[Any, ...], bool]:
     try:
         height, width = (int(n) for n in size)
     except (TypeError, ValueError):
         raise ValueError(f"size: expected (height, width), got {size!r}") from None
     if height < 1 or width < 1:
         raise ValueError(f"size: expected (height, width) of at least 1, got {size!r}")
-    return height, width
+    means, stds, edge = _triple("mean", mean, 0.0), _triple("std", std, 1.0), _triple("border_value", border_value, 0.0)
+    if not all(s > 0 for s in stds):
+        raise ValueError(f"std: expected numbers above 0, got {std!r}")
+    if border not in ("constant", "replicate"):
+        raise ValueError(f"border: expected 'constant' or 'replicate', got {border!r}")
+    if layout not in ("nchw", "nhwc"):
+        raise ValueError(f"layout: expected 'nchw' or 'nhwc', got {layout!r}")
+    scale = tuple(1.0 / s for s in stds)  # (sample - mean) / std is sample * scale + shift
+    shift = tuple(-m / s for m, s in zip(means, stds, strict=True))
+    inside = edge[::-1] if swap_rb else edge  # the core wants it in the photo's order
+    options = (scale, shift, inside, bool(swap_rb), border == "replicate", bool(antialias))
+    return (height, width), options, layout == "nhwc"
 
 
-def _triple(name: str, value: Any, default: float) -> _Triple:
+def _triple(name: str, value: Any, default: float) -> tuple[float, float, float]:
     if value is None:
         return (default, default, default)
     if isinstance(value, (int, float)):
@@ -200,14 +224,6 @@ def _triple(name: str, value: Any, default: float) -> _Triple:
     except (TypeError, ValueError):
         raise ValueError(f"{name}: expected a number or three, got {value!r}") from None
     return (first, second, third)
-
-
-def _normalisation(mean: _Triple, std: _Triple) -> tuple[_Triple, _Triple]:
-    """Scale and shift with which (sample - mean) / std is sample * scale + shift."""
-    if not all(s > 0 for s in std):
-        raise ValueError(f"std: expected numbers above 0, got {std}")
-    scale = tuple(1.0 / s for s in std)
-    return scale, tuple(-m / s for m, s in zip(mean, std, strict=True))  # type: ignore[return-value]
 
 
 # --- torch.library --------------------------------------------------------------------------------------------------
