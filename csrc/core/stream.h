@@ -27,7 +27,7 @@ FASTPOSE_INLINE void stream(float* p, Vec v) {
 
 // Streamed stores of this thread become visible before any later store; at the end of a parallel_for body.
 FASTPOSE_INLINE void stream_fence() {
-#if defined(__SSE2__)
+#if !defined(FASTPOSE_SIMD_baseline)
   _mm_sfence();
 #endif
 }

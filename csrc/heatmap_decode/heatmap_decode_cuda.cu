@@ -150,7 +150,6 @@ FASTPOSE_DEVICE void blur_square(const HeatmapReading& r, const Map<T>& map, int
 struct Shared {
   Peak peaks[kWarps];
   float square[25];
-  Offset step;
   bool exact;
 };
 
@@ -159,7 +158,7 @@ FASTPOSE_DEVICE void decode_taylor(const HeatmapDecodeArgs& args, const Map<T>& 
   const HeatmapReading& r = args.reading;
   const int x = peak.index % r.width, y = peak.index / r.width, reach = step_reach(r.kind);
   const bool found = peak.value > 0.f;
-  Offset step = {0.f, 0.f};
+  Offset step = {0.f, 0.f};  // thread 0 has it
   if (found && step_inside(r, x, y)) {  // the same for all threads, and so is all that follows
     blur_square(r, map, x - reach, y - reach, 2 * reach + 1, lines, shared.square);
     Around around;
@@ -169,15 +168,14 @@ FASTPOSE_DEVICE void decode_taylor(const HeatmapDecodeArgs& args, const Map<T>& 
         const int column = clamp(x + dx, 0, r.width - 1) - x, row = clamp(y + dy, 0, r.height - 1) - y;
         around.v[2 + dy][2 + dx] = shared.square[(reach + row) * 5 + reach + column];
       }
-    if (threadIdx.x == 0) shared.exact = !taylor_step(r.kind, around, peak.value, &shared.step);
+    if (threadIdx.x == 0) shared.exact = !taylor_step(r.kind, around, peak.value, &step);
     __syncthreads();
     if (shared.exact) {
       Peak best = {0.f, -1};
       for_blurred(r, map, false, lines, [&](int px, int py, float value) { consider(&best, value, py * r.width + px); });
       best = block_peak(best, shared.peaks);
-      if (threadIdx.x == 0) shared.step = exact_step(r.kind, around, peak.value / best.value);
+      if (threadIdx.x == 0) step = exact_step(r.kind, around, peak.value / best.value);
     }
-    step = shared.step;
   }
   if (threadIdx.x == 0) store_keypoint(args, i, found, static_cast<float>(x) + step.x, static_cast<float>(y) + step.y, peak.value);
 }

@@ -1,0 +1,159 @@
+// affine_crop and its gradient.
+#include <cmath>
+#include <limits>
+
+#include "affine_crop/affine_crop.h"
+#include "affine_crop/affine_crop_math.h"
+#include "checks.h"
+
+namespace checks {
+namespace {
+
+using fastpose::AffineCropArgs;
+using fastpose::CropImage;
+
+// Arguments that the bindings let through, and the memory they point to.
+struct Crop {
+  AffineCropArgs args{};
+  std::vector<Array> photos;
+  std::vector<CropImage> table;
+  Array matrices, index, flip, gain, offset;
+
+  Crop(Random& random, DType dtype) {
+    // Now and then more images, and more crops, than the arguments of one launch hold.
+    const int64_t images = random.one_in(8) ? random.whole(49, 110) : random.whole(1, 4), crops = random.one_in(4) ? random.whole(15, 33) : random.whole(0, 5);
+    for (int64_t i = 0; i < images; ++i) add_photo(random, dtype);
+    args.images = table.data();
+    args.num_images = images;
+    args.image_dtype = dtype;
+    args.params_on_device = random.one_in(2);
+    args.num_crops = crops;
+    args.height = random.whole(1, crops > 5 ? 5 : 12);
+    args.width = random.whole(1, crops > 5 ? 9 : 40);
+    matrices = Array(DType::Float64, 6 * crops);
+    index = Array(DType::Int64, crops);
+    for (int64_t m = 0; m < crops; ++m) {
+      put_matrix(random, matrices.as<double>() + 6 * m);
+      index.put(m, static_cast<double>(random.whole(0, images - 1)));
+    }
+    args.matrices = matrices.as<double>();
+    args.image_index = index.as<int64_t>();
+    if (random.one_in(2)) {
+      flip = Array(DType::Bool, crops);
+      for (int64_t m = 0; m < crops; ++m) flip.put(m, random.one_in(2));
+      args.flip = flip.as<bool>();
+    }
+    if (random.one_in(3)) {
+      gain = Array(DType::Float32, 3 * crops);
+      fill(random, gain, 0.5, 1.5);
+      args.gain = gain.as<float>();
+    }
+    if (random.one_in(3)) {
+      offset = Array(DType::Float32, 3 * crops);
+      fill(random, offset, -60, 60);
+      args.offset = offset.as<float>();
+    }
+    args.replicate = random.one_in(2);
+    for (int c = 0; c < 3; ++c) {
+      args.scale[c] = random.between(0.01, 1);
+      args.shift[c] = random.between(-3, 3);
+      args.border[c] = args.replicate ? 0 : random.between(0, 255);
+    }
+    args.swap_rb = random.one_in(2);
+    args.nhwc = random.one_in(2);
+    args.antialias = random.one_in(3);
+  }
+
+  void add_photo(Random& random, DType dtype) {
+    CropImage image;
+    image.height = random.whole(1, 20);
+    image.width = random.whole(1, 20);
+    const int64_t step = 3 * image.width + random.pick<int64_t>({0, 0, 1, 7});
+    const bool upwards = random.one_in(4);
+    photos.emplace_back(dtype, (image.height - 1) * step + 3 * image.width, random.whole(0, 1));
+    fill(random, photos.back(), 0, 255.99);
+    image.row_stride = upwards ? -step : step;
+    image.data = static_cast<const char*>(photos.back().data()) + (upwards ? (image.height - 1) * step * dtype_size(dtype) : 0);
+    table.push_back(image);
+  }
+
+  static void put_matrix(Random& random, double* matrix) {
+    const double scale = std::exp2(random.between(-3, 3)), angle = random.one_in(3) ? 0 : random.between(0, 6.3);
+    const double far = random.one_in(8) ? 1e9 : 15;
+    const double rows[] = {scale * std::cos(angle), -scale * std::sin(angle), random.between(-far, far),
+                           scale * std::sin(angle), scale * std::cos(angle),  random.between(-far, far)};
+    for (int i = 0; i < 6; ++i) matrix[i] = rows[i];
+    if (random.one_in(4)) {  // positions at whole pixels
+      matrix[0] = matrix[4] = 1;
+      matrix[1] = matrix[3] = 0;
+      matrix[2] = static_cast<double>(random.whole(-9, 9));
+      matrix[5] = static_cast<double>(random.whole(-9, 9));
+    }
+  }
+};
+
+}  // namespace
+
+void affine_crop(Random& random) {
+  Crop crop(random, random.pick<DType>({DType::UInt8, DType::UInt8, DType::UInt8, DType::Float32, DType::Float64}));
+  AffineCropArgs& args = crop.args;
+  args.out_dtype = random.pick<DType>({DType::Float32, DType::UInt8, DType::Float16, DType::BFloat16, DType::Float64});
+  Array out(args.out_dtype, 3 * args.num_crops * args.height * args.width, random.whole(0, 3));
+  args.out = out.data();
+  Trial trial;
+  trial.outputs = {&out};
+  trial.tolerances = {args.out_dtype == DType::UInt8 ? Tolerance{1, 0} : Tolerance{1e-3, 1e-5}};
+  trial.cpu = [&] { fastpose::affine_crop_cpu(args); };
+  trial.cuda = [&](void* stream) { fastpose::affine_crop_cuda(args, stream); };
+  run(random, trial);
+  if (!args.params_on_device || args.num_crops == 0) return;
+  // What only the device can see: a matrix without an inverse, an image that is not there. Both give the border.
+  const int64_t m = random.whole(0, args.num_crops - 1);
+  const bool matrix = random.one_in(2);
+  if (matrix) crop.matrices.put(6 * m + random.whole(0, 5), random.pick<double>({std::nan(""), INFINITY}));
+  else crop.index.as<int64_t>()[m] = random.pick<int64_t>({-1, args.num_images, std::numeric_limits<int64_t>::max()});
+  trial.cpu = [&] {
+    const auto colour = fastpose::crop_colour<double>(args, args.gain == nullptr ? nullptr : args.gain + 3 * m, args.offset == nullptr ? nullptr : args.offset + 3 * m);
+    for (int c = 0; c < 3; ++c) {
+      const double value = fastpose::crop_value(colour, c, args.border[fastpose::crop_source_channel(args.swap_rb, c)]);
+      for (int64_t i = 0; i < args.height * args.width; ++i)
+        out.put(fastpose::crop_out_index(args, m, c, i / args.width, i % args.width), args.out_dtype == DType::UInt8 ? fastpose::clamp(value, 0.0, 255.0) : value);
+    }
+  };
+  Array rest = out.rubbish(0);
+  rest.copy_from(out);  // what the kernel made of the other crops a moment ago
+  const auto only_mine = trial.cpu;
+  trial.cpu = [&] {
+    out.copy_from(rest);
+    only_mine();
+  };
+  run(random, trial);
+}
+
+void affine_crop_backward(Random& random) {
+  const DType dtype = random.pick<DType>({DType::Float32, DType::Float64});
+  Crop crop(random, dtype);
+  const AffineCropArgs& args = crop.args;
+  Array slopes(dtype, 3 * args.num_crops * args.height * args.width);
+  fill(random, slopes, -1, 1);
+  std::vector<Array> grads;
+  std::vector<CropImage> table = crop.table;
+  Trial trial;
+  for (CropImage& image : table) {
+    grads.emplace_back(dtype, 3 * image.height * image.width);
+    fill(random, grads.back(), -1, 1);
+    image.data = grads.back().data();
+    image.row_stride = 3 * image.width;
+  }
+  for (Array& grad : grads) {
+    trial.outputs.push_back(&grad);
+    trial.tolerances.push_back(dtype == DType::Float64 ? Tolerance{1e-9, 1e-9} : Tolerance{2e-4, 2e-4});
+  }
+  const fastpose::AffineCropBackwardArgs all{args, slopes.data(), table.data()};
+  trial.adds = true;
+  trial.cpu = [&] { fastpose::affine_crop_backward_cpu(all); };
+  trial.cuda = [&](void* stream) { fastpose::affine_crop_backward_cuda(all, stream); };
+  run(random, trial);
+}
+
+}  // namespace checks

@@ -1,0 +1,114 @@
+// Stands in for CUDA's own header, so that any C++ compiler compiles csrc/*/*_cuda.cu and the CPU runs them (see ../grid.h). It has what the
+// kernels use; what an op must not do (allocate, synchronise, copy) is not here and does not compile.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+#include "grid.h"
+
+#define __host__
+#define __device__
+#define __global__
+#define __shared__ static  // blocks run one after another
+#define __grid_constant__
+#define __launch_bounds__(...)
+
+// --- vector types, aligned as on the device: UBSan finds the misaligned load ----------------------------------------------------
+struct alignas(16) float4 { float x, y, z, w; };
+struct alignas(16) uint4 { unsigned x, y, z, w; };
+inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+
+// --- where a thread stands ------------------------------------------------------------------------------------------------------
+using dim3 = cuda_on_cpu::Dim3;
+// Objects and not macros: cudaLaunchConfig_t has members of these names.
+template <cuda_on_cpu::Dim3 (*now)(), unsigned cuda_on_cpu::Dim3::*axis>
+struct Coordinate {
+  operator unsigned() const { return now().*axis; }
+};
+template <cuda_on_cpu::Dim3 (*now)()>
+struct Coordinates {
+  Coordinate<now, &cuda_on_cpu::Dim3::x> x;
+  Coordinate<now, &cuda_on_cpu::Dim3::y> y;
+  Coordinate<now, &cuda_on_cpu::Dim3::z> z;
+};
+inline constexpr Coordinates<cuda_on_cpu::thread_index> threadIdx{};
+inline constexpr Coordinates<cuda_on_cpu::block_index> blockIdx{};
+inline constexpr Coordinates<cuda_on_cpu::block_size> blockDim{};
+inline constexpr Coordinates<cuda_on_cpu::grid_size> gridDim{};
+
+// --- what threads of a block, and of a warp, do together ------------------------------------------------------------------------
+#define CUDA_ON_CPU_SITE (::cuda_on_cpu::Site{__FILE__, __LINE__})
+#define __syncthreads() ::cuda_on_cpu::sync_threads(CUDA_ON_CPU_SITE)
+#define __syncwarp(...) ::cuda_on_cpu::sync_warp(CUDA_ON_CPU_SITE, ::cuda_on_cpu::mask_or_all(__VA_ARGS__))
+#define __shfl_sync(mask, value, lane) ::cuda_on_cpu::shuffle(CUDA_ON_CPU_SITE, mask, value, [=](int) { return static_cast<int>(lane) % 32; })
+#define __shfl_xor_sync(mask, value, bits) ::cuda_on_cpu::shuffle(CUDA_ON_CPU_SITE, mask, value, [=](int mine) { return mine ^ (bits); })
+#define __shfl_down_sync(mask, value, by) \
+  ::cuda_on_cpu::shuffle(CUDA_ON_CPU_SITE, mask, value, [=](int mine) { return mine + (by) > 31 ? mine : mine + static_cast<int>(by); })
+#define __shfl_up_sync(mask, value, by) \
+  ::cuda_on_cpu::shuffle(CUDA_ON_CPU_SITE, mask, value, [=](int mine) { return mine - static_cast<int>(by) < 0 ? mine : mine - static_cast<int>(by); })
+#define __ballot_sync(mask, predicate) ::cuda_on_cpu::ballot(CUDA_ON_CPU_SITE, mask, (predicate) != 0)
+#define __any_sync(mask, predicate) static_cast<int>(__ballot_sync(mask, predicate) != 0)
+#define __all_sync(mask, predicate) static_cast<int>(__ballot_sync(mask, predicate) == static_cast<unsigned>(mask))
+
+template <class T>
+T __ldg(const T* p) { return *p; }
+
+// --- atomics: relaxed, as on the device -----------------------------------------------------------------------------------------
+namespace cuda_on_cpu {
+template <class T, class F>
+T atomic_update(T* p, F next) {
+  T before, after;
+  __atomic_load(p, &before, __ATOMIC_RELAXED);
+  do after = next(before);
+  while (!__atomic_compare_exchange(p, &before, &after, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+  return before;
+}
+}  // namespace cuda_on_cpu
+
+inline float atomicAdd(float* p, float v) { return cuda_on_cpu::atomic_update(p, [=](float a) { return a + v; }); }
+inline double atomicAdd(double* p, double v) { return cuda_on_cpu::atomic_update(p, [=](double a) { return a + v; }); }
+inline int atomicAdd(int* p, int v) { return __atomic_fetch_add(p, v, __ATOMIC_RELAXED); }
+inline unsigned long long atomicAdd(unsigned long long* p, unsigned long long v) { return __atomic_fetch_add(p, v, __ATOMIC_RELAXED); }
+
+// --- the runtime ----------------------------------------------------------------------------------------------------------------
+enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorInvalidConfiguration = 9 };
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
+using cudaStream_t = struct CUstream_st*;
+struct cudaLaunchConfig_t {
+  dim3 gridDim, blockDim;
+  size_t dynamicSmemBytes;
+  cudaStream_t stream;
+};
+
+inline cudaError_t cudaGetLastError() { return cudaSuccess; }
+inline const char* cudaGetErrorString(cudaError_t status) { return status == cudaErrorInvalidConfiguration ? "invalid configuration" : "invalid value"; }
+inline cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute, int value) {
+  return cuda_on_cpu::allow_shared(kernel, value) ? cudaSuccess : cudaErrorInvalidValue;
+}
+inline cudaError_t cudaMemsetAsync(void* p, int value, size_t bytes, cudaStream_t stream) {
+  cuda_on_cpu::expect_stream(stream);
+  memset(p, value, bytes);
+  return cudaSuccess;
+}
+
+template <class... Params, class... Args>
+cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Params...), Args&&... args) {
+  static_assert((std::is_trivially_copyable_v<std::decay_t<Params>> && ...), "kernel arguments are copied byte by byte");
+  static_assert((sizeof(Params) + ... + 0) <= 4096, "kernel arguments end at 4 KiB");
+  cuda_on_cpu::expect_stream(config->stream);
+  const std::tuple<std::decay_t<Params>...> copies(std::forward<Args>(args)...);
+  const bool fits = cuda_on_cpu::launch(config->gridDim, config->blockDim, config->dynamicSmemBytes, reinterpret_cast<const void*>(kernel),
+                                        [&] { std::apply(kernel, copies); });
+  return fits ? cudaSuccess : cudaErrorInvalidConfiguration;
+}
+
+namespace fastpose {
+template <class T>
+T* dynamic_shared() { return static_cast<T*>(cuda_on_cpu::dynamic_shared_memory()); }
+}  // namespace fastpose

@@ -1,0 +1,53 @@
+// The stand-ins themselves, by results worked out by hand.
+#include "core/cuda_launch.h"
+
+namespace {
+
+using cuda_on_cpu::fail;
+
+__global__ void exchange_kernel(int* out, unsigned long long* sum) {
+  const int i = static_cast<int>(threadIdx.x), lane = i % 32;
+  int wrong = 0;
+  wrong += __shfl_sync(0xffffffffu, i, 3) != i - lane + 3;
+  wrong += __shfl_xor_sync(0xffffffffu, i, 5) != (i ^ 5);
+  wrong += __shfl_down_sync(0xffffffffu, i, 4) != (lane + 4 > 31 ? i : i + 4);
+  wrong += __shfl_up_sync(0xffffffffu, 2.5 * i, 1) != (lane == 0 ? 2.5 * i : 2.5 * (i - 1));
+  wrong += __ballot_sync(0xffffffffu, lane % 4 == 0) != 0x11111111u;
+  wrong += __any_sync(0xffffffffu, lane == 31) != 1 || __any_sync(0xffffffffu, lane > 31) != 0;
+  wrong += __all_sync(0xffffffffu, lane < 32) != 1 || __all_sync(0xffffffffu, lane < 31) != 0;
+  if (lane < 8) wrong += __ballot_sync(0x000000ffu, lane != 2) != 0xfbu;
+  else wrong += __shfl_sync(0xffffff00u, lane, 9) != 9;
+  __shared__ int first[2];
+  if (lane == 0) first[i / 32] = i;
+  __syncwarp();
+  wrong += first[i / 32] != i - lane;
+  int* const shared = fastpose::dynamic_shared<int>();
+  shared[i] = i * i;
+  __syncthreads();
+  const int next = (i + 1) % static_cast<int>(blockDim.x);
+  wrong += shared[next] != next * next;
+  out[blockIdx.x * blockDim.x + threadIdx.x] = wrong;
+  atomicAdd(sum, 1ull);
+}
+
+__global__ void most_shared_kernel(int* out) { fastpose::dynamic_shared<char>()[56 * 1024 - 1] = 1, *out = 7; }
+
+}  // namespace
+
+void check_stand_ins() {
+  constexpr unsigned kThreads = 64, kBlocks = 3;
+  int out[kThreads * kBlocks];
+  for (const auto order : {cuda_on_cpu::Plan::Ascending, cuda_on_cpu::Plan::Descending, cuda_on_cpu::Plan::Shuffled}) {
+    unsigned long long sum = 0;
+    int stream;
+    cuda_on_cpu::set_plan({order, 1, ~0u, &stream});
+    for (int& o : out) o = -1;
+    fastpose::cuda_launch("stand-ins", exchange_kernel, kBlocks, kThreads, kThreads * sizeof(int), fastpose::as_stream(&stream), out, &sum);
+    for (int o : out)
+      if (o != 0) fail("the stand-ins: %d wrong results in a thread", o);
+    if (sum != kThreads * kBlocks) fail("the stand-ins: %llu additions", sum);
+    int big = 0;
+    fastpose::cuda_launch("stand-ins", most_shared_kernel, 1, 1, 56 * 1024, fastpose::as_stream(&stream), &big);
+    if (big != 7) fail("the stand-ins: a kernel with much shared memory did not run");
+  }
+}
