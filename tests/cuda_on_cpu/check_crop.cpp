@@ -26,7 +26,7 @@ struct Crop {
     args.images = table.data();
     args.num_images = images;
     args.image_dtype = dtype;
-    args.params_on_device = random.one_in(2);
+    args.params_on_device = random.in_turn({false, true}, 15);
     args.num_crops = crops;
     args.height = random.whole(1, crops > 5 ? 5 : 12);
     args.width = random.whole(1, crops > 5 ? 9 : 40);
@@ -95,9 +95,9 @@ struct Crop {
 }  // namespace
 
 void affine_crop(Random& random) {
-  Crop crop(random, random.pick<DType>({DType::UInt8, DType::UInt8, DType::UInt8, DType::Float32, DType::Float64}));
+  Crop crop(random, random.in_turn({DType::UInt8, DType::Float32, DType::Float64}));
   AffineCropArgs& args = crop.args;
-  args.out_dtype = random.pick<DType>({DType::Float32, DType::UInt8, DType::Float16, DType::BFloat16, DType::Float64});
+  args.out_dtype = random.in_turn({DType::Float32, DType::UInt8, DType::Float16, DType::BFloat16, DType::Float64}, 3);
   Array out(args.out_dtype, 3 * args.num_crops * args.height * args.width, random.whole(0, 3));
   args.out = out.data();
   Trial trial;
@@ -131,7 +131,7 @@ void affine_crop(Random& random) {
 }
 
 void affine_crop_backward(Random& random) {
-  const DType dtype = random.pick<DType>({DType::Float32, DType::Float64});
+  const DType dtype = random.in_turn({DType::Float32, DType::Float64});
   Crop crop(random, dtype);
   const AffineCropArgs& args = crop.args;
   Array slopes(dtype, 3 * args.num_crops * args.height * args.width);

@@ -19,7 +19,7 @@ struct Codec {
   double sigma, radius;
   int32_t encode_taps, decode_taps;
 
-  explicit Codec(Random& random) : kind(static_cast<CodecKind>(random.whole(0, 4))) {
+  explicit Codec(Random& random) : kind(static_cast<CodecKind>(random.turn % 5)) {
     batch = random.whole(0, 3);
     keypoints = random.whole(1, 5);
     height = random.whole(2, 20);
@@ -115,7 +115,7 @@ void heatmap_encode(Random& random) {
 
 void heatmap_decode(Random& random) {
   const Codec codec(random);
-  const DType dtype = random.pick<DType>({DType::Float32, DType::Float16, DType::BFloat16});
+  const DType dtype = random.in_turn({DType::Float32, DType::Float16, DType::BFloat16}, 5);
   const int64_t skip = random.pick<int64_t>({0, 0, 1, 4});
   Array maps(dtype, codec.size(), skip), flipped(dtype, codec.size(), skip);
   Array pairs(DType::Int64, codec.keypoints), inverse(DType::Float64, 6 * codec.batch);
@@ -147,7 +147,7 @@ void heatmap_decode(Random& random) {
 
 void heatmap_loss(Random& random) {
   const Codec codec(random);
-  const DType dtype = random.pick<DType>({DType::Float32, DType::Float16, DType::BFloat16});
+  const DType dtype = random.in_turn({DType::Float32, DType::Float16, DType::BFloat16}, 5);
   const Array points = codec.keypoints_in(random);
   Array predicted(dtype, codec.size(), random.pick<int64_t>({0, 0, 1})), gradient(dtype, codec.size(), random.pick<int64_t>({0, 0, 2}));
   Array target(random.one_in(2) ? dtype : DType::Float32, codec.size(), random.whole(0, 1)), weights(DType::Float32, codec.points());

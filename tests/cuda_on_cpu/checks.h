@@ -24,6 +24,7 @@ using fastpose::DType;
 // splitmix64
 struct Random {
   uint64_t state;
+  uint64_t turn;  // of the case: so that a few dozen cases go through all types and codecs, what chance would not
   uint64_t next();
   double unit() { return static_cast<double>(next() >> 11) * 0x1p-53; }
   double between(double low, double high) { return low + (high - low) * unit(); }
@@ -31,6 +32,9 @@ struct Random {
   bool one_in(int64_t n) { return whole(1, n) == 1; }
   template <class T>
   T pick(std::initializer_list<T> values) { return values.begin()[next() % values.size()]; }
+  // The next one each turn, or each `every` turns.
+  template <class T>
+  T in_turn(std::initializer_list<T> values, uint64_t every = 1) const { return values.begin()[turn / every % values.size()]; }
 };
 
 // `count` elements that end where the allocation ends, for AddressSanitizer; they begin on 16 bytes, or `skip` elements after.

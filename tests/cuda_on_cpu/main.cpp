@@ -184,7 +184,8 @@ int main(int argc, char** argv) {
       static char name[160];  // for messages of sanitizers too
       std::snprintf(name, sizeof(name), "to repeat: --op %s --seed %" PRIu64 " --first %" PRId64 " --iterations 1\n", check.name, seed, first + done);
       cuda_on_cpu::set_case(name);
-      checks::Random random{(seed + 1) * 0xd1342543de82ef95ull + static_cast<uint64_t>(first + done) * 0x2545f4914f6cdd1dull};
+      checks::Random random{(seed + 1) * 0xd1342543de82ef95ull + static_cast<uint64_t>(first + done) * 0x2545f4914f6cdd1dull,
+                            static_cast<uint64_t>(first + done)};
       random.next();
       check.run(random);
     }
