@@ -113,7 +113,7 @@ void oks_nms(py::handle poses, py::handle scores, py::handle areas, py::handle s
              int64_t stream) {
   const Arg pose = view(poses, "poses"), score = view(scores, "scores"), area = view(areas, "areas");
   const Arg sigma = view(sigmas, "sigmas"), image = view_or_none(image_index, "image_index");
-  const Arg kept = view_out(indices, "indices"), final = view_out(rescored, "rescored"), number = view_out(count, "count");
+  const Arg kept = view_out(indices, "out"), final = view_out(rescored, "out_scores"), number = view_out(count, "count");
   const Arg space = view_or_none(workspace, "workspace");
   expect_dtype(pose, {DType::Float32, DType::Float64});
   expect_poses(pose, -1, -1);

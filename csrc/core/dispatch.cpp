@@ -4,8 +4,20 @@
 #include <cstring>
 #include <initializer_list>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 namespace fastpose {
 namespace {
+
+#if defined(__x86_64__)
+// clang's __builtin_cpu_supports has not always known "f16c".
+bool has_f16c() {
+  unsigned a, b, c, d;
+  return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
+}
+#endif
 
 SimdLevel best_level() {
 #if defined(__x86_64__)
@@ -37,7 +49,7 @@ bool simd_supported(SimdLevel level) {
   __builtin_cpu_init();
   switch (level) {
     case SimdLevel::Sse2: return true;
-    case SimdLevel::Avx2: return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    case SimdLevel::Avx2: return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
     case SimdLevel::Avx512:
       return simd_supported(SimdLevel::Avx2) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");

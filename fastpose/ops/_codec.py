@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ..spec import CodecSpec
-from ._native import Array, as_input, detached, needs_grad
+from ._native import Array, as_input, contiguous, detached, needs_grad
 
 __all__ = [
     "UDP_KINDS",
@@ -52,8 +52,10 @@ def check_codec(codec: CodecSpec, input_size: tuple[int, int]) -> tuple[int, int
         raise TypeError(f"codec: expected a CodecSpec, got {type(codec).__name__}")
     if codec.heatmap_size is None:
         raise ValueError(f"codec: expected a kind with heatmaps, got {codec.kind!r}")
-    if len(input_size) != 2 or input_size[0] < 1 or input_size[1] < 1:
-        raise ValueError(f"input_size: expected (height, width) of at least 1 pixel, got {tuple(input_size)}")
+    sides: Any = input_size
+    whole = isinstance(sides, tuple | list) and all(isinstance(side, int | np.integer) for side in sides)
+    if not whole or len(sides) != 2 or sides[0] < 1 or sides[1] < 1:
+        raise ValueError(f"input_size: expected (height, width) of at least 1 pixel, got {input_size!r}")
     if codec.kind in UDP_KINDS and min(*codec.heatmap_size, *input_size) < 2:
         raise ValueError(
             f"codec: {codec.kind!r} expected sides of at least 2 pixels, got heatmap {codec.heatmap_size}, "
@@ -105,7 +107,7 @@ def codec_values(codec: CodecSpec, input_size: tuple[int, int]) -> CodecValues:
         Kind, heatmap height and width, input height and width, sigma, radius_factor, kernel_size, blur_kernel.
     """
     seen = _seen.get(id(codec))
-    if seen is not None and seen[0] is codec and seen[1] == input_size:
+    if seen is not None and seen[0] is codec and type(input_size) is tuple and seen[1] == input_size:
         return seen[2]
     height, width = check_codec(codec, input_size)
     values = (
@@ -143,8 +145,7 @@ def array_argument(name: str, value: Any) -> Any:
         TypeError: Neither an array nor a tensor.
     """
     if isinstance(value, torch.Tensor):
-        tensor = detached(value)
-        return tensor if tensor.is_contiguous() else tensor.contiguous()
+        return contiguous(detached(value), name)
     if isinstance(value, np.ndarray):
         return value if value.flags.c_contiguous else np.ascontiguousarray(value)
     raise TypeError(f"{name}: expected a NumPy array or a tensor, got {type(value).__name__}")

@@ -97,7 +97,7 @@ def torch_dtype(dtype: Any) -> torch.dtype:
     """
     if isinstance(dtype, torch.dtype):
         return dtype
-    if dtype == "bfloat16":
+    if isinstance(dtype, str) and dtype == "bfloat16":
         return torch.bfloat16
     try:
         return _TORCH_DTYPE[np.dtype(dtype)]
@@ -153,8 +153,10 @@ def as_input(value: Any, dtype: torch.dtype, like: Array, name: str | None = Non
                 raise TypeError(_prefix(name) + f"expected {dtype}, got {value.dtype}")
             value = value.to(dtype)
         if value.device != like.device:
+            if value.is_meta:
+                raise TypeError(_prefix(name) + "expected a tensor with memory, got one on the meta device")
             value = value.to(like.device)
-        return value if value.is_contiguous() else value.contiguous()
+        return contiguous(value, name)
     if isinstance(value, torch.Tensor):
         raise TypeError(_prefix(name) + "expected NumPy arrays throughout or tensors throughout, got a mixture")
     wanted = _WANTED[dtype]
@@ -167,6 +169,19 @@ def as_input(value: Any, dtype: torch.dtype, like: Array, name: str | None = Non
             raise TypeError(_prefix(name) + f"expected {wanted}, got {array.dtype}")
         array = array.astype(wanted)
     return array if array.flags.c_contiguous else np.ascontiguousarray(array)
+
+
+def contiguous(value: torch.Tensor, name: str | None = None) -> torch.Tensor:
+    """The tensor in row-major memory.
+
+    Raises:
+        TypeError: if it is a sparse one.
+    """
+    if value.is_contiguous():
+        return value
+    if value.layout is not torch.strided:
+        raise TypeError(_prefix(name) + f"expected a dense tensor, got {value.layout}")
+    return value.contiguous()
 
 
 def _prefix(name: str | None) -> str:

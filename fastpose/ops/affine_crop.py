@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._native import LIBRARY, Array, C, as_input, detached, empty, needs_grad, stream, symbolic, torch_dtype
+from ._native import LIBRARY, Array, C, as_input, contiguous, detached, empty, needs_grad, stream, symbolic, torch_dtype
 
 __all__ = ["affine_crop"]
 
@@ -87,7 +87,9 @@ def affine_crop(
     if needs_grad(matrices, gain, offset):
         raise TypeError("matrices, gain, offset: affine_crop has no gradient with respect to them; detach them")
     matrices = as_input(detached(matrices), torch.float64, beside, "matrices")
-    count = matrices.shape[0] if matrices.ndim else 0
+    if matrices.ndim == 0:
+        raise ValueError("matrices: expected shape [M, 2, 3], got []")
+    count = matrices.shape[0]
     if image_index is None:
         image_index = _default_index(photos[0].shape[0] if batched else len(photos), count, beside)
     else:
@@ -103,6 +105,8 @@ def affine_crop(
     kind = torch.float32 if dtype is None and out is None else torch_dtype(out.dtype if dtype is None else dtype)  # type: ignore[union-attr]
     if kind not in _OUTPUTS:
         raise TypeError(f"dtype: expected uint8, float16, bfloat16, float32 or float64, got {kind}")
+    if out is not None and not isinstance(out, (np.ndarray, Tensor)):
+        raise TypeError(f"out: expected a NumPy array or a tensor, got {type(out).__name__}")
     if out is not None and (tuple(out.shape) != shape or torch_dtype(out.dtype) is not kind):
         raise ValueError(f"out: expected {list(shape)} of {kind}, got {list(out.shape)} of {out.dtype}")
     if type(like) is not np.ndarray:
@@ -113,7 +117,11 @@ def affine_crop(
             result = torch.ops.fastpose.affine_crop(
                 photos, matrices, image_index, [height, width], *options, flip, gain, offset, kind, nhwc
             )
-            return result if out is None else out.copy_(result)  # type: ignore[union-attr]
+            if out is None:
+                return result
+            if not isinstance(out, Tensor):
+                raise TypeError("out: expected a tensor where a gradient is wanted, got an array")
+            return out.copy_(result)
         photos = [detached(photo) for photo in photos]
     if out is None:
         out = empty(shape, kind, like)
@@ -146,7 +154,7 @@ def _adjacent(image: Any) -> Any:
         return image if good else np.ascontiguousarray(image)
     if isinstance(image, Tensor):
         good = image.ndim < 3 or (image.stride(-1) == 1 and image.stride(-2) == 3)
-        return image if good else image.contiguous()
+        return image if good else contiguous(image, "images")
     if isinstance(image, np.ndarray):
         return _adjacent(np.asarray(image))  # a subclass
     raise TypeError(f"images: expected NumPy arrays or tensors, got {type(image).__name__}")

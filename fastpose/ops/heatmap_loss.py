@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -58,9 +59,11 @@ def heatmap_loss(
     """
     values = codec_values(codec, input_size)
     refuse_grad("heatmap_loss", keypoints, weights, target)
+    if not isinstance(ohkm_topk, int | np.integer | None):
+        raise TypeError(f"ohkm_topk: expected an int or None, got {type(ohkm_topk).__name__}")
     if ohkm_topk is not None and ohkm_topk < 1:
         raise ValueError(f"ohkm_topk: expected at least 1, got {ohkm_topk}")
-    topk = 0 if ohkm_topk is None else ohkm_topk
+    topk = 0 if ohkm_topk is None else int(ohkm_topk)
     points = None if keypoints is None else argument("keypoints", keypoints, torch.float32, predicted)
     factors = None if weights is None else argument("weights", weights, torch.float32, predicted)
     given = None if target is None else array_argument("target", target)

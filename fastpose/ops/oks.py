@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._native import LIBRARY, Array, C, as_input, detached, empty, needs_grad, stream, symbolic, torch_dtype
+from ._native import LIBRARY, Array, C, as_input, contiguous, detached, empty, needs_grad, stream, symbolic, torch_dtype
 
 __all__ = ["oks"]
 
@@ -72,13 +72,11 @@ def _people(poses: Any) -> int:
 
 def _visible_argument(visible: Any, like: Array) -> Any:
     """Bool or uint8 as it is, anything else by its sign."""
-    if isinstance(like, Tensor):
-        flags = torch.as_tensor(visible, device=like.device)
-        return (flags if flags.dtype in (torch.bool, torch.uint8) else flags > 0).contiguous()
-    if isinstance(visible, Tensor):
-        raise TypeError("visible: expected NumPy arrays throughout or tensors throughout, got a mixture")
-    array = np.asarray(visible)
-    return np.ascontiguousarray(array if array.dtype in (np.bool_, np.uint8) else array > 0)
+    kind = getattr(visible, "dtype", None)
+    for flags, numpy_flags in ((torch.bool, np.bool_), (torch.uint8, np.uint8)):
+        if kind is flags or (isinstance(kind, np.dtype) and kind == numpy_flags):
+            return as_input(visible, flags, like, "visible")
+    return as_input(detached(visible), torch.float64, like, "visible") > 0
 
 
 def poses_argument(name: str, poses: Any) -> Any:
@@ -88,8 +86,7 @@ def poses_argument(name: str, poses: Any) -> Any:
         TypeError: Neither an array nor a tensor.
     """
     if isinstance(poses, Tensor):
-        plain = detached(poses)
-        return plain if plain.is_contiguous() else plain.contiguous()
+        return contiguous(detached(poses), name)
     if isinstance(poses, np.ndarray):
         return poses if poses.flags.c_contiguous else np.ascontiguousarray(poses)
     raise TypeError(f"{name}: expected a NumPy array or a tensor, got {type(poses).__name__}")

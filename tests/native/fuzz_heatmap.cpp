@@ -18,18 +18,20 @@ struct Codec {
   CodecKind kind;
   int64_t height, width, input_height, input_width, kernel_size, blur_kernel;
   double sigma, radius_factor;
+  bool large;
 
   explicit Codec(Bytes& in) {
     kind = static_cast<CodecKind>(in.byte() % 5);
     const int64_t least = is_udp() ? 2 : 1, most = in.byte() % 8 == 0 ? 130 : 20;
-    height = in.between(least, most);
-    width = in.between(least, most);
-    input_height = in.byte() % 8 == 0 ? in.between(least, 16384) : height * 4;
-    input_width = in.byte() % 8 == 0 ? in.between(least, 16384) : width * 4;
+    large = in.byte() == 255;  // enough for the stores that go past the caches
+    height = large ? 1453 : in.between(least, most);
+    width = large ? in.between(1450, 1480) : in.between(least, most);
+    input_height = in.byte() % 8 == 1 ? in.between(least, 16384) : height * 4;
+    input_width = in.byte() % 8 == 1 ? in.between(least, 16384) : width * 4;
     sigma = in.pick<double>({2.0, 1.5, 1e-3, 0.1, 6.0, 1e6});
     radius_factor = in.pick<double>({0.0546875, 0.2, 1e-6, 1e6});
-    kernel_size = 2 * in.between(0, in.byte() % 8 == 0 ? 63 : 7) + 1;
-    blur_kernel = 2 * in.between(0, kind == CodecKind::UdpCombined ? 31 : (in.byte() % 8 == 0 ? 63 : 7)) + 1;
+    kernel_size = 2 * in.between(0, in.byte() % 8 == 1 && !large ? 63 : 7) + 1;
+    blur_kernel = 2 * in.between(0, large ? 2 : kind == CodecKind::UdpCombined ? 31 : in.byte() % 8 == 1 ? 63 : 7) + 1;
   }
   bool is_udp() const { return kind == CodecKind::Udp || kind == CodecKind::UdpCombined; }
   int64_t maps() const { return kind == CodecKind::UdpCombined ? 3 : 1; }
@@ -73,6 +75,7 @@ struct Sizes {
   int64_t batch, keypoints;
   Sizes(Bytes& in, const Codec& codec) : batch(in.between(0, 3)), keypoints(in.between(0, 6)) {
     if (codec.pixels() > 2000 && batch > 0) batch = 1;
+    if (codec.large && keypoints > 0) keypoints = 1;
   }
   int64_t points() const { return batch * keypoints; }
 };

@@ -262,7 +262,7 @@ def test_padded_and_preallocated() -> None:
     assert full is places
     assert indices.tolist() == [*wanted.tolist(), *[-1] * 25]
     assert places.tolist() == [*lowered.tolist(), *[0.0] * 25]
-    with pytest.raises(ValueError, match="indices"):
+    with pytest.raises(ValueError, match="out"):
         ops.oks_nms(poses, scores, areas, SIGMAS, out=np.empty(29, np.int64))
 
 

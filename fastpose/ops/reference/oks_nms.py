@@ -53,7 +53,7 @@ def oks_nms(
             alive[best] = False
             if soft:
                 lowered = final * torch.exp(-similarity[best].square() / threshold)
-                final = torch.where(alive, lowered.nan_to_num(nan=-torch.inf, neginf=-torch.inf), final)
+                final = torch.where(alive, torch.where(lowered.isnan(), -torch.inf, lowered), final)
             else:
                 alive &= ~(similarity[best] > threshold)
     kept.sort(key=lambda i: (-float(final[i]), i))

@@ -1,0 +1,27 @@
+// In place of csrc/core/dispatch.h where an AVX level is compiled alone.
+#if !defined(FASTPOSE_SIMD_baseline)
+
+#include "affine_crop/affine_crop.h"
+#include "heatmap_decode/heatmap_decode.h"
+#include "heatmap_encode/heatmap_encode.h"
+#include "heatmap_loss/heatmap_loss.h"
+#include "oks/oks.h"
+#include "oks_nms/oks_nms.h"
+
+namespace fastpose {
+
+#define FORWARD(FUNCTION, ARGS)                                   \
+  namespace FASTPOSE_SIMD_NS { void FUNCTION(const ARGS&); }      \
+  void FUNCTION(const ARGS& args) { FASTPOSE_SIMD_NS::FUNCTION(args); }
+
+FORWARD(affine_crop_cpu, AffineCropArgs)
+FORWARD(affine_crop_backward_cpu, AffineCropBackwardArgs)
+FORWARD(heatmap_encode_cpu, HeatmapEncodeArgs)
+FORWARD(heatmap_decode_cpu, HeatmapDecodeArgs)
+FORWARD(heatmap_loss_cpu, HeatmapLossArgs)
+FORWARD(oks_cpu, OksArgs)
+FORWARD(oks_nms_cpu, OksNmsArgs)
+
+}  // namespace fastpose
+
+#endif
