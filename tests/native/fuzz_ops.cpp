@@ -16,6 +16,7 @@
 
 #include <cinttypes>
 #include <cmath>
+#include <csignal>
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
@@ -281,6 +282,13 @@ int main(int argc, char** argv) {
   }
 #if defined(FUZZ_SANITIZED)
   __sanitizer_set_death_callback(fuzz::say_how_to_repeat);
+#else
+  for (int signal : {SIGSEGV, SIGBUS, SIGFPE, SIGILL})
+    std::signal(signal, [](int which) {  // a forbidden page, most likely
+      std::signal(which, SIG_DFL);
+      fuzz::say_how_to_repeat();
+      std::raise(which);
+    });
 #endif
   if (iterations < 0) iterations = seconds > 0 ? std::numeric_limits<int64_t>::max() - first : 1000;
   const auto now = [] {

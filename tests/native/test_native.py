@@ -81,7 +81,7 @@ def run(program: Path, iterations: int, **environment: str) -> subprocess.Comple
 @pytest.mark.slow
 @pytest.mark.skipif(platform.system() != "Linux", reason="forbidden pages and sanitizers as on Linux")
 def test_addresses_and_arithmetic(tmp_path: Path) -> None:
-    done = run(build(tmp_path, f"address,{'undefined,float-cast-overflow' if SECONDS else ARITHMETIC}"), 1500)
+    done = run(build(tmp_path, f"address,{'undefined,float-cast-overflow' if SECONDS else ARITHMETIC}"), 5000)
     assert done.returncode == 0, done.stdout + done.stderr
     print(done.stdout)
 
@@ -90,7 +90,7 @@ def test_addresses_and_arithmetic(tmp_path: Path) -> None:
 @pytest.mark.skipif(platform.system() != "Linux", reason="forbidden pages and sanitizers as on Linux")
 def test_threads(tmp_path: Path) -> None:
     program = build(tmp_path, "thread")
-    done = run(program, 1000, TSAN_OPTIONS="halt_on_error=1")
+    done = run(program, 3000, TSAN_OPTIONS="halt_on_error=1")
     if "unexpected memory mapping" in done.stderr:
         pytest.skip("this kernel scatters memory more widely than ThreadSanitizer of this compiler knows")
     assert done.returncode == 0, done.stdout + done.stderr
