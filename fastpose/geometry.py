@@ -6,8 +6,8 @@ Points are (x, y) in pixels, the centre of the first pixel is (0, 0). Boxes are 
 Two conventions say what "the crop covers the box" means, and a model must be used with the one it was trained with:
 
 * ordinary: a crop of w pixels spans w pixels of the scaled photo; box centre lands on (w/2, h/2);
-* UDP (Huang et al., CVPR 2020): the *centres* of the crop's outer pixels span the box, that is w - 1 unit steps; the box
-  centre lands on ((w-1)/2, (h-1)/2), and mirroring a crop is then exact.
+* UDP (Huang et al., CVPR 2020): the *centres* of the crop's outer pixels span the box, that is w - 1 unit steps; the
+  box centre lands on ((w-1)/2, (h-1)/2), and mirroring a crop is then exact.
 """
 
 from __future__ import annotations

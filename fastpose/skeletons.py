@@ -1,7 +1,7 @@
 """Skeletons: what the K keypoints of a pose are, each fact written once.
 
-A keypoint is known by its *name*. Flip pairs, links and halves of the body are written by name too, and the indices that
-the ops need follow from the order of the names, so that they can never disagree with it.
+A keypoint is known by its *name*. Flip pairs, links and halves of the body are written by name too, and the indices
+that the ops need follow from the order of the names, so that they can never disagree with it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ class Skeleton:
         keypoints: K distinct names, in the order of every ``[..., K, 2]`` array.
         flip_pairs: Names that change places when the photo is mirrored.
         links: Pairs of names that a drawing connects.
-        sigmas: K standard deviations of the OKS, as a fraction of the square root of twice the area (COCO's ``sigmas``).
+        sigmas: K standard deviations of the OKS, as COCO states them (``sigmas``): half of the deviation over the
+            square root of the person's area.
         joint_weights: K weights of the training loss.
         lower_body: Names that half-body augmentation counts as the lower half; the others are the upper half.
 
@@ -80,7 +81,9 @@ class Skeleton:
         sigmas: Sequence[float] = (),
         joint_weights: Sequence[float] = (),
     ) -> Skeleton:
-        """A skeleton from names alone: ``left_x`` pairs with ``right_x`` (also ``l_``/``r_`` and ``x_left``/``x_right``).
+        """A skeleton from names alone.
+
+        ``left_x`` pairs with ``right_x``, and so do ``l_x`` and ``r_x``, ``x_left`` and ``x_right``.
 
         Args:
             name: Short name.
@@ -136,7 +139,8 @@ class Skeleton:
         try:
             return self._position[name]
         except KeyError:
-            raise KeyError(f"skeleton {self.name!r} has no keypoint {name!r}; it has {', '.join(self.keypoints)}") from None
+            known = ", ".join(self.keypoints)
+            raise KeyError(f"skeleton {self.name!r} has no keypoint {name!r}; it has {known}") from None
 
     def indices(self, names: Iterable[str]) -> tuple[int, ...]:
         """The positions of several keypoints, in the order given."""

@@ -78,8 +78,8 @@ class CodecSpec:
     Attributes:
         kind: ``gaussian`` (MSRA: Gaussian around the nearest pixel, arg-max and a quarter of a pixel back), ``dark``
             (Zhang et al., CVPR 2020: Gaussian around the point itself, Taylor step on the logarithm), ``udp`` and
-            ``udp_combined`` (Huang et al., CVPR 2020: Gaussian, or disc and offsets), ``megvii`` (Li et al., 2019: MSPN's
-            blurred points), ``regression`` (coordinates divided by the input size; no heatmap).
+            ``udp_combined`` (Huang et al., CVPR 2020: Gaussian, or disc and offsets), ``megvii`` (Li et al., 2019:
+            MSPN's blurred points), ``regression`` (coordinates divided by the input size; no heatmap).
         heatmap_size: (height, width) of the heatmap; None for regression.
         sigma: Standard deviation of the Gaussian, heatmap pixels (gaussian, dark, udp).
         kernel_size: Side of the blur that makes a target (megvii), heatmap pixels, odd.
@@ -187,7 +187,7 @@ class PoseSpec:
             sizes = []
             for new, old, heat in zip((height, width), self.input_size, self.codec.heatmap_size, strict=True):
                 if new * heat % old:
-                    raise ValueError(f"input_size: {(height, width)} does not give whole heatmap pixels at {heat}/{old}")
+                    raise ValueError(f"input_size: {height, width} gives no whole heatmap pixels at {heat}/{old}")
                 sizes.append(new * heat // old)
             changes["codec"] = dataclasses.replace(self.codec, heatmap_size=(sizes[0], sizes[1]))
         return dataclasses.replace(self, **changes)

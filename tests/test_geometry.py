@@ -1,4 +1,4 @@
-"""Boxes and crop matrices: hand-worked values, the mirrored and inverted forms, and the published pipeline's figures."""
+"""Boxes and crop matrices: hand-worked values, mirrored and inverted forms, the published pipeline's figures."""
 
 import json
 

@@ -49,11 +49,11 @@ def _blank():
 
 def test_saved_model_is_rebuilt_from_its_file_alone(tmp_path):
     torch.manual_seed(0)
-    model = create_model(NAME, input_size=SIZE, skeleton="lsp14", deconv_channels=(32, 32, 32), padding=1.1)
+    model = create_model(NAME, input_size=SIZE, skeleton="lsp14", deconv_channels=(32, 32), padding=1.1)
     save_model(model, tmp_path / "m.safetensors", metadata={"note": "a card"})
     back = load_model(tmp_path / "m.safetensors")
     _assert_same(model, back)
-    assert (back.spec, back.name, dict(back.arguments)) == (model.spec, model.name, {"deconv_channels": [32, 32, 32]})
+    assert (back.spec, back.name, dict(back.arguments)) == (model.spec, model.name, {"deconv_channels": [32, 32]})
     assert not back.training
     assert read_checkpoint(tmp_path / "m.safetensors").metadata["note"] == "a card"
     save_model(back, tmp_path / "again.safetensors")
