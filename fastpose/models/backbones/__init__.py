@@ -1,6 +1,7 @@
-"""Backbones, one family a file; importing this package registers every architecture."""
+"""Backbones, one family a file; importing this package imports them all, which registers every architecture."""
 
-from .litehrnet import LiteHRNet
-from .resnet import ResNet
+import importlib
+import pkgutil
 
-__all__ = ["LiteHRNet", "ResNet"]
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")

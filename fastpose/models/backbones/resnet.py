@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from fastpose.spec import PoseSpec
 
-from ..heads import HeatmapHead
+from ..baseline import simple_baseline
 from ..layers import BasicBlock, Bottleneck
-from ..pose_model import PoseModel, check_sizes
+from ..pose_model import PoseModel
 from ..registry import register_model
 
 
@@ -80,16 +80,10 @@ def _stage(
     return nn.Sequential(*blocks)
 
 
-def _simple_baseline(spec: PoseSpec, backbone: ResNet, deconv_channels: Sequence[int]) -> PoseModel:
-    check_sizes(spec, backbone_stride=backbone.stride, output_stride=backbone.stride >> len(deconv_channels))
-    head = HeatmapHead(backbone.out_channels, spec.output_channels, deconv_channels=deconv_channels)
-    return PoseModel(backbone, head, spec)
-
-
 @register_model
 def resnet18(spec: PoseSpec, *, deconv_channels: Sequence[int] = (256, 256, 256)) -> PoseModel:
     """SimpleBaseline on ResNet-18."""
-    return _simple_baseline(spec, ResNet(BasicBlock, (2, 2, 2, 2)), deconv_channels)
+    return simple_baseline(spec, ResNet(BasicBlock, (2, 2, 2, 2)), deconv_channels=deconv_channels)
 
 
 @register_model
@@ -99,28 +93,28 @@ def resnet18_slim(spec: PoseSpec, *, deconv_channels: Sequence[int] = (96, 96)) 
     The last stage does not shrink the map any further: small inputs would leave it a handful of cells.
     """
     backbone = ResNet(BasicBlock, (2, 2, 2, 2), widths=(32, 64, 128, 192), strides=(1, 2, 2, 1), stem_channels=32)
-    return _simple_baseline(spec, backbone, deconv_channels)
+    return simple_baseline(spec, backbone, deconv_channels=deconv_channels)
 
 
 @register_model
 def resnet34(spec: PoseSpec, *, deconv_channels: Sequence[int] = (256, 256, 256)) -> PoseModel:
     """SimpleBaseline on ResNet-34."""
-    return _simple_baseline(spec, ResNet(BasicBlock, (3, 4, 6, 3)), deconv_channels)
+    return simple_baseline(spec, ResNet(BasicBlock, (3, 4, 6, 3)), deconv_channels=deconv_channels)
 
 
 @register_model
 def resnet50(spec: PoseSpec, *, deconv_channels: Sequence[int] = (256, 256, 256)) -> PoseModel:
     """SimpleBaseline on ResNet-50."""
-    return _simple_baseline(spec, ResNet(Bottleneck, (3, 4, 6, 3)), deconv_channels)
+    return simple_baseline(spec, ResNet(Bottleneck, (3, 4, 6, 3)), deconv_channels=deconv_channels)
 
 
 @register_model
 def resnet101(spec: PoseSpec, *, deconv_channels: Sequence[int] = (256, 256, 256)) -> PoseModel:
     """SimpleBaseline on ResNet-101."""
-    return _simple_baseline(spec, ResNet(Bottleneck, (3, 4, 23, 3)), deconv_channels)
+    return simple_baseline(spec, ResNet(Bottleneck, (3, 4, 23, 3)), deconv_channels=deconv_channels)
 
 
 @register_model
 def resnet152(spec: PoseSpec, *, deconv_channels: Sequence[int] = (256, 256, 256)) -> PoseModel:
     """SimpleBaseline on ResNet-152."""
-    return _simple_baseline(spec, ResNet(Bottleneck, (3, 8, 36, 3)), deconv_channels)
+    return simple_baseline(spec, ResNet(Bottleneck, (3, 8, 36, 3)), deconv_channels=deconv_channels)
