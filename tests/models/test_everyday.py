@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from fastpose.models import HeatmapHead, create_model, fuse_batchnorm, heatmap_mse, list_architectures, save_model
-from fastpose.models.backbones import LiteHRNet, ResNet
+from fastpose.models.backbones.litehrnet import LiteHRNet
+from fastpose.models.backbones.resnet import ResNet
 from fastpose.models.layers import Bottleneck, ConvUnit, channel_shuffle
 
 SIZE = (64, 64)
