@@ -1,5 +1,7 @@
 """Skeletons: indices follow from names, and a skeleton that contradicts itself is refused."""
 
+import json
+
 import pytest
 
 from fastpose.skeletons import COCO17, LSP14, Skeleton, get_skeleton, list_skeletons
@@ -29,12 +31,29 @@ def test_flipping_twice_changes_nothing(name):
     assert Skeleton.from_dict(skeleton.to_dict()) == skeleton
 
 
+def test_data_sets_skeletons_are_those_of_the_figures(data):
+    """Figures: what MMPose 1.3 knows of the data sets."""
+    figures = json.loads((data / "skeleton_figures.json").read_text(encoding="utf-8"))
+    assert {*figures, "lsp14"} == set(list_skeletons())
+    for name, expected in figures.items():
+        skeleton = get_skeleton(name)
+        assert skeleton.name == name
+        assert list(skeleton.keypoints) == expected["keypoints"]
+        assert list(skeleton.flip_index) == expected["flip_index"]
+        assert list(skeleton.lower_body_indices) == expected["lower_body"]
+        assert sorted(sorted(link) for link in skeleton.link_indices) == expected["links"]
+        # MMPose has no sigmas for TRB, and one weight too few for COCO and AI Challenger together.
+        assert list(skeleton.sigmas) == (expected["sigmas"] or [0.079] * 40)
+        weights = expected["joint_weights"]
+        assert list(skeleton.joint_weights) == weights + [1.0] * (skeleton.num_keypoints - len(weights))
+
+
 def test_pairs_are_found_by_name():
-    skeleton = Skeleton.from_names(
-        "horse", ["nose", "left_eye", "right_eye", "paw_left", "paw_right", "l_ear", "r_ear"]
-    )
-    assert skeleton.flip_index == (0, 2, 1, 4, 3, 6, 5)
-    assert skeleton.sigmas == (0.079,) * 7
+    names = ["nose", "left_eye", "right_eye", "paw_left", "paw_right", "l_ear", "r_ear", "a_left_b", "a_right_b"]
+    skeleton = Skeleton.from_names("horse", names)
+    assert skeleton.flip_index == (0, 2, 1, 4, 3, 6, 5, 8, 7)
+    assert skeleton.sigmas == (0.079,) * 9
+    assert Skeleton.from_names("camel", ["leftEar", "rightEar", "aleft_b", "aright_b"]).flip_index == (1, 0, 2, 3)
     assert Skeleton.from_names("half", ["left_eye", "tail"]).flip_index == (0, 1)
 
 

@@ -1,4 +1,4 @@
-"""Skeletons: what the K keypoints of a pose are, each fact written once.
+"""What a skeleton is.
 
 A keypoint is known by its *name*. Flip pairs, links and halves of the body are written by name too, and the indices
 that the ops need follow from the order of the names, so that they can never disagree with it.
@@ -6,18 +6,21 @@ that the ops need follow from the order of the names, so that they can never dis
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-__all__ = ["COCO17", "LSP14", "Skeleton", "get_skeleton", "list_skeletons"]
+__all__ = ["DEFAULT_SIGMA", "Skeleton"]
 
 # Where a custom skeleton states no sigmas: about the middle of COCO's, between a wrist (0.062) and a hip (0.107).
 DEFAULT_SIGMA = 0.079
 
-# Below the waist, for half-body augmentation; everything else counts as upper body.
-_LOWER_BODY_PARTS = ("hip", "knee", "ankle", "heel", "toe", "foot")
+# From the pelvis down, for half-body augmentation; everything else counts as upper body.
+_LOWER_BODY_PARTS = ("pelvis", "hip", "knee", "ankle", "heel", "toe", "foot")
+
+# Words of a name that say a side, and their opposites.
+_OPPOSITES = (("left", "right"), ("Left", "Right"), ("l", "r"), ("L", "R"))
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,8 @@ class Skeleton:
     ) -> Skeleton:
         """A skeleton from names alone.
 
-        ``left_x`` pairs with ``right_x``, and so do ``l_x`` and ``r_x``, ``x_left`` and ``x_right``.
+        ``left_x`` pairs with ``right_x``, and so do ``l_x`` and ``r_x``, ``x_left`` and ``x_right``, ``x_left_y`` and
+        ``x_right_y``.
 
         Args:
             name: Short name.
@@ -93,7 +97,7 @@ class Skeleton:
             joint_weights: K loss weights; 1 each where not given.
 
         Returns:
-            The skeleton; hips, knees, ankles, heels, toes and feet are its lower body.
+            The skeleton; pelvis, hips, knees, ankles, heels, toes and feet are its lower body.
 
         Raises:
             ValueError: As :class:`Skeleton`.
@@ -101,16 +105,9 @@ class Skeleton:
         names = set(keypoints)
         pairs = []
         for left in keypoints:
-            for old, new in (("left", "right"), ("Left", "Right"), ("l_", "r_"), ("L_", "R_")):
-                if left.startswith(old):
-                    right = new + left[len(old) :]
-                elif not old.endswith("_") and left.endswith("_" + old):
-                    right = left[: -len(old)] + new
-                else:
-                    continue
-                if right in names:
-                    pairs.append((left, right))
-                    break
+            right = next((other for other in _mirrored(left) if other in names), None)
+            if right is not None:
+                pairs.append((left, right))
         lower = tuple(n for n in keypoints if any(part in n.lower() for part in _LOWER_BODY_PARTS))
         return cls(
             name, tuple(keypoints), tuple(pairs), tuple(links), tuple(sigmas), tuple(joint_weights), lower_body=lower
@@ -213,104 +210,12 @@ class Skeleton:
             raise ValueError(f"skeleton: a value has the wrong type ({error})") from error
 
 
-def _sided(*parts: str, order: tuple[str, str] = ("left", "right")) -> tuple[str, ...]:
-    """``left_x, right_x`` for each part."""
-    return tuple(f"{side}_{part}" for part in parts for side in order)
-
-
-def _both(a: str, b: str) -> tuple[tuple[str, str], tuple[str, str]]:
-    """The link a-b on either side of the body."""
-    return (f"left_{a}", f"left_{b}"), (f"right_{a}", f"right_{b}")
-
-
-# Sigmas by part: COCO keypoint evaluation (Ronchi and Perona, ICCV 2017) where COCO has the part; CrowdPose uses 0.079
-# for the neck and the top of the head.
-_SIGMA = {
-    "nose": 0.026,
-    "eye": 0.025,
-    "ear": 0.035,
-    "shoulder": 0.079,
-    "elbow": 0.072,
-    "wrist": 0.062,
-    "hip": 0.107,
-    "knee": 0.087,
-    "ankle": 0.089,
-    "neck": 0.079,
-    "head_top": 0.079,
-}
-# Ends of limbs move most and are learned last; the weights are those of HRNet's and Simple Baselines' training on COCO.
-_JOINT_WEIGHT = {"elbow": 1.2, "knee": 1.2, "wrist": 1.5, "ankle": 1.5}
-
-
-def _part(name: str) -> str:
-    return name.removeprefix("left_").removeprefix("right_")
-
-
-def _standard(name: str, keypoints: tuple[str, ...], links: tuple[tuple[str, str], ...]) -> Skeleton:
-    return Skeleton.from_names(
-        name,
-        keypoints,
-        links=links,
-        sigmas=tuple(_SIGMA[_part(keypoint)] for keypoint in keypoints),
-        joint_weights=tuple(_JOINT_WEIGHT.get(_part(keypoint), 1.0) for keypoint in keypoints),
-    )
-
-
-COCO17 = _standard(
-    "coco17",
-    ("nose", *_sided("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")),
-    (
-        *_both("ankle", "knee"),
-        *_both("knee", "hip"),
-        ("left_hip", "right_hip"),
-        *_both("shoulder", "hip"),
-        ("left_shoulder", "right_shoulder"),
-        *_both("shoulder", "elbow"),
-        *_both("elbow", "wrist"),
-        ("left_eye", "right_eye"),
-        ("nose", "left_eye"),
-        ("nose", "right_eye"),
-        *_both("eye", "ear"),
-        *_both("ear", "shoulder"),
-    ),
-)
-"""COCO keypoints (Lin et al., ECCV 2014), 17 points."""
-
-LSP14 = _standard(
-    "lsp14",
-    (
-        *("right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle"),
-        *("right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist"),
-        *("neck", "head_top"),
-    ),
-    (
-        *_both("ankle", "knee"),
-        *_both("knee", "hip"),
-        ("left_hip", "right_hip"),
-        *_both("wrist", "elbow"),
-        *_both("elbow", "shoulder"),
-        ("neck", "head_top"),
-        ("neck", "left_shoulder"),
-        ("neck", "right_shoulder"),
-        *_both("shoulder", "hip"),
-    ),
-)
-"""Leeds Sports Pose (Johnson and Everingham, BMVC 2010), 14 points."""
-
-_SKELETONS = {skeleton.name: skeleton for skeleton in (COCO17, LSP14)}
-
-
-def list_skeletons() -> list[str]:
-    """The names that :func:`get_skeleton` knows."""
-    return sorted(_SKELETONS)
-
-
-def get_skeleton(name: str) -> Skeleton:
-    """The skeleton of that name.
-
-    Raises:
-        ValueError: There is none; the message lists them.
-    """
-    if name not in _SKELETONS:
-        raise ValueError(f"skeleton: no skeleton is named {name!r}; there are {', '.join(list_skeletons())}")
-    return _SKELETONS[name]
+def _mirrored(name: str) -> Iterator[str]:
+    """What the right-hand partner of a left-hand keypoint may be called."""
+    words = name.split("_")
+    for left, right in _OPPOSITES:
+        for i, word in enumerate(words):
+            if word == left:
+                yield "_".join([*words[:i], right, *words[i + 1 :]])
+        if len(left) > 1 and name.startswith(left):  # leftEar, without an underscore
+            yield right + name[len(left) :]
