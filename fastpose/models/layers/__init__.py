@@ -1,7 +1,26 @@
 """Blocks that several families share, each written once."""
 
+from .checkpointing import run_checkpointed
 from .conv import ConvUnit, SeparableConvUnit, channel_shuffle
 from .drop_path import DropPath
+from .multi_resolution import Halving, MultiResolutionModule, conv_halving, separable_halving
 from .residual import BasicBlock, Bottleneck
+from .windows import WindowAttention, join_windows, split_windows, window_padding
 
-__all__ = ["BasicBlock", "Bottleneck", "ConvUnit", "DropPath", "SeparableConvUnit", "channel_shuffle"]
+__all__ = [
+    "BasicBlock",
+    "Bottleneck",
+    "ConvUnit",
+    "DropPath",
+    "Halving",
+    "MultiResolutionModule",
+    "SeparableConvUnit",
+    "WindowAttention",
+    "channel_shuffle",
+    "conv_halving",
+    "join_windows",
+    "run_checkpointed",
+    "separable_halving",
+    "split_windows",
+    "window_padding",
+]

@@ -1,0 +1,166 @@
+"""HRNet (Sun et al., "Deep High-Resolution Representation Learning for Human Pose Estimation", CVPR 2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, cast
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fastpose.spec import PoseSpec
+
+from ..heads import HeatmapHead
+from ..layers import BasicBlock, Bottleneck, Halving, MultiResolutionModule, conv_halving
+from ..pose_model import PoseModel, check_sizes
+from ..registry import register_model
+
+_STEM_WIDTH = 64
+# (branch, number of the block, counted from the first stage with branches on) → a block that keeps channels and size.
+BlockFactory = Callable[[int, int], nn.Module]
+
+
+class HRNet(nn.Module):
+    """High-resolution network: one branch more in every stage, at half the resolution; features at 1/4 of the input.
+
+    Args:
+        widths: channels of the four branches, from 1/4 to 1/32 of the input.
+        modules: how often the branches exchange what they know, in the stages of two, three and four branches.
+        blocks: blocks of each branch before an exchange.
+        stem_blocks: bottlenecks of the first stage.
+        block: makes the blocks of the branches; HRNet's residual blocks if not given.
+        halving: makes each step to a lower resolution within an exchange.
+        interpolation: how an exchange enlarges lower resolutions.
+    """
+
+    stride = 32
+    feature_strides = (4, 8, 16, 32)
+
+    def __init__(
+        self,
+        widths: Sequence[int],
+        *,
+        modules: Sequence[int] = (1, 4, 3),
+        blocks: int = 4,
+        stem_blocks: int = 4,
+        block: BlockFactory | None = None,
+        halving: Halving = conv_halving,
+        interpolation: Literal["nearest", "bilinear"] = "nearest",
+    ) -> None:
+        super().__init__()
+        if len(widths) != 4 or len(modules) != 3:
+            raise ValueError(f"widths, modules: expected four branches and three stages, got {widths} and {modules}")
+        self.out_channels = widths[0]
+        self.feature_channels = tuple(widths)
+        make_block = block or (lambda branch, number: BasicBlock(widths[branch], widths[branch]))
+
+        def module(branches: int, index: int, fused: int) -> MultiResolutionModule:
+            numbers = range(index * blocks, (index + 1) * blocks)
+            return MultiResolutionModule(
+                [nn.Sequential(*(make_block(branch, number) for number in numbers)) for branch in range(branches)],
+                widths[:branches],
+                halving=halving,
+                interpolation=interpolation,
+                fused=fused,
+            )
+
+        self.conv1 = nn.Conv2d(3, _STEM_WIDTH, 3, 2, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(_STEM_WIDTH)
+        self.conv2 = nn.Conv2d(_STEM_WIDTH, _STEM_WIDTH, 3, 2, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(_STEM_WIDTH)
+        self.layer1 = _bottlenecks(stem_blocks)
+        stem_width = _STEM_WIDTH * Bottleneck.expansion
+        self.transition1 = nn.ModuleList(
+            [_conv_unit(stem_width, widths[0], 1), nn.Sequential(_conv_unit(stem_width, widths[1], 2))]
+        )
+        two, three, four = modules
+        self.stage2 = nn.Sequential(*(module(2, index, fused=2) for index in range(two)))
+        self.transition2 = _new_branch(widths, 2)
+        self.stage3 = nn.Sequential(*(module(3, two + index, fused=3) for index in range(three)))
+        self.transition3 = _new_branch(widths, 3)
+        # Only the highest resolution is asked for in the end, and the published networks fuse no other.
+        self.stage4 = nn.Sequential(
+            *(module(4, two + three + index, fused=4 if index < four - 1 else 1) for index in range(four))
+        )
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """Draw every convolution from N(0, 0.001), as the official training does; BatchNorm sets the scale."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=0.001)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    @property
+    def grad_checkpointing(self) -> bool:
+        """While training, keep only what enters the branches' blocks, and compute the rest again in backward."""
+        return any(cast(MultiResolutionModule, module).grad_checkpointing for module in self.stage4)
+
+    @grad_checkpointing.setter
+    def grad_checkpointing(self, enable: bool) -> None:
+        for module in (*self.stage2, *self.stage3, *self.stage4):
+            module.grad_checkpointing = enable
+
+    def forward_features(self, x: Tensor) -> list[Tensor]:
+        """[B, 3, h, w] → the four branches [B, widths[i], h / 4 / 2**i, w / 4 / 2**i].
+
+        The first is the sum of all; the others leave the last stage as its blocks made them.
+        """
+        x = F.relu_(self.bn1(self.conv1(x)))
+        x = F.relu_(self.bn2(self.conv2(x)))
+        x = self.layer1(x)
+        maps = self.stage2([transition(x) for transition in self.transition1])
+        maps = self.stage3([*maps, self.transition2[-1](maps[-1])])
+        return self.stage4([*maps, self.transition3[-1](maps[-1])])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, 3, h, w] → [B, widths[0], h / 4, w / 4]."""
+        return self.forward_features(x)[0]
+
+
+def _bottlenecks(count: int) -> nn.Sequential:
+    """The first stage: bottlenecks that quadruple the stem's channels."""
+    channels = _STEM_WIDTH * Bottleneck.expansion
+    projection = nn.Sequential(nn.Conv2d(_STEM_WIDTH, channels, 1, bias=False), nn.BatchNorm2d(channels))
+    others = [Bottleneck(channels, _STEM_WIDTH) for _ in range(count - 1)]
+    return nn.Sequential(Bottleneck(_STEM_WIDTH, _STEM_WIDTH, downsample=projection), *others)
+
+
+def _conv_unit(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(inplace=True),
+    )
+
+
+def _new_branch(widths: Sequence[int], position: int) -> nn.ModuleList:
+    """The transition that adds a branch at half the lowest resolution; the present branches pass as they are."""
+    kept = [nn.Identity() for _ in range(position)]
+    return nn.ModuleList([*kept, nn.Sequential(_conv_unit(widths[position - 1], widths[position], 2))])
+
+
+def with_heatmap_head(spec: PoseSpec, backbone: HRNet, deconv_channels: Sequence[int]) -> PoseModel:
+    """HRNet's head: one 1x1 convolution on the highest resolution, after deconvolutions if there are any.
+
+    Raises:
+        ValueError: the spec's sizes do not fit.
+    """
+    check_sizes(
+        spec, backbone_stride=backbone.stride, output_stride=backbone.feature_strides[0] >> len(deconv_channels)
+    )
+    head = HeatmapHead(backbone.out_channels, spec.output_channels, deconv_channels=deconv_channels)
+    return PoseModel(backbone, head, spec)
+
+
+@register_model
+def hrnet_w32(spec: PoseSpec, *, deconv_channels: Sequence[int] = ()) -> PoseModel:
+    """HRNet-W32."""
+    return with_heatmap_head(spec, HRNet((32, 64, 128, 256)), deconv_channels)
+
+
+@register_model
+def hrnet_w48(spec: PoseSpec, *, deconv_channels: Sequence[int] = ()) -> PoseModel:
+    """HRNet-W48."""
+    return with_heatmap_head(spec, HRNet((48, 96, 192, 384)), deconv_channels)
