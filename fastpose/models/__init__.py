@@ -3,8 +3,9 @@
 from . import backbones  # noqa: F401  (registers the architectures)
 from .factory import create_model, list_models
 from .fuse import fuse_batchnorm
-from .heads import HeatmapHead
-from .losses import heatmap_mse
+from .heads import HeatmapHead, RegressionHead, VisibilityHead
+from .losses import RLELoss, heatmap_mse, smooth_l1, visibility_loss
+from .objective import Loss, LossSettings, StageLoss, build_loss
 from .pose_model import PoseModel
 from .registry import build_model, list_architectures, register_model
 from .weights import WeightsError, load_checkpoint, load_model, read_checkpoint, save_model
@@ -12,9 +13,16 @@ from .zoo import ZooEntry, find_entry, list_entries
 
 __all__ = [
     "HeatmapHead",
+    "Loss",
+    "LossSettings",
     "PoseModel",
+    "RLELoss",
+    "RegressionHead",
+    "StageLoss",
+    "VisibilityHead",
     "WeightsError",
     "ZooEntry",
+    "build_loss",
     "build_model",
     "create_model",
     "find_entry",
@@ -28,4 +36,6 @@ __all__ = [
     "read_checkpoint",
     "register_model",
     "save_model",
+    "smooth_l1",
+    "visibility_loss",
 ]

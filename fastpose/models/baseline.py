@@ -9,8 +9,10 @@ from torch import nn
 
 from fastpose.spec import PoseSpec
 
-from .heads import HeatmapHead
+from .heads import HeatmapHead, RegressionHead, VisibilityHead
 from .pose_model import PoseModel, check_sizes
+
+HEADS = ("heatmap", "visibility", "regression", "rle")
 
 
 class Backbone(Protocol):
@@ -31,21 +33,36 @@ def simple_baseline(
     *,
     deconv_channels: Sequence[int] = (256, 256, 256),
     neck: nn.Module | None = None,
+    head: str = "heatmap",
 ) -> PoseModel:
-    """Backbone, deconvolutions that double the resolution, one map per channel of the codec.
+    """Backbone, deconvolutions that double the resolution, one map per channel of the codec; or another head.
 
     Args:
         spec: what the network reads and gives.
         backbone: crops [B, 3, h, w] → features [B, out_channels, h / stride, w / stride].
         deconv_channels: of each deconvolution.
         neck: between backbone and head, if any; keeps the size.
+        head: `heatmap`; `visibility`, which also says which keypoints are visible; `regression` (DeepPose) or `rle`,
+            for the codec regression.
 
     Returns:
         The network, freshly initialised.
 
     Raises:
-        ValueError: the spec's sizes do not fit.
+        ValueError: the spec's sizes do not fit, or the head does not fit the codec.
     """
+    if head not in HEADS:
+        raise ValueError(f"head: expected one of {', '.join(HEADS)}, got {head!r}")
+    module, channels, keypoints = cast(nn.Module, backbone), backbone.out_channels, spec.num_keypoints
+    coordinates = head in ("regression", "rle")
+    if coordinates != (spec.codec.kind == "regression"):
+        raise ValueError(f"head: {head!r} does not give what the codec {spec.codec.kind!r} decodes")
+    if coordinates:
+        check_sizes(spec, backbone_stride=backbone.stride, output_stride=None)
+        pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        neck = pool if neck is None else nn.Sequential(neck, pool)
+        return PoseModel(module, RegressionHead(channels, keypoints, rle=head == "rle"), spec, neck=neck)
     check_sizes(spec, backbone_stride=backbone.stride, output_stride=backbone.stride >> len(deconv_channels))
-    head = HeatmapHead(backbone.out_channels, spec.output_channels, deconv_channels=deconv_channels)
-    return PoseModel(cast(nn.Module, backbone), head, spec, neck=neck)
+    maps = HeatmapHead(channels, spec.output_channels, deconv_channels=deconv_channels)
+    top = maps if head == "heatmap" else VisibilityHead(maps, channels, keypoints)
+    return PoseModel(module, top, spec, neck=neck)

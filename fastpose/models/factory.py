@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from fastpose.skeletons import Skeleton, get_skeleton
-from fastpose.spec import PoseSpec
+from fastpose.spec import CodecSpec, PoseSpec
 
 from .pose_model import PoseModel
 from .registry import build_model, list_architectures
@@ -47,7 +48,8 @@ def create_model(
         skeleton: other keypoints than the entry's, as a `Skeleton` or the name of one.
         pretrained: load the entry's weights. Given together with other keypoints, the last layer stays fresh.
         overrides: other values for fields of the `PoseSpec` (`input_size=(128, 96)`; the heatmap keeps its ratio to the
-            input), and options of the architecture (`deconv_channels=(128, 128, 128)`).
+            input; `codec` may be a mapping of the fields that change), and options of the architecture
+            (`deconv_channels=(128, 128, 128)`).
 
     Returns:
         The network, in training mode; `.spec` says what goes in and comes out.
@@ -66,12 +68,22 @@ def create_model(
     arguments.update((key, value) for key, value in overrides.items() if key not in _SPEC_FIELDS)
     changes = {key: value for key, value in overrides.items() if key in _SPEC_FIELDS}
     changes["skeleton"] = _skeleton(base.skeleton, num_keypoints, skeleton)
+    if isinstance(changes.get("codec"), Mapping):
+        base = base.replace(codec=_codec(base.codec, changes.pop("codec")))
     model = build_model(entry.architecture if entry else name, base.replace(**changes), arguments)
     if entry is not None:
         model.name = entry.name
     if pretrained:
         _load_pretrained(model, name, entry)
     return model
+
+
+def _codec(default: CodecSpec, changes: Mapping[str, Any]) -> CodecSpec:
+    unknown = sorted(set(changes) - {field.name for field in dataclasses.fields(CodecSpec)})
+    if unknown:
+        raise ValueError(f"codec: unknown keys {', '.join(unknown)}")
+    no_maps: dict[str, Any] = {"heatmap_size": None} if changes.get("kind") == "regression" else {}
+    return dataclasses.replace(default, **no_maps, **changes)
 
 
 def _skeleton(default: Skeleton, num_keypoints: int | None, skeleton: Skeleton | str | None) -> Skeleton:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
+
+from .losses import RLELoss
 
 # ConvTranspose2d settings that double the resolution exactly: kernel → (padding, output_padding).
 _DECONV_PADDING = {4: (1, 0), 3: (1, 1), 2: (0, 0)}
@@ -83,6 +86,57 @@ class HeatmapHead(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map features [B, in_channels, h, w] to [B, out_channels, h * upsampling, w * upsampling]."""
         return self.final_layer(self.conv_layers(self.deconv_layers(x)))
+
+
+class RegressionHead(nn.Module):
+    """One linear layer from pooled features to coordinates (Toshev and Szegedy, "DeepPose", CVPR 2014).
+
+    Args:
+        in_channels: features.
+        num_keypoints: K.
+        rle: also say how unsure each coordinate is (Li et al., "Human Pose Regression with Residual Log-likelihood
+            Estimation", ICCV 2021); the flow that its training needs is then part of the head, as in official files.
+    """
+
+    def __init__(self, in_channels: int, num_keypoints: int, *, rle: bool = False) -> None:
+        super().__init__()
+        self.num_keypoints = num_keypoints
+        self.loss_module = RLELoss() if rle else None
+        self.fc = nn.Linear(in_channels, num_keypoints * (4 if rle else 2))
+        nn.init.normal_(self.fc.weight, std=0.01)
+        nn.init.zeros_(self.fc.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, in_channels] → [B, K, 2 or 4]: (x, y) as fractions of the input's sides, deviations before a sigmoid."""
+        return self.fc(x).unflatten(1, (self.num_keypoints, -1))
+
+    def decodable(self, output: Tensor) -> Tensor:
+        """What the codec decodes, from what `forward` gave: the deviations after the sigmoid."""
+        if self.loss_module is None:
+            return output
+        return torch.cat((output[..., :2], output[..., 2:].sigmoid()), dim=-1)
+
+
+class VisibilityHead(nn.Module):
+    """A heatmap head, and beside it the probability that each keypoint is labelled at all.
+
+    Args:
+        pose_head: gives the maps.
+        in_channels: channels of the backbone's feature map.
+        num_keypoints: K.
+    """
+
+    def __init__(self, pose_head: HeatmapHead, in_channels: int, num_keypoints: int) -> None:
+        super().__init__()
+        self.pose_head = pose_head
+        linear = nn.Linear(in_channels, num_keypoints)
+        nn.init.normal_(linear.weight, std=0.01)
+        nn.init.zeros_(linear.bias)
+        self.vis_head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), linear, nn.Sigmoid())
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Map features [B, in_channels, h, w] to maps [B, K, h', w'] and probabilities [B, K]."""
+        return self.pose_head(x), self.vis_head(x)
 
 
 def _kernels(name: str, kernels: Sequence[int] | None, channels: Sequence[int], default: int) -> tuple[int, ...]:

@@ -1,16 +1,19 @@
-"""Losses on maps that are already there (`fastpose.ops.heatmap_loss` works without target maps)."""
+"""Losses on outputs and targets that are already there (`fastpose.ops.heatmap_loss` works without target maps)."""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .layers import RealNVP
 
 
 def heatmap_mse(predicted: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
     """Mean squared error between predicted and target maps, each keypoint's map counted by its weight.
 
     The mean is over all elements, also those of maps of weight 0 (as in Xiao et al. 2018, and in MMPose), so a batch
-    with few visible keypoints pulls less.
+    with few visible keypoints pulls less. Training does without target maps: see `fastpose.ops.heatmap_loss`.
 
     Args:
         predicted: maps [B, K, h, w].
@@ -35,3 +38,62 @@ def heatmap_mse(predicted: Tensor, target: Tensor, weights: Tensor | None = None
             raise ValueError(f"weights: expected shape {tuple(predicted.shape[:2])}, got {tuple(weights.shape)}")
         errors = errors * weights[:, :, None, None]
     return errors.mean()
+
+
+def smooth_l1(predicted: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+    """Mean over all coordinates of the smooth L1 distance, both sides multiplied by the weight (DeepPose in MMPose).
+
+    Args:
+        predicted: coordinates as fractions of the input's sides [B, K, 2].
+        target: the same shape.
+        weights: [B, K].
+
+    Returns:
+        The loss, a scalar.
+    """
+    factors = weights[..., None]
+    return F.smooth_l1_loss(predicted * factors, target * factors)
+
+
+def visibility_loss(probability: Tensor, weights: Tensor) -> Tensor:
+    """Mean binary cross-entropy between predicted visibility and whether a keypoint is labelled.
+
+    Args:
+        probability: [B, K], 0 to 1.
+        weights: [B, K]; above 0 where a keypoint is labelled.
+
+    Returns:
+        The loss, a scalar.
+    """
+    return F.binary_cross_entropy(probability.float(), (weights > 0).float())
+
+
+class RLELoss(nn.Module):
+    """Residual log-likelihood (Li et al., "Human Pose Regression with Residual Log-likelihood Estimation", ICCV 2021).
+
+    The network says where a keypoint is and how unsure it is; a flow learns the shape of the errors, as a correction
+    of the Laplace distribution.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flow_model = RealNVP()
+
+    def forward(self, predicted: Tensor, deviation: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+        """The loss, summed over keypoints and coordinates and averaged over the batch.
+
+        Args:
+            predicted: coordinates as fractions of the input's sides [B, K, 2].
+            deviation: their deviations before the sigmoid [B, K, 2].
+            target: the true coordinates [B, K, 2].
+            weights: [B, K].
+
+        Returns:
+            The loss, a scalar.
+        """
+        sigma = deviation.sigmoid()
+        error = (predicted - target) / (sigma + 1e-9)
+        log_phi = self.flow_model.log_prob(error.reshape(-1, 2)).reshape(*error.shape[:-1], 1)
+        laplace = torch.log(sigma * 2) + error.abs()
+        total = ((torch.log(sigma) - log_phi + laplace) * weights[..., None]).sum()
+        return total / max(len(predicted), 1)

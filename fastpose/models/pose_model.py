@@ -9,9 +9,11 @@ from torch import Tensor, nn
 
 from fastpose.spec import PoseSpec
 
+from .heads import RegressionHead
+
 
 class PoseModel(nn.Module):
-    """Top-down pose network: crops in, heatmaps out.
+    """Top-down pose network: crops in, heatmaps (or coordinates) out.
 
     State-dict names are MMPose's (`backbone.*`, `neck.*`, `head.*`).
 
@@ -37,15 +39,16 @@ class PoseModel(nn.Module):
         self.architecture = ""
         self.arguments: Mapping[str, Any] = {}
 
-    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
-        """Compute the maps of a batch of crops.
+    def forward(self, x: Tensor) -> Tensor | list[Tensor] | tuple[Tensor, Tensor]:
+        """Compute the head's output for a batch of crops: what training needs.
 
         Args:
             x: crops [B, 3, h, w], normalised as `spec` says (channel order, mean, std).
 
         Returns:
             Maps [B, channels, h', w'] with as many channels as the codec wants; for several output stages a list of
-            them, the last one the best.
+            them, the last one the best; with a visibility head (maps, probabilities [B, K]). Coordinates [B, K, 2],
+            or [B, K, 4] with deviations, where the codec is regression (see `RegressionHead`).
         """
         if x.ndim != 4 or x.shape[1] != 3:
             raise ValueError(f"x: expected crops [B, 3, h, w], got shape {tuple(x.shape)}")
@@ -54,14 +57,34 @@ class PoseModel(nn.Module):
             features = self.neck(features)
         return self.head(features)
 
+    def predict(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Compute what a prediction is made of.
 
-def check_sizes(spec: PoseSpec, *, backbone_stride: int, output_stride: int) -> None:
+        Args:
+            x: as for `forward`.
+
+        Returns:
+            What the codec decodes: maps of the last stage [B, channels, h', w'], or coordinates [B, K, 2 or 4]; and the
+            probability of each keypoint being visible [B, K], or None where the network does not say.
+        """
+        output = self(x)
+        visibility = None
+        if isinstance(output, tuple):
+            output, visibility = output
+        if isinstance(output, list):
+            output = output[-1]
+        if isinstance(self.head, RegressionHead):
+            output = self.head.decodable(output)
+        return output, visibility
+
+
+def check_sizes(spec: PoseSpec, *, backbone_stride: int, output_stride: int | None) -> None:
     """Refuse a spec whose sizes a network cannot give.
 
     Args:
         spec: the spec.
         backbone_stride: the input's sides must be multiples of it.
-        output_stride: input pixels per heatmap pixel.
+        output_stride: input pixels per heatmap pixel; None where no heatmap comes out.
 
     Raises:
         ValueError: input_size is no multiple of backbone_stride, or heatmap_size is not input_size / output_stride.
@@ -71,6 +94,8 @@ def check_sizes(spec: PoseSpec, *, backbone_stride: int, output_stride: int) -> 
         raise ValueError(
             f"input_size: expected (height, width) in multiples of {backbone_stride}, got {spec.input_size}"
         )
+    if output_stride is None:
+        return
     expected = (height // output_stride, width // output_stride)
     if spec.codec.heatmap_size != expected:
         raise ValueError(

@@ -20,7 +20,7 @@ import torch
 from ..codecs import build_codec
 from ..data.images import read_image
 from ..geometry import box_to_center_scale, crop_matrices, invert_matrices
-from ..models import PoseModel, WeightsError, create_model, fuse_batchnorm, load_model
+from ..models import PoseModel, VisibilityHead, WeightsError, create_model, fuse_batchnorm, load_model
 from ..ops import affine_crop
 from ..spec import PoseSpec
 from .detectors import run_detector
@@ -98,6 +98,7 @@ class _Job:
     matrices: Array
     keypoints: Array
     scores: Array
+    visibility: Array | None
     left: int  # people still to do
     milliseconds: dict[str, float] = field(default_factory=dict)
 
@@ -138,6 +139,7 @@ class Predictor:
         self.dtype = _pick_dtype(dtype)
         network = fuse_batchnorm(model).to(device=self.device, dtype=self.dtype)
         self._network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._tells_visibility = isinstance(model.head, VisibilityHead)
         self._codec = build_codec(self.spec.codec, self.spec.input_size)
         self._told_whole_image = False
 
@@ -256,6 +258,7 @@ class Predictor:
             matrices=matrices,
             keypoints=np.empty((people, joints, 2), np.float32),
             scores=np.empty((people, joints), np.float32),
+            visibility=np.empty((people, joints), np.float32) if self._tells_visibility else None,
             left=people,
             milliseconds=times,
         )
@@ -278,22 +281,29 @@ class Predictor:
         image_index = [place[id(job)] for job, _ in rows]
         crops = self._crop(jobs, matrices, image_index, flip)
         clock.lap("crop")
-        outputs = self._network(crops)
-        maps = (outputs[-1] if isinstance(outputs, list) else outputs).float()
+        output, visibility = self._network.predict(crops)
+        output = output.float()
         clock.lap("network")
         count = len(rows)
+        mirror = self.spec.skeleton.flip_index if flip else None
         points, scores = self._codec.decode(
-            maps[:count],
-            flipped=maps[count:] if flip else None,
-            flip_index=self.spec.skeleton.flip_index if flip else None,
+            output[:count],
+            flipped=output[count:] if flip else None,
+            flip_index=mirror,
             flip_shift=self.spec.flip_shift and flip,
             inverse=torch.from_numpy(invert_matrices(matrices)).to(self.device),
         )
         keypoints, confidence = (torch.as_tensor(values).cpu().numpy() for values in (points, scores))
+        if visibility is not None:
+            if mirror is not None:
+                visibility = (visibility[:count] + visibility[count:, list(mirror)]) / 2
+            visibility = visibility.float().cpu().numpy()
         clock.lap("decode")
         times = clock.milliseconds()
         for i, (job, row) in enumerate(rows):
             job.keypoints[row], job.scores[row] = keypoints[i], confidence[i]
+            if job.visibility is not None and visibility is not None:
+                job.visibility[row] = visibility[i]
             job.left -= 1
             for stage, spent in times.items():
                 job.milliseconds[stage] = job.milliseconds.get(stage, 0.0) + spent / count
@@ -327,6 +337,7 @@ class Predictor:
             skeleton=self.spec.skeleton,
             milliseconds=job.milliseconds,
             path=job.path,
+            visibility=job.visibility,
         )
 
 

@@ -43,6 +43,7 @@ class Poses:
         milliseconds: Time by stage, of this photo: read, detect, crop, network, decode; of a batch that held people
             of several photos, this photo's share.
         path: The file, or None.
+        visibility: float32 [N, K], probability that a keypoint can be seen, or None where the network does not say.
     """
 
     keypoints: Array
@@ -54,6 +55,7 @@ class Poses:
     track_ids: Array | None = None
     milliseconds: Mapping[str, float] = field(default_factory=dict)
     path: Path | None = None
+    visibility: Array | None = None
 
     def __len__(self) -> int:
         return len(self.keypoints)
@@ -73,6 +75,7 @@ class Poses:
             boxes=self.boxes[chosen],
             box_scores=self.box_scores[chosen],
             track_ids=tracks,
+            visibility=None if self.visibility is None else self.visibility[chosen],
         )
 
     def __iter__(self) -> Iterator[Poses]:

@@ -123,10 +123,10 @@ class Evaluator:
             for batch in loader.epoch():
                 images = batch.images.to(device)
                 with autocast():
-                    output = _last(model(images)).float()
-                    mirrored = _last(model(images.flip(3))).float() if flip else None
+                    output, _ = model.predict(images)
+                    mirrored = model.predict(images.flip(3))[0].float() if flip else None
                 points, confidence = codec.decode(
-                    output,
+                    output.float(),
                     flipped=mirrored,
                     flip_index=spec.skeleton.flip_index if flip else None,
                     flip_shift=spec.flip_shift and flip,
@@ -180,10 +180,6 @@ class Evaluator:
     def __call__(self, model: PoseModel, **options: Any) -> dict[str, float]:
         """:meth:`predict`, then :meth:`measure`; options as for ``predict``."""
         return self.measure(self.predict(model, **options), model)
-
-
-def _last(output: torch.Tensor | list[torch.Tensor]) -> torch.Tensor:
-    return output[-1] if isinstance(output, list) else output
 
 
 @contextmanager

@@ -13,12 +13,9 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from torch import Tensor
 
 from ..data.loader import Loader
 from ..models import PoseModel, save_model
-from ..ops import heatmap_loss
-from ..spec import PoseSpec
 from .checkpoint import CheckpointError, load_state, save_state
 from .ema import MovingAverage
 from .log import RunLog, format_time
@@ -185,9 +182,9 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, console: Console |
                         output = model(batch.images.to(device, non_blocking=True))
                     keypoints = batch.keypoints.to(device, non_blocking=True)
                     weights = batch.weights.to(device, non_blocking=True) * joint_weights
-                    loss = _loss(output, keypoints, weights, phase.spec, settings.hardest)
+                    loss = phase.loss(output, keypoints, weights)
                     optimizer.zero_grad(set_to_none=True)
-                    (loss * settings.loss_scale).backward()
+                    loss.backward()
                     grad_norm = torch.nn.utils.clip_grad_norm_(parameters, settings.clip_grad or float("inf"))
                     images_seen += phase.batch_size
                     if torch.isfinite(loss) and torch.isfinite(grad_norm):
@@ -263,18 +260,6 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, console: Console |
     best_note = f", best {outcome.best:.4f} at epoch {outcome.best_epoch}" if outcome.best is not None else ""
     say(f"done in {format_time(time.monotonic() - started)}{best_note}: {out / BEST}")
     return outcome
-
-
-def _loss(
-    output: Tensor | list[Tensor], keypoints: Tensor, weights: Tensor, spec: PoseSpec, hardest: int | None
-) -> Tensor:
-    """Heatmap loss, summed over the stages of the network."""
-    stages = output if isinstance(output, list) else [output]
-    losses = [
-        heatmap_loss(stage.float(), keypoints, weights, spec.codec, spec.input_size, ohkm_topk=hardest)
-        for stage in stages
-    ]
-    return torch.stack(losses).sum() if len(losses) > 1 else losses[0]
 
 
 def _open_run(recipe: Recipe, out: Path, resume: bool) -> dict[str, Any] | None:

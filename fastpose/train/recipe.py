@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from ..data.augment import Augmentation
 from ..data.labels import Teacher
+from ..models import LossSettings
 
 __all__ = ["Recipe", "RecipeError", "list_recipes", "load_recipe", "parse_recipe"]
 
@@ -190,8 +191,7 @@ class TrainSettings(_Settings):
         ema: None trains without.
         clip_grad: Largest norm of the gradient; None does not clip.
         use_joint_weights: Multiply each label's weight by the skeleton's joint weight.
-        loss_scale: Factor on the loss (the mean over all heatmap pixels is small; matters for sgd and clip_grad only).
-        hardest: Count only this many joints of each person, those with the largest loss; None counts all.
+        loss: What is minimised: weights, hardest keypoints, stages.
         nan_limit: Stop after so many steps in a row without a finite loss and gradient; each is skipped.
         precision: ``auto`` measures a few steps in both and takes the faster (float32 if deterministic).
         channels_last: Memory layout of the network.
@@ -208,8 +208,7 @@ class TrainSettings(_Settings):
     ema: EmaSettings | None = None
     clip_grad: Positive | None = None
     use_joint_weights: bool = True
-    loss_scale: Positive = 1.0
-    hardest: Count | None = None
+    loss: LossSettings = LossSettings()
     nan_limit: Count = 20
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     channels_last: bool = True

@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..data.augment import Augmentation
 from ..data.dataset import PoseDataset, Source
 from ..data.labels import apply_teacher, read_teacher
 from ..data.readers.coco import read_coco
 from ..data.synthetic import synthetic_records
-from ..models import PoseModel, create_model, load_checkpoint
+from ..models import Loss, PoseModel, build_loss, create_model, load_checkpoint
 from ..spec import PoseSpec
 from .evaluate import Evaluator
 from .recipe import Recipe, RecipeError, SourceSettings
@@ -39,6 +39,7 @@ class Phase:
         batch_size: Crops in a step.
         lr_factor: On the schedule's rate.
         augmentation: Random changes of the crops.
+        loss: What is minimised.
     """
 
     first_epoch: int
@@ -47,6 +48,7 @@ class Phase:
     batch_size: int
     lr_factor: float
     augmentation: Augmentation
+    loss: Loss
 
 
 def build_model(recipe: Recipe, say: Callable[[str], None]) -> PoseModel:
@@ -61,10 +63,9 @@ def build_model(recipe: Recipe, say: Callable[[str], None]) -> PoseModel:
         key: tuple(value) if isinstance(value, list) else value for key, value in settings.options.items()
     }
     try:
-        model = create_model(settings.name, skeleton=settings.skeleton, **options)
         if settings.codec:
-            codec = dataclasses.replace(model.spec.codec, **settings.codec)
-            model = create_model(settings.name, skeleton=settings.skeleton, codec=codec, **options)
+            options["codec"] = settings.codec
+        model = create_model(settings.name, skeleton=settings.skeleton, **options)
         if settings.init:
             report = load_checkpoint(model, settings.init, strict=False)
             fresh = [*report.missing, *report.mismatched]
@@ -152,6 +153,10 @@ def build_phases(recipe: Recipe, model: PoseModel) -> list[Phase]:
         _try_size(model, phase_spec, f"train.phases.{number}.input_size")
         if phase.sigma:
             phase_spec = phase_spec.replace(codec=dataclasses.replace(phase_spec.codec, sigma=phase.sigma))
+        try:
+            loss = build_loss(model.head, phase_spec, recipe.train.loss)
+        except ValueError as error:
+            raise RecipeError(f"train.{error}") from None
         phases.append(
             Phase(
                 first_epoch=first,
@@ -160,6 +165,7 @@ def build_phases(recipe: Recipe, model: PoseModel) -> list[Phase]:
                 batch_size=phase.batch_size or recipe.train.batch_size,
                 lr_factor=phase.lr_factor,
                 augmentation=phase.augment or recipe.augment,
+                loss=loss,
             )
         )
         first = last
@@ -173,15 +179,18 @@ def build_phases(recipe: Recipe, model: PoseModel) -> list[Phase]:
 
 @torch.inference_mode()
 def _try_size(model: PoseModel, spec: PoseSpec, key: str) -> None:
-    """Refuse an input size at which the network's maps are not of the size that the spec says."""
-    if spec.codec.heatmap_size is None:
-        raise RecipeError(f"model: {spec.codec.kind} models cannot be trained yet, only those with heatmaps")
+    """Refuse an input size that the network cannot take, or at which its maps are not of the spec's size."""
     training = model.training
     parameter = next(model.parameters())
-    output = model.eval()(torch.zeros(1, 3, *spec.input_size, device=parameter.device, dtype=parameter.dtype))
+    try:
+        output, _ = model.eval().predict(
+            torch.zeros(1, 3, *spec.input_size, device=parameter.device, dtype=parameter.dtype)
+        )
+    except RuntimeError as error:
+        raise RecipeError(f"{key}: the network cannot take {list(spec.input_size)} ({error})") from None
     model.train(training)
-    size = tuple((output[-1] if isinstance(output, list) else output).shape[2:])
-    if size != spec.codec.heatmap_size:
+    size = tuple(output.shape[2:])
+    if spec.codec.heatmap_size is not None and size != spec.codec.heatmap_size:
         raise RecipeError(
             f"{key}: at {list(spec.input_size)} the network gives maps of {list(size)}, expected "
             f"{list(spec.codec.heatmap_size)}; sides in multiples of 32 suit every network"
@@ -211,7 +220,7 @@ def autocast_context(precision: str, device: torch.device) -> Callable[[], Abstr
     return lambda: torch.autocast(device.type, dtype=torch.bfloat16)
 
 
-def choose_precision(recipe: Recipe, model: nn.Module, phases: list[Phase], device: torch.device) -> str:
+def choose_precision(recipe: Recipe, model: PoseModel, phases: list[Phase], device: torch.device) -> str:
     """``float32`` or ``bfloat16``: what the recipe says, or what trains this network faster on this machine."""
     settings = recipe.train
     if settings.precision != "auto":
@@ -226,13 +235,13 @@ def choose_precision(recipe: Recipe, model: nn.Module, phases: list[Phase], devi
     return min(seconds, key=lambda name: seconds[name])
 
 
-def _time_step(model: nn.Module, images: Tensor, context: Callable[[], AbstractContextManager[Any]]) -> float:
+def _time_step(model: PoseModel, images: Tensor, context: Callable[[], AbstractContextManager[Any]]) -> float:
     """Seconds of the faster of two training steps, after one that is not counted."""
     seconds = []
     for _ in range(3):
         start = time.perf_counter()
         with context():
-            output = model(images)
-        (output[-1] if isinstance(output, list) else output).float().square().mean().backward()
+            output, _ = model.predict(images)
+        output.float().square().mean().backward()
         seconds.append(time.perf_counter() - start)
     return min(seconds[1:])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from fastpose.models import heatmap_mse
+from fastpose.models import RegressionHead, RLELoss, heatmap_mse, smooth_l1, visibility_loss
 
 
 def test_value_and_gradient_by_hand():
@@ -49,3 +50,50 @@ def test_equals_reference(shared):
         loss.backward()
         assert loss.item() == pytest.approx(expected["value"], rel=1e-6)
         np.testing.assert_allclose(predicted.grad.numpy(), arrays["grad/mse_weighted"], rtol=1e-5, atol=1e-9)
+
+
+@pytest.fixture(scope="module")
+def regression():
+    """Inputs, values and gradients that the reference implementation gave, as tensors [2, 5, 2]."""
+    path = Path(__file__).parents[1] / "data" / "regression_losses.json"
+    figures = json.loads(path.read_text(encoding="utf-8"))
+    shape = figures.pop("shape")
+    return {
+        name: torch.tensor(value).reshape(shape) if isinstance(value, list) else value
+        for name, value in figures.items()
+    }
+
+
+def test_smooth_l1_equals_reference(regression):
+    predicted = regression["reg_pred"].clone().requires_grad_()
+    loss = smooth_l1(predicted, regression["reg_target"], regression["reg_weight"][..., 0])
+    loss.backward()
+    assert loss.item() == pytest.approx(regression["smooth_l1"], rel=1e-6)
+    torch.testing.assert_close(predicted.grad, regression["grad/smooth_l1"])
+
+
+def test_rle_equals_reference(regression, fill_by_name):
+    # The flow's weights are those of a head, named as such.
+    head = RegressionHead(8, 5, rle=True)
+    fill_by_name(torch.nn.ModuleDict({"head": head}))
+    for name, buffer in RLELoss().named_buffers():  # constants
+        head.loss_module.get_buffer(name).copy_(buffer)
+    predicted = regression["reg_pred"].clone().requires_grad_()
+    deviation = regression["reg_sigma"].clone().requires_grad_()
+    # The figures are for deviations that went through a sigmoid before the loss applied its own.
+    loss = head.loss_module(predicted, deviation.sigmoid(), regression["reg_target"], regression["reg_weight"][..., 0])
+    loss.backward()
+    assert loss.item() == pytest.approx(regression["rle"], rel=1e-5)
+    torch.testing.assert_close(predicted.grad, regression["grad/rle"], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(deviation.grad, regression["grad/rle_sigma"], rtol=1e-4, atol=1e-5)
+
+
+def test_rle_of_nobody_is_zero():
+    empty = torch.zeros(0, 5, 2)
+    assert RLELoss()(empty, empty, empty, torch.zeros(0, 5)).item() == 0
+
+
+def test_visibility_loss_by_hand():
+    probability = torch.tensor([[0.5, 0.25]])
+    expected = -(np.log(0.5) + np.log(0.75)) / 2
+    assert visibility_loss(probability, torch.tensor([[1.5, 0.0]])).item() == pytest.approx(expected)

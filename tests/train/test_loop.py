@@ -10,7 +10,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from fastpose.models import load_model
+from fastpose.models import load_model, objective
 from fastpose.train import loop
 from fastpose.train.checkpoint import CheckpointError, load_state
 from fastpose.train.loop import TrainingError, train
@@ -95,13 +95,13 @@ def test_same_seed_same_weights_other_seed_others(recipe_text, tmp_path):
 def bad_losses(monkeypatch, bad):
     """Make the loss NaN at the calls (from 1) for which ``bad`` says so."""
     calls = iter(range(1, 10_000))
-    real = loop.heatmap_loss
+    real = objective.heatmap_loss
 
     def loss(predicted, *args, **kwargs):
         value = real(predicted, *args, **kwargs)
         return value * float("nan") if bad(next(calls)) else value
 
-    monkeypatch.setattr(loop, "heatmap_loss", loss)
+    monkeypatch.setattr(objective, "heatmap_loss", loss)
 
 
 def test_a_step_without_a_finite_loss_is_skipped(recipe_text, tmp_path, monkeypatch):
@@ -227,3 +227,9 @@ def test_the_demo_recipe_needs_nothing_but_the_package(tmp_path):
     outcome = train(recipe, tmp_path, console=quiet())
     assert outcome.finished
     assert outcome.steps == 4
+
+
+@pytest.mark.parametrize("head", ["regression", "rle"])
+def test_networks_that_give_coordinates_are_trained_too(recipe_text, tmp_path, head):
+    options = ("model.name=resnet50", "model.codec={kind: regression}", "train.loss.weight=1", "train.epochs=1")
+    assert run(recipe_text, tmp_path, *options, f"model.options.head={head}").finished

@@ -103,18 +103,18 @@ def resnet34(spec: PoseSpec, *, deconv_channels: Sequence[int] = (256, 256, 256)
 
 
 @register_model
-def resnet50(spec: PoseSpec, *, deconv_channels: Sequence[int] = (256, 256, 256)) -> PoseModel:
+def resnet50(spec: PoseSpec, *, deconv_channels: Sequence[int] = (256, 256, 256), head: str = "heatmap") -> PoseModel:
     """SimpleBaseline on ResNet-50."""
-    return simple_baseline(spec, ResNet(Bottleneck, (3, 4, 6, 3)), deconv_channels=deconv_channels)
+    return simple_baseline(spec, ResNet(Bottleneck, (3, 4, 6, 3)), deconv_channels=deconv_channels, head=head)
 
 
 @register_model
-def resnet101(spec: PoseSpec, *, deconv_channels: Sequence[int] = (256, 256, 256)) -> PoseModel:
+def resnet101(spec: PoseSpec, *, deconv_channels: Sequence[int] = (256, 256, 256), head: str = "heatmap") -> PoseModel:
     """SimpleBaseline on ResNet-101."""
-    return simple_baseline(spec, ResNet(Bottleneck, (3, 4, 23, 3)), deconv_channels=deconv_channels)
+    return simple_baseline(spec, ResNet(Bottleneck, (3, 4, 23, 3)), deconv_channels=deconv_channels, head=head)
 
 
 @register_model
-def resnet152(spec: PoseSpec, *, deconv_channels: Sequence[int] = (256, 256, 256)) -> PoseModel:
+def resnet152(spec: PoseSpec, *, deconv_channels: Sequence[int] = (256, 256, 256), head: str = "heatmap") -> PoseModel:
     """SimpleBaseline on ResNet-152."""
-    return simple_baseline(spec, ResNet(Bottleneck, (3, 8, 36, 3)), deconv_channels=deconv_channels)
+    return simple_baseline(spec, ResNet(Bottleneck, (3, 8, 36, 3)), deconv_channels=deconv_channels, head=head)

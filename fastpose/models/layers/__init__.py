@@ -4,6 +4,7 @@ from .checkpointing import run_checkpointed
 from .conv import ConvUnit, SeparableConvUnit, channel_shuffle
 from .drop_path import DropPath
 from .multi_resolution import Halving, MultiResolutionModule, conv_halving, separable_halving
+from .real_nvp import RealNVP
 from .residual import BasicBlock, Bottleneck
 from .windows import WindowAttention, join_windows, split_windows, window_padding
 
@@ -14,6 +15,7 @@ __all__ = [
     "DropPath",
     "Halving",
     "MultiResolutionModule",
+    "RealNVP",
     "SeparableConvUnit",
     "WindowAttention",
     "channel_shuffle",
