@@ -32,6 +32,7 @@ def simple_baseline(
     backbone: Backbone,
     *,
     deconv_channels: Sequence[int] = (256, 256, 256),
+    deconv_groups: int = 1,
     neck: nn.Module | None = None,
     head: str = "heatmap",
 ) -> PoseModel:
@@ -41,6 +42,7 @@ def simple_baseline(
         spec: what the network reads and gives.
         backbone: crops [B, 3, h, w] → features [B, out_channels, h / stride, w / stride].
         deconv_channels: of each deconvolution.
+        deconv_groups: groups of each deconvolution.
         neck: between backbone and head, if any; keeps the size.
         head: `heatmap`; `visibility`, which also says which keypoints are visible; `regression` (DeepPose) or `rle`,
             for the codec regression.
@@ -63,6 +65,6 @@ def simple_baseline(
         neck = pool if neck is None else nn.Sequential(neck, pool)
         return PoseModel(module, RegressionHead(channels, keypoints, rle=head == "rle"), spec, neck=neck)
     check_sizes(spec, backbone_stride=backbone.stride, output_stride=backbone.stride >> len(deconv_channels))
-    maps = HeatmapHead(channels, spec.output_channels, deconv_channels=deconv_channels)
+    maps = HeatmapHead(channels, spec.output_channels, deconv_channels=deconv_channels, deconv_groups=deconv_groups)
     top = maps if head == "heatmap" else VisibilityHead(maps, channels, keypoints)
     return PoseModel(module, top, spec, neck=neck)

@@ -6,7 +6,8 @@ import copy
 import itertools
 from typing import cast
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .pose_model import PoseModel
@@ -34,9 +35,22 @@ def fuse_batchnorm(model: PoseModel) -> PoseModel:
                 continue
             if norm.num_features != conv.out_channels:
                 continue
-            # For a transposed convolution the output channels are the weight's second dimension; grouped ones are not
-            # used.
-            transposed = isinstance(conv, nn.ConvTranspose2d)
-            setattr(parent, conv_name, fuse_conv_bn_eval(cast(nn.Conv2d, conv), norm, transposed))
+            if isinstance(conv, nn.ConvTranspose2d):
+                setattr(parent, conv_name, _fuse_transposed(conv, norm))
+            else:
+                setattr(parent, conv_name, fuse_conv_bn_eval(conv, norm))
             setattr(parent, norm_name, nn.Identity())
+    return fused
+
+
+def _fuse_transposed(conv: nn.ConvTranspose2d, norm: nn.BatchNorm2d) -> nn.ConvTranspose2d:
+    """What PyTorch's fuse_conv_bn_eval does for convolutions, for transposed ones with any number of groups."""
+    fused = copy.deepcopy(conv)
+    mean, variance = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
+    scale = norm.weight * torch.rsqrt(variance + norm.eps)
+    # The weight is [in_channels, out_channels / groups, h, w]; the rows of one group make the outputs of that group.
+    rows = scale.view(conv.groups, 1, -1).expand(-1, conv.in_channels // conv.groups, -1).flatten(0, 1)
+    bias = -mean if conv.bias is None else conv.bias - mean
+    fused.weight = nn.Parameter(conv.weight * rows[:, :, None, None], requires_grad=False)
+    fused.bias = nn.Parameter(bias * scale + norm.bias, requires_grad=False)
     return fused

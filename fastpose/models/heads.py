@@ -24,6 +24,7 @@ class HeatmapHead(nn.Module):
         out_channels: maps, as the codec wants them (one or three per keypoint).
         deconv_channels: output channels of each stride-2 deconvolution; every one doubles the resolution.
         deconv_kernels: kernel size of each, 4, 3 or 2; 4 everywhere by default.
+        deconv_groups: groups of each.
         conv_channels: output channels of each convolution that follows (with BatchNorm and ReLU).
         conv_kernels: kernel size of each (odd); 1 everywhere by default.
         final_kernel: kernel size of the last convolution (odd), or None where the features are the maps.
@@ -36,6 +37,7 @@ class HeatmapHead(nn.Module):
         *,
         deconv_channels: Sequence[int] = (256, 256, 256),
         deconv_kernels: Sequence[int] | None = None,
+        deconv_groups: int = 1,
         conv_channels: Sequence[int] = (),
         conv_kernels: Sequence[int] | None = None,
         final_kernel: int | None = 1,
@@ -50,7 +52,7 @@ class HeatmapHead(nn.Module):
                 raise ValueError(f"deconv_kernels: expected 2, 3 or 4, got {kernel}")
             padding, output_padding = _DECONV_PADDING[kernel]
             layers += [
-                nn.ConvTranspose2d(channels, width, kernel, 2, padding, output_padding, bias=False),
+                nn.ConvTranspose2d(channels, width, kernel, 2, padding, output_padding, deconv_groups, bias=False),
                 nn.BatchNorm2d(width),
                 nn.ReLU(inplace=True),
             ]

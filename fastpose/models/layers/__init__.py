@@ -1,8 +1,10 @@
 """Blocks that several families share, each written once."""
 
+from .attention import SqueezeExcitation
 from .checkpointing import run_checkpointed
 from .conv import ConvUnit, SeparableConvUnit, channel_shuffle
 from .drop_path import DropPath
+from .init import init_kaiming, init_normal, init_shufflenet
 from .multi_resolution import Halving, MultiResolutionModule, conv_halving, separable_halving
 from .real_nvp import RealNVP
 from .residual import BasicBlock, Bottleneck
@@ -17,9 +19,13 @@ __all__ = [
     "MultiResolutionModule",
     "RealNVP",
     "SeparableConvUnit",
+    "SqueezeExcitation",
     "WindowAttention",
     "channel_shuffle",
     "conv_halving",
+    "init_kaiming",
+    "init_normal",
+    "init_shufflenet",
     "join_windows",
     "run_checkpointed",
     "separable_halving",

@@ -14,7 +14,8 @@ class ConvUnit(nn.Module):
         kernel: side of the kernel, odd; the padding keeps the size at stride 1.
         stride: stride.
         groups: groups of the convolution.
-        norm: with BatchNorm; without it the convolution has a bias.
+        norm: with BatchNorm.
+        bias: whether the convolution has a bias; by default where no BatchNorm follows.
         activation: applied last; None for none.
     """
 
@@ -27,12 +28,12 @@ class ConvUnit(nn.Module):
         stride: int = 1,
         groups: int = 1,
         norm: bool = True,
+        bias: bool | None = None,
         activation: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(
-            in_channels, out_channels, kernel, stride, padding=kernel // 2, groups=groups, bias=not norm
-        )
+        bias = not norm if bias is None else bias
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=bias)
         self.bn = nn.BatchNorm2d(out_channels) if norm else None
         self.activation = activation
 
@@ -45,17 +46,31 @@ class ConvUnit(nn.Module):
 
 
 class SeparableConvUnit(nn.Module):
-    """3x3 depthwise convolution with BatchNorm, then 1x1 convolution with BatchNorm and ReLU.
+    """Depthwise convolution with BatchNorm, then 1x1 convolution with BatchNorm; each may have an activation.
 
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output.
+        kernel: side of the depthwise kernel, odd.
+        depthwise_activation: after the depthwise convolution; None for none.
+        activation: after the 1x1 convolution; ReLU where it is None.
     """
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int = 3,
+        *,
+        depthwise_activation: nn.Module | None = None,
+        activation: nn.Module | None = None,
+    ) -> None:
         super().__init__()
-        self.depthwise_conv = ConvUnit(in_channels, in_channels, 3, groups=in_channels)
-        self.pointwise_conv = ConvUnit(in_channels, out_channels, activation=nn.ReLU(inplace=True))
+        self.depthwise_conv = ConvUnit(
+            in_channels, in_channels, kernel, groups=in_channels, activation=depthwise_activation
+        )
+        activation = nn.ReLU(inplace=True) if activation is None else activation
+        self.pointwise_conv = ConvUnit(in_channels, out_channels, activation=activation)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, in_channels, h, w] → [B, out_channels, h, w]."""
