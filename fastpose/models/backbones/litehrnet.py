@@ -12,7 +12,15 @@ from torch.nn import functional as F
 from fastpose.spec import PoseSpec
 
 from ..heads import HeatmapHead
-from ..layers import ConvUnit, SeparableConvUnit, channel_shuffle
+from ..layers import (
+    ConvUnit,
+    SeparableConvUnit,
+    SqueezeExcitation,
+    fusion_path,
+    separable_conv,
+    separable_halving,
+    with_enlarged,
+)
 from ..pose_model import PoseModel, check_sizes
 from ..registry import register_model
 
@@ -23,12 +31,16 @@ _STEM_WIDTH = 32
 class LiteHRNet(nn.Module):
     """Lite-HRNet with its iterative head: features of 40 channels at 1/4 of the input.
 
+    The coarser features are the head's too: what it makes of each branch and the branches below it.
+
     Args:
         modules: fusion modules in the stages of two, three and four branches.
     """
 
     stride = 32
     out_channels = _WIDTHS[0]
+    feature_channels = (_WIDTHS[0], *_WIDTHS[:-1])
+    feature_strides = (4, 8, 16, 32)
 
     def __init__(self, modules: Sequence[int]) -> None:
         super().__init__()
@@ -36,7 +48,10 @@ class LiteHRNet(nn.Module):
             raise ValueError(f"modules: expected three stages, got {tuple(modules)}")
         self.stem = Stem(_STEM_WIDTH)
         self.transition0 = nn.ModuleList(
-            [_separable(_STEM_WIDTH, _WIDTHS[0], 1), nn.Sequential(_separable(_STEM_WIDTH, _WIDTHS[1], 2))]
+            [
+                separable_conv(_STEM_WIDTH, _WIDTHS[0], stride=1, relu=True),
+                nn.Sequential(separable_halving(_STEM_WIDTH, _WIDTHS[1], relu=True)),
+            ]
         )
         self.stage0 = _stage(modules[0], _WIDTHS[:2])
         self.transition1 = _new_branch(_WIDTHS[1], _WIDTHS[2], position=2)
@@ -54,13 +69,17 @@ class LiteHRNet(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, 3, h, w] → [B, 40, h / 4, w / 4]."""
+    def forward_features(self, x: Tensor) -> list[Tensor]:
+        """[B, 3, h, w] → maps [B, feature_channels[i], h / feature_strides[i], w / feature_strides[i]]."""
         x = self.stem(x)
         branches = self.stage0([transition(x) for transition in self.transition0])
         branches = self.stage1([*branches, self.transition1[-1](branches[-1])])
         branches = self.stage2([*branches, self.transition2[-1](branches[-1])])
         return self.head_layer(branches)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, 3, h, w] → [B, 40, h / 4, w / 4]."""
+        return self.forward_features(x)[0]
 
 
 class Stem(nn.Module):
@@ -86,7 +105,7 @@ class Stem(nn.Module):
         first, second = self.conv1(x).chunk(2, dim=1)
         first = self.branch1(first)
         second = self.linear_conv(self.depthwise_conv(self.expand_conv(second)))
-        return channel_shuffle(torch.cat((first, second), dim=1), 2)
+        return _interleave(first, second)
 
 
 class CrossResolutionWeighting(nn.Module):
@@ -106,31 +125,12 @@ class CrossResolutionWeighting(nn.Module):
 
     def forward(self, branches: list[Tensor]) -> list[Tensor]:
         """Multiply every branch [B, widths[i], h_i, w_i] by its weights."""
-        height, width = branches[-1].shape[-2:]
-        pooled = [F.adaptive_avg_pool2d(branch, (height, width)) for branch in branches[:-1]]
-        weights = self.conv2(self.conv1(torch.cat((*pooled, branches[-1]), dim=1)))
-        return [
-            branch * F.interpolate(weight, size=branch.shape[-2:])
-            for branch, weight in zip(branches, weights.split(self.widths, dim=1), strict=True)
-        ]
-
-
-class SpatialWeighting(nn.Module):
-    """Channel weights from the branch's own mean over all positions (squeeze and excitation).
-
-    Args:
-        width: channels.
-        reduction: the hidden layer has so many times fewer channels.
-    """
-
-    def __init__(self, width: int, reduction: int = 4) -> None:
-        super().__init__()
-        self.conv1 = ConvUnit(width, width // reduction, norm=False, activation=nn.ReLU(inplace=True))
-        self.conv2 = ConvUnit(width // reduction, width, norm=False, activation=nn.Sigmoid())
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, width, h, w] → the same shape."""
-        return x * self.conv2(self.conv1(F.adaptive_avg_pool2d(x, 1)))
+        *higher, lowest = branches
+        pooled = [F.avg_pool2d(branch, 2 ** (len(higher) - level)) for level, branch in enumerate(higher)]
+        weights = self.conv2(self.conv1(torch.cat((*pooled, lowest), dim=1)))
+        *weights_of_higher, weights_of_lowest = weights.split(self.widths, dim=1)
+        weighted = [with_enlarged(torch.mul, *pair) for pair in zip(higher, weights_of_higher, strict=True)]
+        return [*weighted, lowest * weights_of_lowest]
 
 
 class ConditionalChannelWeighting(nn.Module):
@@ -145,7 +145,7 @@ class ConditionalChannelWeighting(nn.Module):
         halves = [width // 2 for width in widths]
         self.cross_resolution_weighting = CrossResolutionWeighting(halves)
         self.depthwise_convs = nn.ModuleList([ConvUnit(half, half, 3, groups=half) for half in halves])
-        self.spatial_weighting = nn.ModuleList([SpatialWeighting(half) for half in halves])
+        self.spatial_weighting = nn.ModuleList([SqueezeExcitation(half, reduction=4) for half in halves])
 
     def forward(self, branches: list[Tensor]) -> list[Tensor]:
         """Branches [B, widths[i], h_i, w_i] → the same shapes."""
@@ -155,9 +155,7 @@ class ConditionalChannelWeighting(nn.Module):
             weighting(conv(half))
             for half, conv, weighting in zip(changed, self.depthwise_convs, self.spatial_weighting, strict=True)
         ]
-        return [
-            channel_shuffle(torch.cat((kept, half), dim=1), 2) for (kept, _), half in zip(halves, changed, strict=True)
-        ]
+        return [_interleave(kept, half) for (kept, _), half in zip(halves, changed, strict=True)]
 
 
 class FusionModule(nn.Module):
@@ -175,16 +173,19 @@ class FusionModule(nn.Module):
         self.layers = nn.Sequential(ConditionalChannelWeighting(widths), ConditionalChannelWeighting(widths))
         count = len(widths)
         self.fuse_layers = nn.ModuleList(
-            [nn.ModuleList([_fusion_path(widths, source, to) for source in range(count)]) for to in range(count)]
+            [
+                nn.ModuleList([fusion_path(widths, source, to, separable_halving) for source in range(count)])
+                for to in range(count)
+            ]
         )
 
     def forward(self, branches: list[Tensor]) -> list[Tensor]:
         """Branches [B, widths[i], h_i, w_i] → the same shapes."""
         first, *lower = self.layers(branches)
         to_first, *to_lower = cast(list[nn.ModuleList], list(self.fuse_layers))
-        first = _sum(2 * first, lower, to_first)
-        fused = [_sum(2 * paths[0](first), lower, paths) for paths in to_lower]
-        return [F.relu(branch) for branch in (first, *fused)]
+        first = _fuse([first, *lower], 0, to_first)
+        fused = [_fuse([first, *lower], to, paths) for to, paths in enumerate(to_lower, 1)]
+        return [F.relu(first), *(F.relu_(branch) for branch in fused)]
 
 
 class IterativeHead(nn.Module):
@@ -204,57 +205,42 @@ class IterativeHead(nn.Module):
             ]
         )
 
-    def forward(self, branches: list[Tensor]) -> Tensor:
-        """Branches [B, widths[i], h_i, w_i] → the first one's [B, widths[0], h_0, w_0]."""
+    def forward(self, branches: list[Tensor]) -> list[Tensor]:
+        """Branches [B, widths[i], h_i, w_i] → [B, widths[max(i - 1, 0)], h_i, w_i]."""
         x = self.projects[0](branches[-1])
+        maps = [x]
         for branch, project in zip(branches[-2::-1], self.projects[1:], strict=True):
             x = project(branch + F.interpolate(x, size=branch.shape[-2:], mode="bilinear", align_corners=True))
-        return x
-
-
-def _separable(in_channels: int, out_channels: int, stride: int, *, relu: bool = True) -> nn.Sequential:
-    """3x3 depthwise and 1x1 convolution, each with BatchNorm, as transitions and fusions name them."""
-    layers: list[nn.Module] = [
-        nn.Conv2d(in_channels, in_channels, 3, stride, padding=1, groups=in_channels, bias=False),
-        nn.BatchNorm2d(in_channels),
-        nn.Conv2d(in_channels, out_channels, 1, bias=False),
-        nn.BatchNorm2d(out_channels),
-    ]
-    return nn.Sequential(*layers, nn.ReLU(inplace=True)) if relu else nn.Sequential(*layers)
+            maps.append(x)
+        return maps[::-1]
 
 
 def _new_branch(in_channels: int, out_channels: int, position: int) -> nn.ModuleList:
     """The transition that adds a branch at half the lowest resolution; the present branches pass as they are."""
     kept = [nn.Identity() for _ in range(position)]
-    return nn.ModuleList([*kept, nn.Sequential(_separable(in_channels, out_channels, 2))])
+    return nn.ModuleList([*kept, nn.Sequential(separable_halving(in_channels, out_channels, relu=True))])
 
 
-def _sum(total: Tensor, lower: list[Tensor], paths: nn.ModuleList) -> Tensor:
-    """Add the branches below the first, each through its path."""
-    for branch, path in zip(lower, list(paths)[1:], strict=True):
-        total = total + path(branch)
-    return total
+def _interleave(first: Tensor, second: Tensor) -> Tensor:
+    """Concatenate and shuffle in one copy: channels first[0], second[0], first[1] and so on."""
+    return torch.stack((first, second), dim=2).flatten(1, 2)
+
+
+def _fuse(branches: list[Tensor], to: int, paths: nn.ModuleList) -> Tensor:
+    """The sum of all branches, the first one twice, in the channels and the size of branch `to`."""
+    total = 2 * paths[0](branches[0])
+    for source in range(1, to + 1):
+        total += paths[source](branches[source])
+    if to == len(branches) - 1:
+        return total
+    below = paths[-1](branches[-1])  # from the bottom up, so that each resolution is enlarged by no more than 2
+    for source in range(len(branches) - 2, to, -1):
+        below = with_enlarged(torch.add, paths[source](branches[source]), below)
+    return with_enlarged(torch.add, total, below)
 
 
 def _stage(modules: int, widths: Sequence[int]) -> nn.Sequential:
     return nn.Sequential(*(FusionModule(widths) for _ in range(modules)))
-
-
-def _fusion_path(widths: Sequence[int], source: int, to: int) -> nn.Module:
-    """What brings branch `source` to the channels and the size of branch `to`."""
-    if source == to:
-        return nn.Identity()
-    if source > to:
-        return nn.Sequential(
-            nn.Conv2d(widths[source], widths[to], 1, bias=False),
-            nn.BatchNorm2d(widths[to]),
-            nn.Upsample(scale_factor=2 ** (source - to), mode="nearest"),
-        )
-    steps = to - source
-    return nn.Sequential(
-        *(_separable(widths[source], widths[source], 2) for _ in range(steps - 1)),
-        _separable(widths[source], widths[to], 2, relu=False),
-    )
 
 
 def _lite_hrnet(spec: PoseSpec, modules: Sequence[int]) -> PoseModel:

@@ -4,10 +4,18 @@ from .attention import SqueezeExcitation
 from .checkpointing import run_checkpointed
 from .conv import ConvUnit, SeparableConvUnit, channel_shuffle
 from .drop_path import DropPath
+from .enlarge import with_enlarged
 from .init import init_kaiming, init_normal, init_shufflenet
-from .multi_resolution import Halving, MultiResolutionModule, conv_halving, separable_halving
+from .multi_resolution import (
+    Halving,
+    MultiResolutionModule,
+    conv_halving,
+    fusion_path,
+    separable_conv,
+    separable_halving,
+)
 from .real_nvp import RealNVP
-from .residual import BasicBlock, Bottleneck
+from .residual import BasicBlock, Bottleneck, ResidualBlock
 from .windows import WindowAttention, join_windows, split_windows, window_padding
 
 __all__ = [
@@ -18,17 +26,21 @@ __all__ = [
     "Halving",
     "MultiResolutionModule",
     "RealNVP",
+    "ResidualBlock",
     "SeparableConvUnit",
     "SqueezeExcitation",
     "WindowAttention",
     "channel_shuffle",
     "conv_halving",
+    "fusion_path",
     "init_kaiming",
     "init_normal",
     "init_shufflenet",
     "join_windows",
     "run_checkpointed",
+    "separable_conv",
     "separable_halving",
     "split_windows",
     "window_padding",
+    "with_enlarged",
 ]

@@ -23,15 +23,20 @@ def conv_halving(in_channels: int, out_channels: int, relu: bool) -> nn.Sequenti
     return nn.Sequential(*layers, nn.ReLU(inplace=True)) if relu else nn.Sequential(*layers)
 
 
-def separable_halving(in_channels: int, out_channels: int, relu: bool) -> nn.Sequential:
-    """3x3 depthwise convolution of stride 2 and 1x1 convolution, each with BatchNorm, and ReLU if wanted."""
+def separable_conv(in_channels: int, out_channels: int, *, stride: int, relu: bool) -> nn.Sequential:
+    """3x3 depthwise convolution of that stride and 1x1 convolution, each with BatchNorm, and ReLU if wanted."""
     layers: list[nn.Module] = [
-        nn.Conv2d(in_channels, in_channels, 3, 2, padding=1, groups=in_channels, bias=False),
+        nn.Conv2d(in_channels, in_channels, 3, stride, padding=1, groups=in_channels, bias=False),
         nn.BatchNorm2d(in_channels),
         nn.Conv2d(in_channels, out_channels, 1, bias=False),
         nn.BatchNorm2d(out_channels),
     ]
     return nn.Sequential(*layers, nn.ReLU(inplace=True)) if relu else nn.Sequential(*layers)
+
+
+def separable_halving(in_channels: int, out_channels: int, relu: bool) -> nn.Sequential:
+    """`separable_conv` of stride 2."""
+    return separable_conv(in_channels, out_channels, stride=2, relu=relu)
 
 
 def fusion_path(widths: Sequence[int], source: int, to: int, halving: Halving) -> nn.Module:
