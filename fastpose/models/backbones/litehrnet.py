@@ -17,6 +17,7 @@ from ..layers import (
     SeparableConvUnit,
     SqueezeExcitation,
     fusion_path,
+    init_normal,
     separable_conv,
     separable_halving,
     with_enlarged,
@@ -59,15 +60,7 @@ class LiteHRNet(nn.Module):
         self.transition2 = _new_branch(_WIDTHS[2], _WIDTHS[3], position=3)
         self.stage2 = _stage(modules[2], _WIDTHS)
         self.head_layer = IterativeHead(_WIDTHS)
-        self.init_weights()
-
-    def init_weights(self) -> None:
-        """Draw every convolution from N(0, 0.001), as the official training does; BatchNorm sets the scale."""
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.normal_(module.weight, std=0.001)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        init_normal(self)
 
     def forward_features(self, x: Tensor) -> list[Tensor]:
         """[B, 3, h, w] → maps [B, feature_channels[i], h / feature_strides[i], w / feature_strides[i]]."""
