@@ -212,7 +212,8 @@ def atomic_write(path: str | os.PathLike[str], data: bytes) -> None:
 
 def _load(model: PoseModel, path: Path, checkpoint: Checkpoint, strict: bool) -> LoadReport:
     expected = model.state_dict()
-    tensors = checkpoint.tensors
+    source = _spec(path, checkpoint.metadata) if _SPEC in checkpoint.metadata else None
+    tensors = _fit_positions(model, checkpoint.tensors, source)
     report = LoadReport(
         missing=tuple(name for name in expected if name not in tensors),
         unexpected=tuple(name for name in tensors if name not in expected),
@@ -225,8 +226,8 @@ def _load(model: PoseModel, path: Path, checkpoint: Checkpoint, strict: bool) ->
     fitting = {name: t for name, t in tensors.items() if name in expected and t.shape == expected[name].shape}
     if (strict and any(report)) or not fitting:
         raise WeightsError(_mismatch_message(path, model, report, len(fitting), len(expected)))
-    if strict and _SPEC in checkpoint.metadata:
-        theirs, ours = _spec(path, checkpoint.metadata).skeleton, model.spec.skeleton
+    if strict and source is not None:
+        theirs, ours = source.skeleton, model.spec.skeleton
         if theirs.keypoints != ours.keypoints:
             raise WeightsError(
                 f"{path}: expected the keypoints of {ours.name!r} ({', '.join(ours.keypoints)}), "
@@ -234,6 +235,19 @@ def _load(model: PoseModel, path: Path, checkpoint: Checkpoint, strict: bool) ->
             )
     model.load_state_dict(fitting, strict=False)
     return report
+
+
+def _fit_positions(model: PoseModel, tensors: Mapping[str, Tensor], source: PoseSpec | None) -> dict[str, Tensor]:
+    """Let the modules that learn one value per position fit a checkpoint of another input size or window to theirs.
+
+    Such a module has `resize_weights(tensors, prefix, input_size)`, which replaces its entries of the state dict;
+    `input_size` is the checkpoint's, None where the file does not say.
+    """
+    fitted = dict(tensors)
+    for name, module in model.named_modules():
+        if hasattr(module, "resize_weights"):
+            module.resize_weights(fitted, f"{name}." if name else "", source.input_size if source else None)
+    return fitted
 
 
 def _read_safetensors(path: Path) -> Checkpoint:

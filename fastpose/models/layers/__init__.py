@@ -16,6 +16,7 @@ from .multi_resolution import (
 )
 from .real_nvp import RealNVP
 from .residual import BasicBlock, Bottleneck, ResidualBlock
+from .transformer import FeedForward, PatchEmbed, linear_rates, resize_positions
 from .windows import WindowAttention, join_windows, split_windows, window_padding
 
 __all__ = [
@@ -23,8 +24,10 @@ __all__ = [
     "Bottleneck",
     "ConvUnit",
     "DropPath",
+    "FeedForward",
     "Halving",
     "MultiResolutionModule",
+    "PatchEmbed",
     "RealNVP",
     "ResidualBlock",
     "SeparableConvUnit",
@@ -37,6 +40,8 @@ __all__ = [
     "init_normal",
     "init_shufflenet",
     "join_windows",
+    "linear_rates",
+    "resize_positions",
     "run_checkpointed",
     "separable_conv",
     "separable_halving",

@@ -11,22 +11,22 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 
-def run_checkpointed(block: nn.Module, x: Tensor) -> Tensor:
+def run_checkpointed(block: nn.Module, *inputs: Tensor) -> Tensor:
     """Apply a block so that backward computes it again instead of keeping what it made.
 
     BatchNorm's running statistics take the batch in once, as without checkpointing.
 
     Args:
         block: what to apply.
-        x: its input.
+        inputs: its inputs.
 
     Returns:
-        block(x).
+        block(*inputs).
     """
     if torch.compiler.is_compiling():  # the compiler derives the second pass itself, without its side effects
-        return checkpoint(block, x, use_reentrant=False)
+        return checkpoint(block, *inputs, use_reentrant=False)
     return checkpoint(
-        block, x, use_reentrant=False, context_fn=lambda: (contextlib.nullcontext(), _frozen_statistics(block))
+        block, *inputs, use_reentrant=False, context_fn=lambda: (contextlib.nullcontext(), _frozen_statistics(block))
     )
 
 
