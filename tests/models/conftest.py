@@ -11,6 +11,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+# Tests that run over all architectures build these too, and they take gigabytes.
+_BIG = {"swin_large", "vitpose_large", "vitpose_huge"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is run for a big architecture as slow."""
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        if callspec is not None and callspec.params.get("name") in _BIG:
+            item.add_marker(pytest.mark.slow)
+
 
 def _normal(name: str, shape: tuple[int, ...]) -> np.ndarray:
     generator = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
@@ -21,9 +32,9 @@ def _entry(name: str, shape: tuple[int, ...]) -> np.ndarray:
     normal = _normal(name, shape)
     if name.endswith("running_var"):
         return 1 + 0.1 * np.abs(normal)
-    if name.endswith("weight") and len(shape) >= 2:
+    if name.endswith(".weight") and len(shape) >= 2:
         return normal * (1.4 / math.prod(shape[1:]) ** 0.5)
-    if name.endswith("weight"):
+    if name.endswith(".weight"):
         gain = 0.4 if ".fuse_layers." in name else 1.0
         if name.endswith((".bn2.weight", ".bn3.weight", ".norm2.weight", ".norm3.weight")):
             gain = 0.3
