@@ -22,6 +22,7 @@ _VERBS = {
     "predict": ("predict", "predict"),
     "train": ("train", "train"),
     "eval": ("eval", "evaluate"),
+    "convert": ("convert", "convert"),
     "models": ("models", "models"),
     "info": ("info", "info"),
 }

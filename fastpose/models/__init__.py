@@ -1,7 +1,8 @@
 """Pose networks: backbones, heads, names, weights, and the zoo."""
 
 from . import backbones  # noqa: F401  (registers the architectures)
-from .factory import create_model, list_models
+from .factory import create_model, list_models, load_body
+from .features import FeatureExtractor
 from .fuse import fuse_batchnorm
 from .heads import HeatmapHead, RegressionHead, VisibilityHead
 from .losses import RLELoss, heatmap_mse, smooth_l1, visibility_loss
@@ -12,6 +13,7 @@ from .weights import WeightsError, load_checkpoint, load_model, read_checkpoint,
 from .zoo import ZooEntry, find_entry, list_entries
 
 __all__ = [
+    "FeatureExtractor",
     "HeatmapHead",
     "Loss",
     "LossSettings",
@@ -31,6 +33,7 @@ __all__ = [
     "list_architectures",
     "list_entries",
     "list_models",
+    "load_body",
     "load_checkpoint",
     "load_model",
     "read_checkpoint",

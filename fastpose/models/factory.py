@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
+
+import torch
 
 from fastpose.skeletons import Skeleton, get_skeleton
 from fastpose.spec import CodecSpec, PoseSpec
 
+from .features import FeatureExtractor
+from .hub import fetch
 from .pose_model import PoseModel
 from .registry import build_model, list_architectures
 from .weights import WeightsError, load_checkpoint
 from .zoo import ZooEntry, close_names, default_spec, find_entry, list_entries
 
-_LAST_LAYER = "head.final_layer."
 _SPEC_FIELDS = {field.name for field in dataclasses.fields(PoseSpec)}
 
 
@@ -31,14 +36,39 @@ def list_models(pattern: str = "*") -> list[str]:
     return sorted(name for name in names if fnmatch.fnmatchcase(name, pattern))
 
 
+@overload
 def create_model(
     name: str,
     *,
     num_keypoints: int | None = None,
     skeleton: Skeleton | str | None = None,
     pretrained: bool = False,
+    features_only: Literal[False] = False,
     **overrides: Any,
-) -> PoseModel:
+) -> PoseModel: ...
+
+
+@overload
+def create_model(
+    name: str,
+    *,
+    num_keypoints: int | None = None,
+    skeleton: Skeleton | str | None = None,
+    pretrained: bool = False,
+    features_only: Literal[True],
+    **overrides: Any,
+) -> FeatureExtractor: ...
+
+
+def create_model(
+    name: str,
+    *,
+    num_keypoints: int | None = None,
+    skeleton: Skeleton | str | None = None,
+    pretrained: bool = False,
+    features_only: bool = False,
+    **overrides: Any,
+) -> PoseModel | FeatureExtractor:
     """Build a network by name.
 
     Args:
@@ -46,13 +76,16 @@ def create_model(
             which is built as its default entry says.
         num_keypoints: K, where the keypoints have no names (they get numbers, and no flip pairs).
         skeleton: other keypoints than the entry's, as a `Skeleton` or the name of one.
-        pretrained: load the entry's weights. Given together with other keypoints, the last layer stays fresh.
+        pretrained: load the entry's weights, which are fetched once (see `fastpose.models.hub`). Given together with
+            other keypoints, what depends on those stays fresh.
+        features_only: give the backbone alone, as a module that returns its feature maps, finest first.
         overrides: other values for fields of the `PoseSpec` (`input_size=(128, 96)`; the heatmap keeps its ratio to the
             input; `codec` may be a mapping of the fields that change), and options of the architecture
             (`deconv_channels=(128, 128, 128)`).
 
     Returns:
-        The network, in training mode; `.spec` says what goes in and comes out.
+        The network, in training mode; `.spec` says what goes in and comes out. With `features_only` a
+        `FeatureExtractor`.
 
     Raises:
         ValueError: an unknown name or option, or values that do not fit each other.
@@ -75,7 +108,7 @@ def create_model(
         model.name = entry.name
     if pretrained:
         _load_pretrained(model, name, entry)
-    return model
+    return FeatureExtractor(model) if features_only else model
 
 
 def _codec(default: CodecSpec, changes: Mapping[str, Any]) -> CodecSpec:
@@ -104,30 +137,57 @@ def _skeleton(default: Skeleton, num_keypoints: int | None, skeleton: Skeleton |
 
 def _load_pretrained(model: PoseModel, name: str, entry: ZooEntry | None) -> None:
     weights = entry.weights if entry else {}
-    if entry is not None and "carried" in weights:
-        file = resources.files("fastpose.models") / "carried" / weights["carried"]
-        if not file.is_file():
-            raise WeightsError(f"{name}: the package should hold {weights['carried']}, and does not; reinstall it")
-        with resources.as_file(file) as path:
-            _load(model, path, new_head=model.spec.skeleton.keypoints != entry.spec.skeleton.keypoints)
-    elif "url" in weights:
-        raise WeightsError(
-            f"{name}: the weights are not in the package. Fetch {weights['url']} and load the file with "
-            f"load_checkpoint(create_model({name!r}), FILE)"
-        )
-    else:
+    if entry is None or not weights:
         raise WeightsError(f"{name}: no weights were published for it")
+    same = model.spec.skeleton.keypoints == entry.spec.skeleton.keypoints
+    with _weights_file(name, weights) as path:
+        if same:
+            load_checkpoint(model, path)
+        else:
+            load_body(model, path)
 
 
-def _load(model: PoseModel, path: Path, *, new_head: bool) -> None:
-    if not new_head:
-        load_checkpoint(model, path)
+@contextmanager
+def _weights_file(name: str, weights: Mapping[str, str]) -> Iterator[Path]:
+    if "carried" not in weights:
+        yield fetch(weights["url"], weights.get("sha256"))
         return
-    # Other keypoints: the last layer stays as initialised, everything before it must fit. With as many keypoints as
-    # before the last layer's weights would fit by shape and mean something else, so they are put back.
-    fresh = {name: tensor.clone() for name, tensor in model.state_dict().items() if name.startswith(_LAST_LAYER)}
+    file = resources.files("fastpose.models") / "carried" / weights["carried"]
+    if not file.is_file():
+        raise WeightsError(f"{name}: the package should hold {weights['carried']}, and does not; reinstall it")
+    with resources.as_file(file) as path:
+        yield path
+
+
+def load_body(model: PoseModel, path: str | os.PathLike[str]) -> list[str]:
+    """Load the weights of a network for other keypoints: all but the entries that depend on what the keypoints are.
+
+    Args:
+        model: the network; entries that depend on its keypoints (the last layers of its heads, for the most part) keep
+            their values, also where those of the file would fit by shape.
+        path: any file that `read_checkpoint` takes, of the same architecture.
+
+    Returns:
+        Names of the entries that keep their values.
+
+    Raises:
+        WeightsError: the file cannot be used, or other entries differ.
+    """
+    names = _keypoint_entries(model)
+    fresh = {name: tensor.clone() for name, tensor in model.state_dict().items() if name in names}
     report = load_checkpoint(model, path, strict=False)
-    foreign = [name for names in report for name in names if not name.startswith(_LAST_LAYER)]
+    foreign = [text for texts in report for text in texts if text.split(":")[0] not in fresh]
     if foreign:
         raise WeightsError(f"{path}: does not fit {model.name}: {', '.join(foreign[:3])}")
     model.load_state_dict(fresh, strict=False)
+    return list(fresh)
+
+
+def _keypoint_entries(model: PoseModel) -> set[str]:
+    """Names of the state-dict entries whose shape follows from the number of keypoints."""
+    count = model.spec.num_keypoints + 1
+    other = Skeleton.from_names(f"any{count}", [f"keypoint_{index}" for index in range(count)])
+    with torch.device("meta"):
+        twin = build_model(model.architecture, model.spec.replace(skeleton=other), model.arguments)
+    shapes = {name: tensor.shape for name, tensor in twin.state_dict().items()}
+    return {name for name, tensor in model.state_dict().items() if tensor.shape != shapes[name]}

@@ -28,6 +28,9 @@ _SPEC, _MODEL, _ARCHITECTURE, _ARGUMENTS = (
     "fastpose.architecture",
     "fastpose.arguments",
 )
+# Where training programs put the weights in what they save; averaged ones first. MMEngine's `ema_state_dict` is not
+# among them: its `state_dict` holds the average, and that the other weights.
+_WRAPPERS = ("state_dict_ema", "model_ema", "ema", "state_dict", "model")
 _NAMES_PER_KIND = 3  # how many missing (unexpected, ...) entries an error lists
 
 
@@ -53,9 +56,9 @@ class LoadReport(NamedTuple):
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """Read a file of weights without running any code in it, and give its entries this project's names.
 
-    Takes safetensors, and what `torch.save` wrote: a plain state dict, or one under `state_dict` or `model`, as in
-    MMPose 1.x and 0.x. The kind is told from the content, not from the file's name. `module.` prefixes are taken off,
-    the data preprocessor's buffers left out, `keypoint_head.` becomes `head.`.
+    Takes safetensors, and what `torch.save` wrote: a plain state dict, or one under `state_dict`, `model` or `ema`
+    (averaged weights are preferred), as in MMPose 1.x and 0.x. The kind is told from the content, not from the file's
+    name. `module.` prefixes are taken off, the data preprocessor's buffers left out, `keypoint_head.` becomes `head.`.
 
     Args:
         path: the file.
@@ -271,7 +274,7 @@ def _read_pickled(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # torch raises a dozen kinds on a damaged file
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise WeightsError(f"{path}: damaged or cut short; expected a file that torch.save wrote ({reason})") from error
-    for wrapper in ("state_dict", "model"):
+    for wrapper in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
             break
@@ -291,7 +294,8 @@ def _official_names(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]
     renamed = {}
     for name, tensor in tensors.items():
         if not name.startswith("data_preprocessor."):
-            renamed[re.sub(r"^keypoint_head\.", "head.", name)] = tensor
+            name = re.sub(r"^keypoint_head\.", "head.", name)
+            renamed[re.sub(r"^head\.loss\.", "head.loss_module.", name)] = tensor
     # Where a head had convolutions before the last one, 0.x held all of them as final_layer.N; the last N is the last
     # layer.
     old = re.compile(r"^head\.final_layer\.(\d+)\.(\w+)$")

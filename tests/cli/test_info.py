@@ -25,7 +25,7 @@ def call(*words):
 def test_help_and_version():
     result = call("--help")
     assert result.exit_code == 0
-    for verb in ("predict", "train", "eval", "models", "info"):
+    for verb in ("predict", "train", "eval", "convert", "models", "info"):
         assert f"\n  {verb} " in result.stdout
         assert call(verb, "--help").exit_code == 0
     assert call("--version").stdout == f"fastpose, version {fastpose.__version__}\n"

@@ -142,8 +142,10 @@ def test_entry_facts():
 # ---- pretrained
 
 
-def test_pretrained_that_is_not_carried_says_where_it_is():
-    with pytest.raises(WeightsError, match=r"https://.*res50_8xb64-210e_coco-256x192-04af38ce.*load_checkpoint"):
+def test_pretrained_that_is_not_there_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("FASTPOSE_CACHE", str(tmp_path))
+    monkeypatch.setenv("FASTPOSE_MIRROR", str(tmp_path / "mirror"))
+    with pytest.raises(WeightsError, match=r"mirror/td-hm_res50_8xb64-210e_coco-256x192-04af38ce_20220923.pth: not"):
         create_model("resnet50", pretrained=True)
     with pytest.raises(WeightsError, match="resnet18: no weights were published"):
         create_model("resnet18", pretrained=True)

@@ -1,0 +1,41 @@
+"""``fastpose convert``: an official checkpoint to a file that says itself what it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+__all__ = ["convert"]
+
+
+@click.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--model", "name", help="Zoo name or MMPose config name; by default told from the checkpoint's file name."
+)
+@click.option("--half", is_flag=True, help="Store float16: half the size.")
+def convert(checkpoint: Path, out: Path, name: str | None, half: bool) -> None:
+    """Turn CHECKPOINT (MMPose 0.x or 1.x, or a plain state dict) into OUT, safetensors with the PoseSpec in it.
+
+    Nothing in CHECKPOINT is run. OUT is what `fastpose.load`, `predict` and `eval` take.
+    """
+    import torch
+
+    from ..models import create_model, list_entries, load_checkpoint, save_model
+
+    if out.suffix != ".safetensors":
+        raise click.UsageError(f"OUT: expected a name that ends in .safetensors, got {out}")
+    if name is None:
+        known = [entry for entry in list_entries() if Path(entry.weights.get("url", "")).name == checkpoint.name]
+        if not known:
+            raise click.UsageError(
+                f"{checkpoint.name}: no zoo entry publishes a file of that name; --model says what it is "
+                "(fastpose models lists them)"
+            )
+        name = known[0].name
+    model = create_model(name)
+    load_checkpoint(model, checkpoint)
+    save_model(model, out, metadata={"source": checkpoint.name}, dtype=torch.float16 if half else None)
+    click.echo(f"{out}: {model.name}, {out.stat().st_size / 1e6:.1f} MB")

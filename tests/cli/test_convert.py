@@ -1,0 +1,63 @@
+"""``fastpose convert``."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from fastpose.cli import main
+from fastpose.models import create_model, find_entry, load_model, read_checkpoint
+
+NAME = "litehrnet18.coco_256x192"
+
+
+@pytest.fixture(scope="module")
+def official(tmp_path_factory):
+    """A checkpoint in the old layout, under its published file's name."""
+    torch.manual_seed(0)
+    tensors = {
+        key.replace("head.", "keypoint_head.", 1) if key.startswith("head.") else key: value
+        for key, value in create_model(NAME).state_dict().items()
+    }
+    path = tmp_path_factory.mktemp("official") / find_entry(NAME).weights["url"].rsplit("/", 1)[1]
+    torch.save({"meta": {}, "state_dict": tensors}, path)
+    return path
+
+
+def _run(*arguments):
+    return CliRunner().invoke(main, ["convert", *map(str, arguments)])
+
+
+def test_converted_file_is_a_model_by_itself(official, tmp_path):
+    result = _run(official, tmp_path / "m.safetensors")
+    assert result.exit_code == 0, result.output
+    assert NAME in result.output
+    model = load_model(tmp_path / "m.safetensors")
+    expected = torch.load(official, weights_only=True)["state_dict"]
+    assert torch.equal(model.head.final_layer.weight, expected["keypoint_head.final_layer.weight"])
+    assert model.spec == find_entry(NAME).spec
+    assert read_checkpoint(tmp_path / "m.safetensors").metadata["source"] == official.name
+
+
+def test_half_is_half_the_size(official, tmp_path):
+    whole, half = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    assert _run(official, whole, "--model", NAME).exit_code == 0
+    assert _run(official, half, "--model", NAME, "--half").exit_code == 0
+    assert half.stat().st_size < 0.6 * whole.stat().st_size
+
+
+def test_what_cannot_be_converted_is_named(official, tmp_path):
+    other = tmp_path / "mine.pth"
+    other.write_bytes(official.read_bytes())
+    cases = [
+        ((official, tmp_path / "m.pth"), "expected a name that ends in .safetensors"),
+        ((other, tmp_path / "m.safetensors"), "--model says what it is"),
+        ((other, tmp_path / "m.safetensors", "--model", "resnet50"), "not the weights of resnet50.coco_256x192"),
+        ((tmp_path / "none.pth", tmp_path / "m.safetensors", "--model", NAME), "cannot be read"),
+    ]
+    for arguments, message in cases:
+        result = _run(*arguments)
+        assert result.exit_code == 2, arguments
+        assert message in result.stderr
+    assert not (tmp_path / "m.safetensors").exists()

@@ -1,0 +1,170 @@
+"""Published checkpoints: fetched, continued, verified, cached; a server on this machine stands for the network."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import re
+import threading
+
+import pytest
+import torch
+
+from fastpose.models import WeightsError, create_model, hub, save_model
+from fastpose.models.zoo import find_entry
+
+CONTENT = bytes(range(256)) * 20_000
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+
+
+class Server(http.server.BaseHTTPRequestHandler):
+    """Serves CONTENT under any path; can break off, and can refuse to continue."""
+
+    asked: list[str] = []  # noqa: RUF012 (set anew by the fixture)
+    break_after: int | None = None
+    ranges = True
+
+    def do_GET(self) -> None:
+        kind = type(self)
+        header = self.headers.get("Range")
+        kind.asked.append(f"{self.path} {header}")
+        if "missing" in self.path:
+            self.send_error(404)
+            return
+        start = int(re.fullmatch(r"bytes=(\d+)-", header)[1]) if header and kind.ranges else 0
+        if start >= len(CONTENT):
+            self.send_error(416)
+            return
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(CONTENT) - start))
+        self.end_headers()
+        end = len(CONTENT)
+        if kind.break_after is not None:
+            end, kind.break_after = start + kind.break_after, None
+        self.wfile.write(CONTENT[start:end])
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def server(monkeypatch, tmp_path):
+    handler = type("Handler", (Server,), {"asked": []})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as listening:
+        thread = threading.Thread(target=listening.serve_forever)
+        thread.start()
+        monkeypatch.setenv(hub.CACHE, str(tmp_path / "cache"))
+        monkeypatch.delenv(hub.MIRROR, raising=False)
+        monkeypatch.setattr(hub.time, "sleep", lambda seconds: None)
+        handler.address = f"http://127.0.0.1:{listening.server_port}"
+        yield handler
+        listening.shutdown()
+        thread.join()
+
+
+def _names(folder):
+    return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock")
+
+
+def test_fetched_once_and_then_without_a_network(server, tmp_path):
+    path = hub.fetch(f"{server.address}/a/net.pth", DIGEST[:8])
+    assert path == tmp_path / "cache" / "net.pth"
+    assert path.read_bytes() == CONTENT
+    assert hub.fetch("http://127.0.0.1:1/elsewhere/net.pth", DIGEST[:8]) == path
+    assert server.asked == ["/a/net.pth None"]
+    assert _names(path.parent) == ["net.pth"]
+
+
+def test_a_broken_connection_is_continued(server):
+    server.break_after = 1_000_000
+    assert hub.fetch(f"{server.address}/net.pth", DIGEST).read_bytes() == CONTENT
+    assert server.asked == ["/net.pth None", "/net.pth bytes=1000000-"]
+
+
+def test_an_interrupted_download_is_continued_by_the_next_call(server, tmp_path):
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "net.pth.part").write_bytes(CONTENT[:777])
+    assert hub.fetch(f"{server.address}/net.pth", DIGEST).read_bytes() == CONTENT
+    assert server.asked == ["/net.pth bytes=777-"]
+
+
+def test_a_complete_part_only_needs_its_name(server, tmp_path):
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "net.pth.part").write_bytes(CONTENT)
+    assert hub.fetch(f"{server.address}/net.pth", DIGEST).read_bytes() == CONTENT
+
+
+def test_a_server_that_cannot_continue_starts_again(server):
+    server.ranges, server.break_after = False, 5
+    assert hub.fetch(f"{server.address}/net.pth", DIGEST).read_bytes() == CONTENT
+
+
+def test_another_hash_is_thrown_away(server, tmp_path):
+    with pytest.raises(WeightsError, match="expected a SHA-256 that begins with 0badc0de"):
+        hub.fetch(f"{server.address}/net.pth", "0badc0de")
+    assert _names(tmp_path / "cache") == []
+
+
+def test_no_network_says_what_to_do(server, tmp_path):
+    message = "cannot be fetched .*Put the file into .*cache as net.pth, or name a folder .* in FASTPOSE_MIRROR"
+    with pytest.raises(WeightsError, match=message):
+        hub.fetch("http://127.0.0.1:1/net.pth", DIGEST)
+    with pytest.raises(WeightsError, match="Not Found"):
+        hub.fetch(f"{server.address}/missing/net.pth", DIGEST)
+    assert len([line for line in server.asked if "missing" in line]) == 1  # a no is a no
+
+
+def test_a_mirror_by_address_and_by_folder(server, monkeypatch, tmp_path):
+    monkeypatch.setenv(hub.MIRROR, f"{server.address}/mirror/")
+    hub.fetch("https://example.invalid/v1/net.pth", DIGEST)
+    assert server.asked == ["/mirror/v1/net.pth None"]
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "other.pth").write_bytes(CONTENT)
+    monkeypatch.setenv(hub.MIRROR, str(folder))
+    assert hub.fetch("https://example.invalid/other.pth", DIGEST) == folder / "other.pth"
+    with pytest.raises(WeightsError, match="expected a SHA-256"):
+        hub.fetch("https://example.invalid/other.pth", "0badc0de")
+    with pytest.raises(WeightsError, match=r"names a folder that should hold third\.pth"):
+        hub.fetch("https://example.invalid/third.pth")
+
+
+def test_many_at_once_download_once(server):
+    threads = [threading.Thread(target=hub.fetch, args=(f"{server.address}/net.pth", DIGEST)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(server.asked) == 1
+
+
+def test_a_folder_that_cannot_be_written_is_named(server, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv(hub.CACHE, str(tmp_path / "file" / "cache"))
+    with pytest.raises(WeightsError, match="cannot be fetched"):
+        hub.fetch(f"{server.address}/net.pth", DIGEST)
+
+
+def test_an_address_without_a_file_is_refused(server):
+    with pytest.raises(WeightsError, match="ends in a file's name"):
+        hub.fetch(f"{server.address}/")
+
+
+def test_pretrained_takes_the_entry_s_file(server, monkeypatch, tmp_path):
+    entry = find_entry("litehrnet18.coco_256x192")
+    name = entry.weights["url"].rsplit("/", 1)[1]
+    torch.manual_seed(0)
+    model = create_model(entry.name)
+    folder = tmp_path / "mirror"
+    folder.mkdir()
+    save_model(model, folder / name)
+    monkeypatch.setenv(hub.MIRROR, str(folder))
+    monkeypatch.setattr(hub, "_check", lambda *arguments: None)  # it is no published file
+    loaded = create_model(entry.name, pretrained=True).state_dict()
+    assert all(torch.equal(tensor, loaded[name]) for name, tensor in model.state_dict().items())
+
+    # Other keypoints: everything but what depends on them.
+    other = create_model(entry.name, pretrained=True, num_keypoints=5).state_dict()
+    differs = [name for name, tensor in model.state_dict().items() if tensor.shape != other[name].shape]
+    assert differs == ["head.final_layer.weight", "head.final_layer.bias"]
+    assert all(torch.equal(tensor, other[name]) for name, tensor in model.state_dict().items() if name not in differs)
