@@ -12,6 +12,7 @@ from fastpose.models import HeatmapHead, create_model, fuse_batchnorm, heatmap_m
 from fastpose.models.backbones.litehrnet import LiteHRNet
 from fastpose.models.backbones.resnet import ResNet
 from fastpose.models.layers import Bottleneck, ConvUnit, channel_shuffle
+from fastpose.spec import CodecSpec
 
 SIZE = (64, 64)
 SMALL = ["resnet18_slim", "litehrnet18"]
@@ -19,13 +20,16 @@ SMALL = ["resnet18_slim", "litehrnet18"]
 
 def _model(name, fill=None):
     torch.manual_seed(0)
-    model = create_model(name, input_size=SIZE)
+    codec = {"codec": CodecSpec("gaussian", heatmap_size=(8, 8))} if name == "cpm" else {}  # an eighth, not a quarter
+    model = create_model(name, input_size=SIZE, **codec)
     if fill is not None:
         fill(model)
     return model.eval()
 
 
 def _error(actual, expected):
+    if isinstance(expected, list):
+        return max(_error(*pair) for pair in zip(actual, expected, strict=True))
     return ((actual - expected).abs().max() / expected.abs().max()).item()
 
 

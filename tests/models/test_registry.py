@@ -28,13 +28,18 @@ SLIM = "resnet18_slim"
 
 @pytest.mark.parametrize("name", list_architectures())
 def test_every_architecture_gives_what_its_spec_says(name):
-    model = create_model(name, input_size=(64, 96), num_keypoints=3).eval()
+    codec = {"codec": CodecSpec("gaussian", heatmap_size=(8, 12))} if name == "cpm" else {}  # an eighth, not a quarter
+    model = create_model(name, input_size=(64, 96), num_keypoints=3, **codec).eval()
     assert isinstance(model, PoseModel)
-    assert (model.spec.input_size, model.spec.codec.heatmap_size) == ((64, 96), (16, 24))
+    size = (8, 12) if name == "cpm" else (16, 24)
+    assert (model.spec.input_size, model.spec.codec.heatmap_size) == ((64, 96), size)
     with torch.inference_mode():
         output = model(torch.randn(2, 3, 64, 96))
-    assert output.shape == (2, 3, 16, 24)
-    assert torch.isfinite(output).all()
+    stages = output if isinstance(output, list) else [output]
+    assert len(stages) == model.spec.output_stages
+    for maps in stages:
+        assert maps.shape == (2, 3, *size)
+        assert torch.isfinite(maps).all()
 
 
 def test_architecture_alone_stands_for_its_first_entry():
