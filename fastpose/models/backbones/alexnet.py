@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from fastpose.spec import PoseSpec
 
 from ..heads import HeatmapHead
+from ..layers import MaxPool
 from ..pose_model import PoseModel
 from ..registry import register_model
 
@@ -31,24 +32,24 @@ class AlexNet(nn.Module):
         self.features = nn.Sequential(
             nn.Conv2d(3, 64, 11, 4, 2),
             nn.ReLU(inplace=True),
-            nn.MaxPool2d(3, 2),
+            MaxPool(3, 2),
             nn.Conv2d(64, 192, 5, padding=2),
             nn.ReLU(inplace=True),
-            nn.MaxPool2d(3, 2),
+            MaxPool(3, 2),
             nn.Conv2d(192, 384, 3, padding=1),
             nn.ReLU(inplace=True),
             nn.Conv2d(384, 256, 3, padding=1),
             nn.ReLU(inplace=True),
             nn.Conv2d(256, 256, 3, padding=1),
             nn.ReLU(inplace=True),
-            nn.MaxPool2d(3, 2),
+            MaxPool(3, 2),
         )
 
     def forward_features(self, x: Tensor) -> list[Tensor]:
         """[B, 3, h, w] → [B, feature_channels[i], h / feature_strides[i] - 1, w / feature_strides[i] - 1]."""
         maps = []
         for layer in self.features:
-            if isinstance(layer, nn.MaxPool2d):
+            if isinstance(layer, MaxPool):
                 maps.append(x)
             x = layer(x)
         return [*maps, x]

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from fastpose.spec import PoseSpec
 
 from ..baseline import simple_baseline
-from ..layers import ConvUnit, channel_shuffle, init_shufflenet
+from ..layers import ConvUnit, MaxPool, channel_shuffle, init_shufflenet
 from ..pose_model import PoseModel
 from ..registry import register_model
 
@@ -35,7 +35,7 @@ class ShuffleNetV1(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.conv1 = ConvUnit(3, _STEM_WIDTH, 3, stride=2, activation=nn.ReLU(inplace=True))
-        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        self.maxpool = MaxPool(3, stride=2, padding=1)
         channels = _STEM_WIDTH
         self.layers = nn.ModuleList()
         for width, depth in zip(_WIDTHS, _DEPTHS, strict=True):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from fastpose.spec import PoseSpec
 
 from ..baseline import simple_baseline
-from ..layers import ConvUnit, channel_shuffle, init_shufflenet
+from ..layers import ConvUnit, MaxPool, init_shufflenet, interleave
 from ..pose_model import PoseModel
 from ..registry import register_model
 
@@ -33,7 +32,7 @@ class ShuffleNetV2(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.conv1 = ConvUnit(3, _STEM_WIDTH, 3, stride=2, activation=nn.ReLU(inplace=True))
-        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        self.maxpool = MaxPool(3, stride=2, padding=1)
         channels = _STEM_WIDTH
         self.layers = nn.ModuleList()
         for width, depth in zip(_WIDTHS, _DEPTHS, strict=True):
@@ -50,10 +49,10 @@ class ShuffleNetV2(nn.Module):
     def forward_features(self, x: Tensor) -> list[Tensor]:
         """[B, 3, h, w] → [B, feature_channels[i], h / feature_strides[i], w / feature_strides[i]]."""
         maps = [self.maxpool(self.conv1(x))]
-        first, second, third, last = self.layers
-        maps.append(first(maps[-1]))
-        maps.append(second(maps[-1]))
-        return [*maps, last(third(maps[-1]))]
+        *stages, last = self.layers
+        for stage in stages:
+            maps.append(stage(maps[-1]))
+        return [*maps[:-1], last(maps[-1])]
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, 3, h, w] → [B, 1024, h / 32, w / 32]."""
@@ -78,7 +77,7 @@ class DownUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, in_channels, h, w] → [B, width, h / 2, w / 2]."""
-        return channel_shuffle(torch.cat((self.branch1(x), self.branch2(x)), dim=1), 2)
+        return interleave((self.branch1(x), self.branch2(x)))
 
 
 class ShuffleUnit(nn.Module):
@@ -95,7 +94,7 @@ class ShuffleUnit(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, width, h, w] → the same shape."""
         kept, changed = x.chunk(2, dim=1)
-        return channel_shuffle(torch.cat((kept, self.branch2(changed)), dim=1), 2)
+        return interleave((kept, self.branch2(changed)))
 
 
 def _branch(in_channels: int, width: int, stride: int) -> nn.Sequential:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from fastpose.spec import PoseSpec
 
 from ..baseline import simple_baseline
-from ..layers import ConvUnit, init_kaiming
+from ..layers import ConvUnit, MaxPool, init_kaiming
 from ..pose_model import PoseModel
 from ..registry import register_model
 
@@ -37,7 +37,7 @@ class VGG(nn.Module):
                 # The published networks keep the convolutions' biases, though BatchNorm takes them away again.
                 layers.append(ConvUnit(channels, width, 3, bias=True, activation=nn.ReLU(inplace=True)))
                 channels = width
-            layers.append(nn.MaxPool2d(2))
+            layers.append(MaxPool(2))
         self.features = nn.Sequential(*layers)
         self.init_weights()
 
@@ -50,7 +50,7 @@ class VGG(nn.Module):
         pooled = []
         for layer in self.features:
             x = layer(x)
-            if isinstance(layer, nn.MaxPool2d):
+            if isinstance(layer, MaxPool):
                 pooled.append(x)
         return pooled[1:]
 

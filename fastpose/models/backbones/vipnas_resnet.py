@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from fastpose.spec import PoseSpec
 
 from ..baseline import simple_baseline
-from ..layers import init_normal
+from ..layers import MaxPool, init_normal
 from ..pose_model import PoseModel
 from ..registry import register_model
 
@@ -32,7 +32,7 @@ class ViPNASResNet(nn.Module):
         self.conv1 = nn.Conv2d(3, channels, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
         self.relu = nn.ReLU(inplace=True)
-        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        self.maxpool = MaxPool(3, stride=2, padding=1)
         stages = []
         for width, depth, kernel, attention, stride in _STAGES:
             blocks = [Bottleneck(channels, width, kernel, attention=attention, stride=stride)]

@@ -2,7 +2,7 @@
 
 from .attention import SqueezeExcitation
 from .checkpointing import run_checkpointed
-from .conv import ConvUnit, SeparableConvUnit, channel_shuffle
+from .conv import ConvUnit, SeparableConvUnit, channel_shuffle, interleave
 from .drop_path import DropPath
 from .enlarge import with_enlarged
 from .init import init_kaiming, init_normal, init_shufflenet
@@ -14,6 +14,7 @@ from .multi_resolution import (
     separable_conv,
     separable_halving,
 )
+from .pooling import MaxPool
 from .real_nvp import RealNVP
 from .residual import BasicBlock, Bottleneck, ResidualBlock
 from .transformer import FeedForward, PatchEmbed, linear_rates, resize_positions
@@ -26,6 +27,7 @@ __all__ = [
     "DropPath",
     "FeedForward",
     "Halving",
+    "MaxPool",
     "MultiResolutionModule",
     "PatchEmbed",
     "RealNVP",
@@ -39,6 +41,7 @@ __all__ = [
     "init_kaiming",
     "init_normal",
     "init_shufflenet",
+    "interleave",
     "join_windows",
     "linear_rates",
     "resize_positions",

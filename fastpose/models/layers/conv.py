@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor, nn
 
 
@@ -77,7 +80,21 @@ class SeparableConvUnit(nn.Module):
         return self.pointwise_conv(self.depthwise_conv(x))
 
 
+def interleave(parts: Sequence[Tensor]) -> Tensor:
+    """The first channel of every part, then the second of every part, and so on: G parts [B, c, h, w] → [B, G*c, h, w].
+
+    It is the channel shuffle (Zhang et al., "ShuffleNet", CVPR 2018) of their concatenation, in one copy instead of
+    two and in their memory layout.
+    """
+    if parts[0].is_contiguous(memory_format=torch.channels_last):
+        rows = [part.permute(0, 2, 3, 1) for part in parts]
+        return torch.stack(rows, dim=4).flatten(3).permute(0, 3, 1, 2)
+    return torch.stack(tuple(parts), dim=2).flatten(1, 2)
+
+
 def channel_shuffle(x: Tensor, groups: int) -> Tensor:
-    """Interleave the channels of the groups (Zhang et al., "ShuffleNet", CVPR 2018): [B, c, h, w] → the same shape."""
-    batch, channels, height, width = x.shape
-    return x.view(batch, groups, channels // groups, height, width).transpose(1, 2).flatten(1, 2)
+    """Interleave the channels of the groups, in the memory layout of the input: [B, c, h, w] → the same shape."""
+    if x.is_contiguous(memory_format=torch.channels_last):
+        rows = x.permute(0, 2, 3, 1).unflatten(3, (groups, -1))
+        return rows.transpose(3, 4).flatten(3).permute(0, 3, 1, 2)
+    return x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
