@@ -88,8 +88,7 @@ class ResNet(nn.Module):
 
     def forward_features(self, x: Tensor) -> list[Tensor]:
         """[B, 3, h, w] → every stage's map [B, feature_channels[i], h / feature_strides[i], w / feature_strides[i]]."""
-        x = self.relu(self.bn1(self.conv1(x))) if self.stem is None else self.stem(x)
-        x = self.maxpool(x)
+        x = self._forward_stem(x)
         maps = []
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = stage(x)
@@ -98,7 +97,11 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, 3, h, w] → the last stage's map [B, out_channels, h / stride, w / stride]."""
-        return self.forward_features(x)[-1]
+        return self.layer4(self.layer3(self.layer2(self.layer1(self._forward_stem(x)))))
+
+    def _forward_stem(self, x: Tensor) -> Tensor:
+        x = self.relu(self.bn1(self.conv1(x))) if self.stem is None else self.stem(x)
+        return self.maxpool(x)
 
 
 def _deep_stem(channels: int) -> nn.Sequential:
