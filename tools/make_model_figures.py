@@ -2,10 +2,11 @@
 
     python tools/make_model_figures.py REFERENCE/models
 
-REFERENCE/models holds NAME.json (state-dict names, shapes and dtypes in order, number of parameters) and NAME.npz
-(outputs of one forward pass) for weights and an input drawn by name (see tests/models/conftest.py). An entry is made
-for every network that this project's zoo knows by that NAME. Kept of every output: shape, step between stored rows and
-columns, largest magnitude, sum of magnitudes, root of the sum of squares, and 64 values spread evenly over it.
+REFERENCE/models holds NAME.json (state-dict names, shapes and dtypes in order, number of parameters, configurations
+that share the architecture) and NAME.npz (outputs of one forward pass) for weights and an input drawn by name (see
+tests/models/model_figures.py). NAME is the name of an official configuration, as the zoo entries' aliases are. Kept of
+every output: shape, step between stored rows and columns, largest magnitude, sum of magnitudes, root of the sum of
+squares, and 64 values spread evenly over it.
 """
 
 from __future__ import annotations
@@ -18,9 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from fastpose.models import find_entry
-
 SAMPLES = 64
+
+
+def short(value: float) -> float:
+    """Seven digits: what float32 holds."""
+    return float(f"{value:.7g}")
 
 
 def figures(folder: Path, name: str) -> dict[str, Any]:
@@ -36,13 +40,14 @@ def figures(folder: Path, name: str) -> dict[str, Any]:
                 {
                     "shape": shape,
                     "step": round(shape[-1] / stored.shape[-1]),
-                    "largest": np.abs(stored).max(),
-                    "l1": np.abs(stored).sum(),
-                    "l2": np.sqrt(np.square(stored).sum()),
-                    "samples": [float(f"{value:.8g}") for value in picked],
+                    "largest": short(np.abs(stored).max()),
+                    "l1": short(np.abs(stored).sum()),
+                    "l2": short(np.sqrt(np.square(stored).sum())),
+                    "samples": [short(value) for value in picked],
                 }
             )
     return {
+        "same_architecture": sorted(Path(config).stem for config in facts["same_architecture"]),
         "parameters": facts["params"],
         "state_dict": len(facts["keys"]),
         "state_dict_sha256": hashlib.sha256(json.dumps(facts["keys"]).encode()).hexdigest(),
@@ -51,16 +56,18 @@ def figures(folder: Path, name: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Write the file."""
+    """Write the file, one network a line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     default = Path(__file__).resolve().parents[1] / "tests" / "data" / "model_figures.json"
     parser.add_argument("--out", type=Path, default=default)
     arguments = parser.parse_args()
-    names = sorted(file.stem for file in arguments.folder.glob("*.json") if find_entry(file.stem) is not None)
-    lines = [f"{json.dumps(name)}: {json.dumps(figures(arguments.folder, name))}" for name in names]
+    names = sorted(file.stem for file in arguments.folder.glob("*.json"))
+    lines = [
+        f"{json.dumps(name)}: {json.dumps(figures(arguments.folder, name), separators=(',', ':'))}" for name in names
+    ]
     arguments.out.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
-    print(f"{arguments.out}: {len(names)} networks")
+    print(f"{arguments.out}: {len(names)} networks, {arguments.out.stat().st_size / 1e6:.2f} MB")
 
 
 if __name__ == "__main__":

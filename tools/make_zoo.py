@@ -3,156 +3,221 @@
     python tools/make_zoo.py zoo.json [--out fastpose/models/zoo/entries]
 
 The table is a list of configurations (`config`, `dataset`, `model`, `codec`, `train`, `val`, `optim_wrapper`,
-`param_scheduler`, `train_cfg`, `published`; facts read from MMPose 1.3's config files and model index). One file a
-family comes out. A configuration whose backbone has no function in FAMILIES yet, or whose skeleton is not known yet, is
-left out and counted.
+`param_scheduler`, `train_cfg`, `published`, ...; facts read from MMPose 1.3's config files and model index). One file a
+family comes out. Every argument of a configuration must be accounted for: one that is not is an error. A configuration
+whose architecture (or an option of it) this project does not have is left out and counted; what a recipe cannot say yet
+is counted too.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from zoo_table.models import Training, read_model
+from zoo_table.node import Node, NotYetError
+from zoo_table.recipes import read_recipe
+
+from fastpose.models import build_model, list_architectures
+from fastpose.models.registry import architecture_options
+from fastpose.skeletons import get_skeleton
+from fastpose.spec import CodecSpec, PoseSpec
+
 Json = dict[str, Any]
 
-# Data sets whose skeleton this project has.
-SKELETONS = {"coco": "coco17"}
-# Words of a config name that say how a network was trained or decoded; they go into the entry's name.
-VARIANTS = ("udp", "dark", "fp16")
-# What Augmentation calls the values of MMPose's RandomBBoxTransform, and MMPose's defaults.
-SCALE_AND_ROTATION = {"scale": ("scale_factor", [0.5, 1.5]), "rotate": ("rotate_factor", 80.0)}
-
-
-class NotYetError(Exception):
-    """The project cannot express this configuration yet."""
-
-
-def resnet(model: Json) -> tuple[str, Json]:
-    """ResNet with the deconvolution head."""
-    extra = set(model["backbone"]) - {"type", "depth", "init_cfg"}
-    if extra:
-        raise NotYetError(f"ResNet with {sorted(extra)}")
-    arguments = {}
-    if "deconv_out_channels" in model["head"]:
-        arguments["deconv_channels"] = model["head"]["deconv_out_channels"]
-    return f"resnet{model['backbone']['depth']}", arguments
-
-
-def litehrnet(model: Json) -> tuple[str, Json]:
-    """Lite-HRNet, told by its number of modules."""
-    modules = model["backbone"]["extra"]["stages_spec"]["num_modules"]
-    return {(2, 4, 2): "litehrnet18", (3, 8, 3): "litehrnet30"}[tuple(modules)], {}
-
-
-# Backbone type → file of entries, and what reads the architecture and its arguments out of a model's configuration.
-FAMILIES: dict[str, tuple[str, Callable[[Json], tuple[str, Json]]]] = {
-    "ResNet": ("resnet", resnet),
-    "LiteHRNet": ("litehrnet", litehrnet),
+SKELETONS = {
+    "aic": "aic14",
+    "coco": "coco17",
+    "crowdpose": "crowdpose14",
+    "exlpose": "exlpose14",
+    "humanart": "humanart17",
+    "jhmdb": "jhmdb15",
+    "mpii": "mpii16",
+    "posetrack18": "posetrack18_17",
 }
+# What a config's name says about how a network was built, trained or decoded → word in the entry's name.
+VARIANTS = (
+    (r"_(\d)x(mspn|rsn)", r"x\1"),
+    (r"-vis_", "visibility"),
+    (r"-simple_", "simple"),
+    (r"-2deconv_", "2deconv"),
+    (r"^td-reg_(?!.*_rle)", "regression"),
+    (r"_rle-pretrained-", "rle_pretrained"),
+    (r"_rle-\d", "rle"),
+    (r"_udp-regress-", "udp_regress"),
+    (r"_udp[-_]\d", "udp"),
+    (r"_(dark|fp16|coarsedropout|gridmask|photometric)-", r"\1"),
+    (r"-(merge|combine)$", r"\1"),
+)
+CODECS = {"MSRAHeatmap": "gaussian", "UDPHeatmap": "udp", "MegviiHeatmap": "megvii", "RegressionLabel": "regression"}
+# The figure that sums up the others comes first; two blocks of figures differ in what they were measured against.
+HEADLINES = ("AP", "Mean", "Total")
+BLOCKS = {"jhmdb": ("box", "torso"), "posetrack18": ("true boxes", "detected boxes")}
 
 
-def entry(row: Json) -> tuple[str, Json]:
+def entry(row: Json, unsaid: Counter[str]) -> tuple[str, Json]:
     """The file and the entry of one row of the table."""
-    backbone = row["model"]["backbone"]["type"]
-    if backbone not in FAMILIES:
-        raise NotYetError(f"backbone {backbone}")
-    if row["model"]["head"]["type"] != "HeatmapHead":
-        raise NotYetError(f"head {row['model']['head']['type']}")
-    if row["dataset"] not in SKELETONS:
-        raise NotYetError(f"data set {row['dataset']}")
-    family, read = FAMILIES[backbone]
-    architecture, arguments = read(row["model"])
-    spec = pose_spec(row)
     alias = Path(row["config"]).stem
-    stem = "_".join([architecture, *(word for word in VARIANTS if re.search(rf"[_-]{word}(?=[_-])", alias))])
+    dataset = _dataset(row, alias)
+    model = Node(row["model"], alias)
+    model.require(type="TopdownPoseEstimator")
+    skeleton = _skeleton(row)
+    keypoints = get_skeleton(skeleton).num_keypoints
+    codec = _codec(row["codec"])
+    channels = CodecSpec(**codec).output_channels(keypoints)
+    family, network, stages, training = read_model(model, keypoints, channels)
+    spec = _spec(model, row, skeleton, codec, stages, training)
+    model.done()
+    if network.architecture not in list_architectures():
+        raise NotYetError(f"no architecture {network.architecture}")
+    known = architecture_options(network.architecture)
+    if set(network.options) - set(known):
+        raise NotYetError(f"{network.architecture}: no option {', '.join(sorted(set(network.options) - set(known)))}")
+    arguments = {key: value for key, value in network.options.items() if json.loads(json.dumps(known[key])) != value}
     height, width = spec["input_size"]
-    published = row["published"][0] if row["published"] else None
+    if not re.search(rf"-{height}x{width}(-|$)", alias):
+        raise ValueError(f"{alias}: its input is {height}x{width}")
+    words = [found.expand(word) for pattern, word in VARIANTS if (found := re.search(pattern, alias))]
+    missing: set[str] = set()
+    recipe = read_recipe(row, alias, training, stages, missing)
+    unsaid.update(missing)
+    parameters, gflops = size(network.architecture, json.dumps(arguments), json.dumps(spec))
     data = {
-        "name": f"{stem}.{row['dataset']}_{height}x{width}",
+        "name": f"{'_'.join([network.architecture, *words])}.{dataset}_{height}x{width}",
         "alias": alias,
-        "architecture": architecture,
+        "architecture": network.architecture,
         "arguments": arguments,
         "spec": spec,
-        "dataset": row["dataset"],
-        "recipe": recipe(row, alias),
-        "metrics": published["metrics"] if published else {},
-        "weights": weights(published["weights"], f"{height}x{width}") if published else {},
+        "dataset": dataset,
+        "parameters": parameters,
+        "gflops": gflops,
+        "recipe": recipe,
+        "metrics": _metrics(row),
+        "weights": _weights(row, f"{height}x{width}"),
     }
     return family, {key: value for key, value in data.items() if value != {}}
 
 
-def pose_spec(row: Json) -> Json:
-    """The fields of PoseSpec that differ from its defaults."""
-    preprocessor, test = row["model"]["data_preprocessor"], row["model"]["test_cfg"]
-    standard = {"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375], "bgr_to_rgb": True}
-    if any(preprocessor[key] != value for key, value in standard.items()):
-        raise NotYetError("another normalisation")
-    steps = {step["type"]: step for step in row["val"]["pipeline"]}
-    spec = {
-        "skeleton": SKELETONS[row["dataset"]],
-        "input_size": row["codec"]["input_size"][::-1],
-        "codec": codec(row["codec"]),
-        "flip_test": test["flip_test"],
-        "flip_shift": test.get("shift_heatmap", False),
-    }
-    if steps["TopdownAffine"].get("use_udp", False):
+def _dataset(row: Json, alias: str) -> str:
+    """What it was trained on: a part of JHMDB, COCO with AI Challenger, or what it is measured with."""
+    part = re.search(r"_jhmdb-(sub\d)-", alias)
+    if part:
+        return f"jhmdb_{part[1]}"
+    return "coco_aic" if re.search(r"_(coco-aic|aic-coco)-", alias) else row["dataset"]
+
+
+def _skeleton(row: Json) -> str:
+    """Name of the skeleton: the data set's, unless the training says that it predicts that of two at once."""
+    metainfo = row["train"]["metainfo"] or {}
+    return "coco_aic19" if metainfo.get("from_file", "").endswith("coco_aic.py") else SKELETONS[row["dataset"]]
+
+
+def _spec(model: Node, row: Json, skeleton: str, codec: Json, stages: int, training: Training) -> Json:
+    """The fields of PoseSpec that differ from its defaults, or that differ between the rows of the table."""
+    configs = row["codec"] if isinstance(row["codec"], list) else [row["codec"]]
+    if training.decoder != configs[-1]:
+        raise ValueError(f"decoder {training.decoder}: expected {configs[-1]}")
+    preprocessor, test = model.node("data_preprocessor"), model.node("test_cfg")
+    preprocessor.require(type="PoseDataPreprocessor", bgr_to_rgb=True)
+    preprocessor.require(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
+    preprocessor.done()
+    spec = {"skeleton": skeleton, "input_size": configs[-1]["input_size"][::-1], "codec": codec}
+    spec["flip_test"] = test.take("flip_test")
+    # Maps move by a pixel, or coordinates do.
+    spec["flip_shift"] = test.take("shift_coords" if codec["kind"] == "regression" else "shift_heatmap", False)
+    test.expect(flip_mode="udp_combined" if codec["kind"] == "udp_combined" else "heatmap")
+    if skeleton == "coco_aic19":
+        # Measured on COCO: the first 17 of the 19 points are COCO's.
+        test.require(output_keypoint_indices=list(range(17)))
+        model.expect(metainfo=row["train"]["metainfo"])
+    test.done()
+    model.ignore("train_cfg")  # whether to count accuracy during training
+    if _affine(row["val"]["pipeline"], row) != _affine(row["train"]["pipeline"], row):
+        raise ValueError("UDP: training and validation differ")
+    if _affine(row["val"]["pipeline"], row):
         spec["udp"] = True
-    if "padding" in steps["GetBBoxCenterScale"]:
-        spec["padding"] = steps["GetBBoxCenterScale"]["padding"]
+    if stages > 1:
+        spec["output_stages"] = stages
     return spec
 
 
-def codec(config: Json) -> Json:
-    """The fields of CodecSpec that differ from its defaults."""
-    if config["type"] != "MSRAHeatmap":
-        raise NotYetError(f"codec {config['type']}")
-    data: Json = {
-        "kind": "dark" if config.get("unbiased", False) else "gaussian",
-        "heatmap_size": config["heatmap_size"][::-1],
-        "sigma": config["sigma"],
-    }
-    if "blur_kernel_size" in config:
-        data["blur_kernel"] = config["blur_kernel_size"]
+def _affine(pipeline: list[Json], row: Json) -> bool:
+    """Whether crops follow the UDP convention."""
+    steps = {step["type"]: step for step in pipeline}
+    Node(steps["GetBBoxCenterScale"], "GetBBoxCenterScale").require(type="GetBBoxCenterScale")
+    crop = Node(steps["TopdownAffine"], "TopdownAffine")
+    codec = row["codec"][-1] if isinstance(row["codec"], list) else row["codec"]
+    crop.require(type="TopdownAffine", input_size=codec["input_size"])
+    udp = crop.take("use_udp", False)
+    crop.done()
+    return udp
+
+
+def _codec(config: Json | list[Json]) -> Json:
+    """The fields of CodecSpec that differ from its defaults; of several levels the last, which is decoded."""
+    if isinstance(config, list):
+        config = config[-1]
+    node = Node(config, config["type"])
+    kind = CODECS[node.take("type")]
+    node.ignore("input_size")
+    if kind == "regression":
+        node.done()
+        return {"kind": kind}
+    if kind == "gaussian" and node.take("unbiased", False):
+        kind = "dark"
+    if kind == "udp" and node.take("heatmap_type", "gaussian") == "combined":
+        kind = "udp_combined"
+    data = {"kind": kind, "heatmap_size": node.take("heatmap_size")[::-1]}
+    if kind == "megvii":
+        data["kernel_size"] = node.take("kernel_size")
+    else:
+        data["sigma"] = node.take("sigma")
+    blur = node.take("blur_kernel_size", None)
+    if blur is not None:
+        data["blur_kernel"] = blur
+    node.done()
     return data
 
 
-def recipe(row: Json, alias: str) -> Json:
-    """What a training recipe says about augmentation and loop, in its own words."""
-    gpus = re.search(r"[_-](\d+)xb(\d+)-(\d+)e_", alias)
-    if gpus is None or int(gpus[2]) != row["train"]["batch_size"] or int(gpus[3]) != row["train_cfg"]["max_epochs"]:
-        raise NotYetError("the config's name does not say its batch size and epochs")
-    optimizer = row["optim_wrapper"]["optimizer"]
-    warmup, steps = row["param_scheduler"]
-    epochs = row["train_cfg"]["max_epochs"]
-    if (optimizer["type"], warmup["type"], steps["type"]) != ("Adam", "LinearLR", "MultiStepLR"):
-        raise NotYetError(f"optimizer {optimizer['type']}, schedule {warmup['type']} and {steps['type']}")
-    transform = next(step for step in row["train"]["pipeline"] if step["type"] == "RandomBBoxTransform")
-    return {
-        "augment": {ours: transform.get(theirs, default) for ours, (theirs, default) in SCALE_AND_ROTATION.items()},
-        "train": {
-            "epochs": epochs,
-            "batch_size": int(gpus[1]) * int(gpus[2]),
-            "use_joint_weights": False,
-            "optimizer": {"name": "adam", "lr": optimizer["lr"]},
-            "schedule": {
-                "kind": "step",
-                "warmup": warmup["end"],
-                "warmup_start": warmup["start_factor"],
-                "milestones": [round(epoch / epochs, 4) for epoch in steps["milestones"]],
-                "factor": steps["gamma"],
-            },
-        },
-    }
+@functools.cache
+def size(architecture: str, arguments: str, spec: str) -> tuple[int, float]:
+    """Parameters, and multiplications with additions of one forward pass in 1e9, as papers count them."""
+    values = json.loads(spec)
+    codec, skeleton = CodecSpec(**values.pop("codec")), get_skeleton(values.pop("skeleton"))
+    with torch.device("meta"), torch.no_grad():
+        whole = PoseSpec(skeleton=skeleton, codec=codec, **values)
+        model = build_model(architecture, whole, json.loads(arguments)).eval()
+        with FlopCounterMode(display=False) as counter:
+            model(torch.empty(1, 3, *whole.input_size))
+    return sum(p.numel() for p in model.parameters()), round(counter.get_total_flops() / 2e9, 3)
 
 
-def weights(url: str, size: str) -> Json:
+def _metrics(row: Json) -> dict[str, float]:
+    """Published figures as fractions, the one that sums up the others first."""
+    blocks = [published["metrics"] for published in row["published"]]
+    found = {}
+    for block, kind in zip(blocks, BLOCKS.get(row["dataset"], ("",)), strict=False):
+        suffix = f" ({kind})" if kind else ""
+        percent = max(block.values()) > 1
+        for key in sorted(block, key=lambda key: (key not in HEADLINES, key)):
+            found[key + suffix] = round(block[key] / 100, 4) if percent else block[key]
+    return found
+
+
+def _weights(row: Json, size: str) -> Json:
     """Address, and the hash prefix that official file names carry; nothing if the name says another input size."""
+    addresses = {published["weights"] for published in row["published"]}
+    if not addresses:
+        return {}
+    (url,) = addresses
     sizes = re.findall(r"\d+x\d{3}(?=-)", url)
     if sizes and size not in sizes:
         print(f"left out: {url}, which the table gives to a network for {size}", file=sys.stderr)
@@ -170,6 +235,11 @@ def write(path: Path, entries: list[Json]) -> None:
     path.write_text("[\n" + ",\n".join(blocks) + "\n]\n", encoding="utf-8")
 
 
+def rank(data: Json) -> tuple[Any, ...]:
+    """Order in a file: a stem's first entry is what the stem alone stands for, so COCO's smallest comes first."""
+    return data["architecture"], data["name"].split(".")[0], data["dataset"] != "coco", data["spec"]["input_size"]
+
+
 def main() -> None:
     """Read the table, write the files, say what was left out."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -179,22 +249,21 @@ def main() -> None:
     arguments = parser.parse_args()
     files: dict[str, list[Json]] = {}
     left_out: Counter[str] = Counter()
+    unsaid: Counter[str] = Counter()
     for row in json.loads(arguments.table.read_text(encoding="utf-8")):
         try:
-            family, data = entry(row)
+            family, data = entry(row, unsaid)
         except NotYetError as reason:
             left_out[str(reason)] += 1
         else:
             files.setdefault(family, []).append(data)
-    for family, entries in files.items():
-        # An architecture's (or variant's) first entry is its default: the smallest input.
-        entries.sort(key=lambda e: (e["architecture"], e["name"].split(".")[0], e["spec"]["input_size"]))
-        write(arguments.out / f"{family}.json", entries)
+    for family, entries in sorted(files.items()):
+        write(arguments.out / f"{family}.json", sorted(entries, key=rank))
         print(f"{family}.json: {len(entries)} entries")
-    print(
-        f"left out: {sum(left_out.values())} ({'; '.join(f'{n}x {why}' for why, n in left_out.items())})",
-        file=sys.stderr,
-    )
+    print(f"{sum(map(len, files.values()))} entries, {sum(left_out.values())} left out")
+    for title, counter in (("left out", left_out), ("not in the recipes", unsaid)):
+        for reason, count in counter.most_common():
+            print(f"{title}: {count} x {reason}", file=sys.stderr)
 
 
 if __name__ == "__main__":

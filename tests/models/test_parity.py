@@ -1,68 +1,133 @@
-"""Networks against the reference implementation, on weights drawn by name."""
+"""Networks against the reference implementation, on weights drawn by name.
+
+Quick: the small ones, and the smallest of every family. All of them: ``pytest -m slow tests/models/test_parity.py``.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import json
-from pathlib import Path
+import os
 
 import numpy as np
 import pytest
 import torch
+from model_figures import (
+    TOLERANCE,
+    all_outputs,
+    figures_of,
+    fill,
+    input_by_name,
+    largest_error,
+    model_figures,
+    same_state_dict,
+    state_entries,
+    without_initialisation,
+)
 
-from fastpose.models import create_model
+from fastpose.models import build_model, create_model, find_entry, list_entries
+from fastpose.models.registry import _builder
 
-FIGURES = json.loads((Path(__file__).parents[1] / "data" / "model_figures.json").read_text(encoding="utf-8"))
-TOLERANCE = 1e-4  # relative to the largest magnitude
-SMALL = 40e6  # parameters; larger networks, and larger inputs than 256x192, run with the slow tests
+QUICK = 12e6  # parameters, at 256x192 and below
+# Zoo entries without figures of their own, and the entry whose network theirs is but for the last layer's keypoints.
+SIBLINGS = {
+    "hrnet_w32_combine.coco_aic_256x192": "hrnet_w32.coco_256x192",
+    "vitpose_large.humanart_256x192": "vitpose_large.coco_256x192",
+    "vitpose_huge.humanart_256x192": "vitpose_huge.coco_256x192",
+}
 
 
 def _cases():
-    slow = {name for name, figures in FIGURES.items() if figures["parameters"] > SMALL or "256x192" not in name}
-    return [pytest.param(name, marks=pytest.mark.slow if name in slow else ()) for name in FIGURES]
+    entries = {name: find_entry(name) for name in model_figures() if find_entry(name) is not None}
+    size = {name: np.prod(entry.spec.input_size) for name, entry in entries.items()}
+    quick = {name for name, entry in entries.items() if entry.parameters <= QUICK and size[name] <= 256 * 192}
+    families = {}
+    for name, entry in entries.items():
+        family = _builder(entry.architecture).__module__, entry.arguments.get("head")
+        families.setdefault(family, []).append((size[name], entry.parameters, name))
+    quick |= {min(members)[-1] for members in families.values()}
+    return [pytest.param(name, marks=() if name in quick else pytest.mark.slow) for name in entries]
 
 
-def _outputs(model, x):
-    with torch.inference_mode():
-        outputs = model.eval()(x)
-    return [y.numpy() for y in (outputs if isinstance(outputs, list) else [outputs])]
+def _filled(name):
+    entry = find_entry(name)
+    # The largest network takes 2.5 GB for its weights alone.
+    gigabytes = 8 * entry.parameters / 1e9
+    if gigabytes > 2 and os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9 < 2 * gigabytes:
+        pytest.skip(f"needs about {gigabytes:.0f} GB of memory")
+    with without_initialisation():
+        model = create_model(name)
+    fill(model)
+    return model
 
 
 @pytest.mark.parametrize("name", _cases())
-def test_equals_reference_figures(name, fill_by_name, input_by_name):
-    figures = FIGURES[name]
-    model = create_model(name)
-    entries = [[key, list(t.shape), str(t.dtype).removeprefix("torch.")] for key, t in model.state_dict().items()]
-    assert len(entries) == figures["state_dict"]
-    assert hashlib.sha256(json.dumps(entries).encode()).hexdigest() == figures["state_dict_sha256"]
+def test_equals_reference_figures(name):
+    figures = model_figures()[name]
+    model = _filled(name)
+    assert same_state_dict(model, figures)
     assert sum(parameter.numel() for parameter in model.parameters()) == figures["parameters"]
-
-    fill_by_name(model)
-    outputs = _outputs(model, input_by_name(model.spec.input_size))
-    assert len(outputs) == len(figures["outputs"])
-    for output, expected in zip(outputs, figures["outputs"], strict=True):
-        assert list(output.shape) == expected["shape"]
-        assert output.shape[1:] == (model.spec.output_channels, *model.spec.codec.heatmap_size)
-        stored = output[..., :: expected["step"], :: expected["step"]].astype(np.float64)
-        samples = stored.ravel()[np.linspace(0, stored.size - 1, len(expected["samples"])).astype(int)]
-        assert np.abs(samples - expected["samples"]).max() <= TOLERANCE * expected["largest"]
-        assert np.abs(stored).sum() == pytest.approx(expected["l1"], rel=TOLERANCE)
-        assert np.sqrt(np.square(stored).sum()) == pytest.approx(expected["l2"], rel=TOLERANCE)
+    assert largest_error(all_outputs(model, input_by_name(model.spec.input_size)), figures) <= TOLERANCE
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 @pytest.mark.parametrize("name", _cases())
-def test_equals_whole_reference_outputs(name, shared, fill_by_name, input_by_name):
-    model = create_model(name)
-    fill_by_name(model)
-    outputs = _outputs(model, input_by_name(model.spec.input_size))
+def test_equals_whole_reference_outputs(name, shared):
+    model = _filled(name)
+    outputs = all_outputs(model, input_by_name(model.spec.input_size))
     facts = json.loads((shared / "reference" / "models" / f"{name}.json").read_text(encoding="utf-8"))
-    entries = [[key, list(t.shape), str(t.dtype).removeprefix("torch.")] for key, t in model.state_dict().items()]
-    assert entries == facts["keys"]
+    assert state_entries(model) == facts["keys"]
     with np.load(shared / "reference" / "models" / f"{name}.npz") as arrays:
         assert len(arrays.files) == len(outputs)
         for output, key in zip(outputs, arrays.files, strict=True):
             expected = arrays[key]
             step = round(output.shape[-1] / expected.shape[-1])
-            difference = np.abs(output[..., ::step, ::step] - expected).max()
-            assert difference <= TOLERANCE * np.abs(expected).max()
+            seen = output[..., ::step, ::step] if output.ndim == 4 else output
+            assert np.abs(seen - expected).max() <= TOLERANCE * np.abs(expected).max()
+
+
+def test_every_entry_has_figures_or_a_sibling():
+    without = {entry.name for entry in list_entries() if entry.alias and figures_of(entry.alias) is None}
+    assert without <= set(SIBLINGS)
+
+
+def _meta(entry, **changes):
+    with torch.device("meta"), without_initialisation():
+        return build_model(entry.architecture, entry.spec.replace(**changes), entry.arguments)
+
+
+def _distinct():
+    """One entry (the one with the smallest input) of every network up to its keypoints; the others are slow."""
+    seen, cases = set(), []
+    for entry in sorted(list_entries(), key=lambda entry: np.prod(entry.spec.input_size)):
+        network = entry.architecture, json.dumps(entry.arguments)
+        cases.append(pytest.param(entry, id=entry.name, marks=pytest.mark.slow if network in seen else ()))
+        seen.add(network)
+    return cases
+
+
+@pytest.mark.parametrize("entry", _distinct())
+def test_state_dicts_of_entries_are_official(entry):
+    """Keys, order, shapes and dtypes: those of the figures, for siblings once they predict the same keypoints."""
+    figures, changes = figures_of(entry.alias), {}
+    if entry.name in SIBLINGS:
+        sibling = find_entry(SIBLINGS[entry.name])
+        figures, changes = figures_of(sibling.alias), {"skeleton": sibling.spec.skeleton}
+    elif entry.alias is None:
+        pytest.skip("this project's own")
+    model = _meta(entry, **changes)
+    assert same_state_dict(model, figures)
+    assert sum(parameter.numel() for parameter in model.parameters()) == figures["parameters"]
+
+
+@pytest.mark.parametrize("name", [name for name in SIBLINGS if find_entry(name) is not None])
+def test_siblings_differ_in_their_keypoints_alone(name):
+    entry, sibling = find_entry(name), find_entry(SIBLINGS[name])
+    assert (entry.architecture, entry.arguments) == (sibling.architecture, sibling.arguments)
+    assert (entry.spec.input_size, entry.spec.codec) == (sibling.spec.input_size, sibling.spec.codec)
+    keypoints = entry.spec.num_keypoints
+    for (key, shape, dtype), (other_key, other_shape, other_dtype) in zip(
+        state_entries(_meta(entry)), state_entries(_meta(sibling)), strict=True
+    ):
+        assert (key, dtype) == (other_key, other_dtype)
+        assert shape == ([keypoints, *other_shape[1:]] if key.startswith("head.final_layer.") else other_shape)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from model_figures import without_initialisation
 
 from fastpose.models import (
     PoseModel,
@@ -28,18 +29,16 @@ SLIM = "resnet18_slim"
 
 @pytest.mark.parametrize("name", list_architectures())
 def test_every_architecture_gives_what_its_spec_says(name):
-    codec = {"codec": CodecSpec("gaussian", heatmap_size=(8, 12))} if name == "cpm" else {}  # an eighth, not a quarter
-    model = create_model(name, input_size=(64, 96), num_keypoints=3, **codec).eval()
+    """Shapes; numbers are test_parity's."""
+    size = (64, 96)
+    with torch.device("meta"), without_initialisation():
+        model = create_model(name, input_size=size, num_keypoints=3).eval()
+        output = model(torch.empty(2, 3, *size))
     assert isinstance(model, PoseModel)
-    size = (8, 12) if name == "cpm" else (16, 24)
-    assert (model.spec.input_size, model.spec.codec.heatmap_size) == ((64, 96), size)
-    with torch.inference_mode():
-        output = model(torch.randn(2, 3, 64, 96))
-    stages = output if isinstance(output, list) else [output]
-    assert len(stages) == model.spec.output_stages
-    for maps in stages:
-        assert maps.shape == (2, 3, *size)
-        assert torch.isfinite(maps).all()
+    heatmap = model.spec.codec.heatmap_size
+    outputs = output if isinstance(output, list) else [output]
+    assert model.spec.input_size == size
+    assert [tuple(y.shape) for y in outputs] == [(2, 3, *heatmap)] * model.spec.output_stages
 
 
 def test_architecture_alone_stands_for_its_first_entry():
@@ -113,35 +112,14 @@ def test_duplicate_name_raises(monkeypatch):
 
 
 def test_list_models_filters_by_pattern():
-    assert list_models("litehrnet*") == [
+    assert list_models("litehrnet18*") == [
         "litehrnet18",
         "litehrnet18.coco_256x192",
         "litehrnet18.coco_384x288",
-        "litehrnet30",
-        "litehrnet30.coco_256x192",
-        "litehrnet30.coco_384x288",
+        "litehrnet18.mpii_256x256",
     ]
     assert list_models("nothing*") == []
     assert set(list_architectures()) < set(list_models())
-
-
-@pytest.mark.parametrize("entry", list_entries(), ids=lambda entry: entry.name)
-def test_zoo_entries_are_sound(entry):
-    stem, _, tag = entry.name.partition(".")
-    assert stem.startswith(entry.architecture)
-    assert tag == "{}_{}x{}".format(entry.dataset, *entry.spec.input_size)
-    assert set(entry.weights) in ({"url", "sha256"}, {"carried"}, set())
-    if "url" in entry.weights:
-        assert entry.weights["sha256"] in entry.weights["url"]
-    with torch.device("meta"):
-        build_model(entry.architecture, entry.spec, entry.arguments)
-
-
-def test_entry_facts():
-    entry = find_entry("resnet152_dark.coco_384x288")
-    assert entry.alias == "td-hm_res152_dark-8xb32-210e_coco-384x288"
-    assert (entry.metrics["AP"], entry.spec.codec.blur_kernel, entry.spec.flip_shift) == (0.757, 17, True)
-    assert entry.recipe["train"]["batch_size"] == 256
 
 
 # ---- pretrained

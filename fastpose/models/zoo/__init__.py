@@ -1,7 +1,8 @@
 """The zoo: named configurations of the architectures, as data (`entries/FAMILY.json`, made by `tools/make_zoo.py`).
 
 A name is STEM.DATASET_HEIGHTxWIDTH, timm's way: `resnet50_dark.coco_256x192`. The stem is the architecture and, where
-several share one, how the network was trained. The first entry of a stem is what the stem alone stands for.
+several share one, how the network was trained. The first entry of a stem is what the stem alone stands for; an
+architecture that is no stem stands for its first entry.
 """
 
 from __future__ import annotations
@@ -31,9 +32,11 @@ class ZooEntry:
         architecture: name of the registered function.
         arguments: its options that differ from the defaults.
         spec: what the network reads and gives.
-        dataset: data set that it was trained on and measured with.
-        recipe: how it was trained: the parts `augment` and `train` of a `fastpose.train` recipe.
-        metrics: published figures by name (AP as a fraction, PCK as published).
+        dataset: data set that it was trained on and measured with (`coco_aic`: trained on both, measured with COCO).
+        parameters: weights that training changes.
+        gflops: multiplications with additions of one forward pass, in 1e9, as papers count them.
+        recipe: how it was trained: the parts `augment`, `train` and `eval` of a `fastpose.train` recipe.
+        metrics: published figures by name, as fractions; the first one sums up the others.
         weights: "url" and "sha256" (prefix of the hash) of the published checkpoint, or "carried", the name of a file
             in the package; empty where none was published.
     """
@@ -42,6 +45,8 @@ class ZooEntry:
     architecture: str
     spec: PoseSpec
     dataset: str
+    parameters: int
+    gflops: float
     alias: str | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
@@ -61,10 +66,12 @@ def list_entries(pattern: str = "*") -> list[ZooEntry]:
 
 
 def find_entry(name: str) -> ZooEntry | None:
-    """The entry of that name or alias, or the first with that stem; None where there is none."""
-    if name in _entries():
-        return _entries()[name]
-    return next((entry for entry in _entries().values() if name in (entry.alias, entry.name.split(".")[0])), None)
+    """The entry of that name or alias, the first with that stem, or of that architecture; None where there is none."""
+    entries = _entries()
+    if name in entries:
+        return entries[name]
+    by_stem = (entry for entry in entries.values() if name in (entry.alias, entry.name.split(".")[0]))
+    return next(by_stem, None) or next((entry for entry in entries.values() if name == entry.architecture), None)
 
 
 def close_names(name: str, others: list[str]) -> list[str]:

@@ -1,0 +1,195 @@
+"""Training settings of a row of the table → the parts `augment`, `train` and `eval` of a recipe.
+
+What a recipe cannot say yet is not written; it is counted by name in `unsaid`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from .models import Training
+from .node import Node
+
+Json = dict[str, Any]
+
+# What Augmentation calls the values of MMPose's transforms, and MMPose's defaults.
+_BOX_TRANSFORM = {
+    "scale": ("scale_factor", [0.5, 1.5]),
+    "scale_prob": ("scale_prob", 1.0),
+    "rotate": ("rotate_factor", 80.0),
+    "rotate_prob": ("rotate_prob", 0.6),
+    "shift": ("shift_factor", 0.16),
+    "shift_prob": ("shift_prob", 0.3),
+}
+_IMAGE_TRANSFORMS = {
+    "mmdet.YOLOXHSVRandomAug": "change of hue, saturation and value",
+    "PhotometricDistortion": "photometric distortion",
+    "Albumentation": "blur and dropout of regions",
+}
+
+
+def read_recipe(row: Json, alias: str, training: Training, stages: int, unsaid: set[str]) -> Json:
+    """The recipe of a row.
+
+    Args:
+        row: of the table.
+        alias: name of its configuration, which says how many GPUs there were.
+        training: what the head says.
+        stages: of the output.
+        unsaid: names of what a recipe cannot say are added here.
+
+    Returns:
+        The parts, only with values that differ from the schema's defaults or that the table states.
+    """
+    table = Node({key: row[key] for key in ("optim_wrapper", "param_scheduler", "train_cfg")}, alias)
+    cycle = table.node("train_cfg")
+    cycle.require(by_epoch=True)
+    epochs = cycle.take("max_epochs")
+    batch_size = row["train"]["batch_size"] * int(re.search(r"[_-](\d+)xb\d+-", alias)[1])  # type: ignore[index]
+    train: Json = {"epochs": epochs, "batch_size": batch_size, "use_joint_weights": False}
+    wrapper = table.node("optim_wrapper")
+    train["optimizer"] = _optimizer(wrapper, train, unsaid)
+    train["schedule"] = _schedule(table.take("param_scheduler"), epochs, train["optimizer"]["lr"], unsaid)
+    augment = _augment(row["train"]["pipeline"], row["codec"], unsaid)
+    for config in row["custom_hooks"]:
+        _hook(Node(config, f"{alias}.{config['type']}"), row["codec"], train, augment, unsaid)
+    _loss(training, row, stages, unsaid)
+    if (row["model"]["backbone"].get("init_cfg") or {}).get("type") == "Pretrained":
+        unsaid.add("backbone starts from weights of another training")
+    evaluation = {"every": cycle.take("val_interval")}
+    for node in (cycle, wrapper, table):
+        node.done()
+    return {"augment": augment, "train": train, "eval": evaluation}
+
+
+def _optimizer(wrapper: Node, train: Json, unsaid: set[str]) -> Json:
+    optimizer = wrapper.node("optimizer")
+    found = {"name": optimizer.take("type").lower(), "lr": optimizer.take("lr")}
+    decay = optimizer.take("weight_decay", 0.0)
+    if decay:
+        found["weight_decay"] = decay
+    optimizer.expect(betas=[0.9, 0.999])
+    optimizer.done()
+    clip = wrapper.node("clip_grad")
+    clip.expect(norm_type=2)
+    norm = clip.take("max_norm", None)
+    if norm is not None:
+        train["clip_grad"] = norm
+    clip.done()
+    if wrapper.take("type", "OptimWrapper") == "AmpOptimWrapper":
+        wrapper.require(loss_scale="dynamic")
+        unsaid.add("half precision with a dynamic loss scale")
+    groups = wrapper.node("paramwise_cfg")
+    groups.ignore("bypass_duplicate")
+    if wrapper.take("constructor", None) == "LayerDecayOptimWrapperConstructor":
+        groups.ignore("num_layers", "layer_decay_rate", "custom_keys")
+        unsaid.add("learning rate that decays by layer")
+    rules = groups.take("custom_keys", {})
+    if rules:
+        unsaid.add(f"no weight decay for {', '.join(sorted(rules))}, but for other biases and normalisation")
+    # A recipe leaves biases and normalisation out of the decay by itself.
+    groups.expect(norm_decay_mult=0, bias_decay_mult=0)
+    groups.done()
+    return found
+
+
+def _schedule(schedulers: list[Json], epochs: int, rate: float, unsaid: set[str]) -> Json:
+    warmup, course = (Node(config, config["type"]) for config in schedulers)
+    warmup.require(type="LinearLR", begin=0, by_epoch=False)
+    found: Json = {"warmup": warmup.take("end"), "warmup_start": warmup.take("start_factor")}
+    kind = course.take("type")
+    course.require(by_epoch=True)
+    if kind == "MultiStepLR":
+        course.expect(begin=0)
+        course.ignore("end")  # of the run, or of a longer one that this was cut from
+        milestones = [round(epoch / epochs, 4) for epoch in course.take("milestones")]
+        found = {"kind": "step", **found, "milestones": milestones, "factor": course.take("gamma")}
+    elif kind == "CosineAnnealingLR":
+        begin = course.take("begin")
+        course.require(T_max=epochs - begin, end=epochs, convert_to_iter_based=True)
+        found = {"kind": "cosine", **found, "final": course.take("eta_min") / rate}
+        unsaid.add(f"cosine that begins after {begin / epochs:.0%} of the run")
+    else:
+        raise ValueError(f"schedule {kind}: nobody accounts for it")
+    warmup.done()
+    course.done()
+    return found
+
+
+def _augment(pipeline: list[Json], codec: Json | list[Json], unsaid: set[str]) -> Json:
+    """What is changed at random in a crop."""
+    found: Json = {"half_body_prob": 0.0, "flip_prob": 0.0}
+    for config in pipeline:
+        step = Node(config, config["type"])
+        kind = step.take("type")
+        if kind == "RandomFlip":
+            step.require(direction="horizontal")
+            del found["flip_prob"]
+        elif kind == "RandomHalfBody":
+            del found["half_body_prob"]
+        elif kind == "RandomBBoxTransform":
+            values = {ours: (step.take(theirs, default), default) for ours, (theirs, default) in _BOX_TRANSFORM.items()}
+            # Scale and rotation differ between data sets and are always said.
+            always = ("scale", "rotate")
+            found.update({key: value for key, (value, default) in values.items() if value != default or key in always})
+        elif kind in _IMAGE_TRANSFORMS:
+            step.ignore("transforms")
+            unsaid.add(_IMAGE_TRANSFORMS[kind])
+        elif kind == "GenerateTarget":
+            step.require(encoder=codec)
+            step.expect(multilevel=isinstance(codec, list))
+        elif kind == "TopdownAffine":
+            step.ignore("input_size", "use_udp")  # the spec's; the pipelines of training and validation agree
+        elif kind in ("LoadImage", "GetBBoxCenterScale", "PackPoseInputs"):
+            step.ignore("backend_args", "file_client_args")
+        else:
+            raise ValueError(f"step {kind} of the pipeline: nobody accounts for it")
+        step.done()
+    return found
+
+
+def _hook(hook: Node, codec: Json | list[Json], train: Json, augment: Json, unsaid: set[str]) -> None:
+    kind = hook.take("type")
+    if kind == "EMAHook":
+        hook.require(ema_type="ExpMomentumEMA", update_buffers=True)
+        hook.ignore("priority")
+        train["ema"] = {"decay": 1 - hook.take("momentum")}
+        unsaid.add("moving average whose decay grows exponentially over 2000 steps")
+    elif kind == "mmdet.PipelineSwitchHook":
+        first, epochs = hook.take("switch_epoch"), train["epochs"]
+        later = _augment(hook.take("switch_pipeline"), codec, unsaid)
+        train["phases"] = [{"share": first}, {"share": epochs - first, "augment": later}]
+    elif kind != "SyncBuffersHook":  # which only concerns several GPUs
+        raise ValueError(f"hook {kind}: nobody accounts for it")
+    hook.done()
+
+
+def _loss(training: Training, row: Json, stages: int, unsaid: set[str]) -> None:
+    """Check that a head's loss is the one that its network has by itself, or say what cannot be said."""
+    losses = training.loss if isinstance(training.loss, list) else [training.loss]
+    kinds = {
+        "HeatmapHead": "KeypointMSELoss",
+        "CPMHead": "KeypointMSELoss",
+        "ViPNASHead": "KeypointMSELoss",
+        "RegressionHead": "SmoothL1Loss",
+        "RLEHead": "RLELoss",
+    }
+    head = row["model"]["head"]["type"]
+    combined = training.decoder.get("heatmap_type") == "combined"
+    for config in losses:
+        loss = Node(config, config["type"])
+        kind = loss.take("type")
+        loss.require(use_target_weight=True)
+        if head == "MSPNHead":
+            loss.ignore("loss_weight")
+            unsaid.add("weight, hardest keypoints and target of each output stage")
+        elif head == "VisPredictHead":
+            loss.require(use_sigmoid=True)
+            loss.ignore("loss_weight")
+            unsaid.add("weight of the visibility's loss")
+        elif kind != ("CombinedTargetMSELoss" if combined else kinds[head]):
+            raise ValueError(f"loss {kind} of {head}: nobody accounts for it")
+        loss.done()
+    if len(losses) not in (1, stages) or (training.levels is not None and len(training.levels) != stages):
+        raise ValueError(f"{head}: {len(losses)} losses for {stages} output stages")
