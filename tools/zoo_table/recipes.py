@@ -54,7 +54,7 @@ def read_recipe(row: Json, alias: str, training: Training, stages: int, unsaid: 
     augment = _augment(row["train"]["pipeline"], row["codec"], unsaid)
     for config in row["custom_hooks"]:
         _hook(Node(config, f"{alias}.{config['type']}"), row["codec"], train, augment, unsaid)
-    _loss(training, row, stages, unsaid)
+    train.update(_loss(training, row, stages))
     if (row["model"]["backbone"].get("init_cfg") or {}).get("type") == "Pretrained":
         unsaid.add("backbone starts from weights of another training")
     evaluation = {"every": cycle.take("val_interval")}
@@ -165,31 +165,40 @@ def _hook(hook: Node, codec: Json | list[Json], train: Json, augment: Json, unsa
     hook.done()
 
 
-def _loss(training: Training, row: Json, stages: int, unsaid: set[str]) -> None:
-    """Check that a head's loss is the one that its network has by itself, or say what cannot be said."""
+def _loss(training: Training, row: Json, stages: int) -> Json:
+    """The part `loss`, where it is more than what a network's head and codec call for by themselves."""
     losses = training.loss if isinstance(training.loss, list) else [training.loss]
-    kinds = {
-        "HeatmapHead": "KeypointMSELoss",
-        "CPMHead": "KeypointMSELoss",
-        "ViPNASHead": "KeypointMSELoss",
-        "RegressionHead": "SmoothL1Loss",
-        "RLEHead": "RLELoss",
-    }
     head = row["model"]["head"]["type"]
-    combined = training.decoder.get("heatmap_type") == "combined"
-    for config in losses:
-        loss = Node(config, config["type"])
-        kind = loss.take("type")
-        loss.require(use_target_weight=True)
-        if head == "MSPNHead":
-            loss.ignore("loss_weight")
-            unsaid.add("weight, hardest keypoints and target of each output stage")
-        elif head == "VisPredictHead":
-            loss.require(use_sigmoid=True)
-            loss.ignore("loss_weight")
-            unsaid.add("weight of the visibility's loss")
-        elif kind != ("CombinedTargetMSELoss" if combined else kinds[head]):
-            raise ValueError(f"loss {kind} of {head}: nobody accounts for it")
-        loss.done()
     if len(losses) not in (1, stages) or (training.levels is not None and len(training.levels) != stages):
         raise ValueError(f"{head}: {len(losses)} losses for {stages} output stages")
+    combined = training.decoder.get("heatmap_type") == "combined"
+    natural = {
+        "CPMHead": "KeypointMSELoss",
+        "HeatmapHead": "CombinedTargetMSELoss" if combined else "KeypointMSELoss",
+        "RLEHead": "RLELoss",
+        "RegressionHead": "SmoothL1Loss",
+        "ViPNASHead": "KeypointMSELoss",
+        "VisPredictHead": "BCELoss",
+    }
+    found: list[Json] = []
+    for i, config in enumerate(losses):
+        loss = Node(config, config["type"])
+        loss.require(use_target_weight=True)
+        kind, weight = loss.take("type"), loss.take("loss_weight", 1.0)
+        if head == "MSPNHead":
+            stage = {"weight": weight, "kernel_size": row["codec"][training.levels[i]]["kernel_size"]}  # type: ignore[index]
+            if kind == "KeypointOHKMMSELoss":
+                stage["hardest"] = loss.take("topk", 8)
+            elif kind != "KeypointMSELoss":
+                raise ValueError(f"loss {kind} of {head}: nobody accounts for it")
+            found.append(stage)
+        elif kind != natural[head]:
+            raise ValueError(f"loss {kind} of {head}: nobody accounts for it")
+        elif head == "VisPredictHead":
+            loss.require(use_sigmoid=True)
+            loss.done()
+            return {"loss": {"visibility": weight}}
+        elif weight != 1.0:
+            raise ValueError(f"loss {kind} of {head}: expected the weight 1, got {weight}")
+        loss.done()
+    return {"loss": {"stages": found}} if found else {}
