@@ -86,6 +86,8 @@ class InvertedResidual(nn.Module):
 
 
 @register_model
-def mobilenetv2(spec: PoseSpec, *, deconv_channels: Sequence[int] = (256, 256, 256)) -> PoseModel:
-    """SimpleBaseline on MobileNetV2."""
-    return simple_baseline(spec, MobileNetV2(), deconv_channels=deconv_channels)
+def mobilenetv2(
+    spec: PoseSpec, *, deconv_channels: Sequence[int] = (256, 256, 256), head: str = "heatmap"
+) -> PoseModel:
+    """SimpleBaseline, DeepPose or RLE on MobileNetV2."""
+    return simple_baseline(spec, MobileNetV2(), deconv_channels=deconv_channels, head=head)
