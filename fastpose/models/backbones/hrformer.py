@@ -62,11 +62,11 @@ class HRFormerBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, channels, h, w] → the same shape, with the channels last in memory."""
-        # Attention and LayerNorm want the channels last; so laid out, none of the steps between them moves anything.
+        # Nearly everything here wants the channels last; so laid out, no step between has to move anything.
         x = x.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
         x = x + self.drop_path(self.attn(self.norm1(x)))
-        x = x.permute(0, 3, 1, 2)
-        return x + self.drop_path(self.ffn(self.norm2(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)))
+        x = x + self.drop_path(self.ffn(self.norm2(x)))
+        return x.permute(0, 3, 1, 2)
 
 
 class LocalAttention(nn.Module):
@@ -107,12 +107,19 @@ class ConvMlp(nn.Module):
         self.norm2 = nn.BatchNorm2d(hidden)
         self.fc2 = nn.Conv2d(hidden, channels, 1)
         self.norm3 = nn.BatchNorm2d(channels)
+        # Contiguous either way, but the CPU's kernel spares itself a copy where it need not wonder about the layout.
+        self.dw3x3.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, channels, h, w] → the same shape."""
-        x = F.gelu(self.norm1(self.fc1(x)))
+        """[B, h, w, channels] → the same shape."""
+        x = F.gelu(self.norm1(_pointwise(self.fc1, x)))
         x = F.gelu(self.norm2(self.dw3x3(x)))
-        return F.gelu(self.norm3(self.fc2(x)))
+        return F.gelu(self.norm3(_pointwise(self.fc2, x.permute(0, 2, 3, 1)))).permute(0, 2, 3, 1)
+
+
+def _pointwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """A 1x1 convolution as the matrix product that it is: [B, h, w, in] → [B, out, h, w], channels last in memory."""
+    return F.linear(x, conv.weight.flatten(1), conv.bias).permute(0, 3, 1, 2)
 
 
 @register_model

@@ -84,6 +84,4 @@ class WindowAttention(nn.Module):
 
     def position_bias(self) -> Tensor:
         """What is added to the attention of each query (row) to each key (column): [1, heads, length, length]."""
-        length = len(self.relative_position_index)
-        bias = self.relative_position_bias_table.t()[:, self.relative_position_index.view(-1)]
-        return bias.view(1, self.heads, length, length)
+        return F.embedding(self.relative_position_index, self.relative_position_bias_table).permute(2, 0, 1)[None]
