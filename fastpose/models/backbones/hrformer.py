@@ -10,7 +10,15 @@ from torch.nn import functional as F
 
 from fastpose.spec import PoseSpec
 
-from ..layers import DropPath, WindowAttention, join_windows, separable_halving, split_windows, window_padding
+from ..layers import (
+    DropPath,
+    WindowAttention,
+    join_windows,
+    linear_rates,
+    separable_halving,
+    split_windows,
+    window_padding,
+)
 from ..pose_model import PoseModel
 from ..registry import register_model
 from .hrnet import HRNet, with_heatmap_head
@@ -31,13 +39,13 @@ class HRFormer(HRNet):
     """
 
     def __init__(self, widths: Sequence[int], heads: Sequence[int], *, drop_path: float) -> None:
-        last = sum(_MODULES) * _BLOCKS - 1
+        rates = linear_rates(drop_path, sum(_MODULES) * _BLOCKS)
         super().__init__(
             widths,
             modules=_MODULES,
             blocks=_BLOCKS,
             stem_blocks=2,
-            block=lambda branch, number: HRFormerBlock(widths[branch], heads[branch], drop_path * number / last),
+            block=lambda branch, number: HRFormerBlock(widths[branch], heads[branch], rates[number]),
             halving=separable_halving,
             interpolation="bilinear",
         )
@@ -108,7 +116,7 @@ class ConvMlp(nn.Module):
         self.fc2 = nn.Conv2d(hidden, channels, 1)
         self.norm3 = nn.BatchNorm2d(channels)
         # Contiguous either way, but the CPU's kernel spares itself a copy where it need not wonder about the layout.
-        self.dw3x3.to(memory_format=torch.channels_last)
+        self.dw3x3.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, h, w, channels] → the same shape."""

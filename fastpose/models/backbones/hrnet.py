@@ -11,7 +11,16 @@ from torch.nn import functional as F
 from fastpose.spec import PoseSpec
 
 from ..heads import HeatmapHead
-from ..layers import BasicBlock, Bottleneck, Halving, MultiResolutionModule, conv_halving
+from ..layers import (
+    BasicBlock,
+    Bottleneck,
+    Halving,
+    MultiResolutionModule,
+    conv_halving,
+    conv_step,
+    init_normal,
+    new_branch,
+)
 from ..pose_model import PoseModel, check_sizes
 from ..registry import register_model
 
@@ -71,26 +80,21 @@ class HRNet(nn.Module):
         self.layer1 = _bottlenecks(stem_blocks)
         stem_width = _STEM_WIDTH * Bottleneck.expansion
         self.transition1 = nn.ModuleList(
-            [_conv_unit(stem_width, widths[0], 1), nn.Sequential(_conv_unit(stem_width, widths[1], 2))]
+            [
+                conv_step(stem_width, widths[0], stride=1, relu=True),
+                nn.Sequential(conv_halving(stem_width, widths[1], relu=True)),
+            ]
         )
         two, three, four = modules
         self.stage2 = nn.Sequential(*(module(2, index, fused=2) for index in range(two)))
-        self.transition2 = _new_branch(widths, 2)
+        self.transition2 = new_branch(widths[1], widths[2], 2, conv_halving)
         self.stage3 = nn.Sequential(*(module(3, two + index, fused=3) for index in range(three)))
-        self.transition3 = _new_branch(widths, 3)
+        self.transition3 = new_branch(widths[2], widths[3], 3, conv_halving)
         # Only the highest resolution is asked for in the end, and the published networks fuse no other.
         self.stage4 = nn.Sequential(
             *(module(4, two + three + index, fused=4 if index < four - 1 else 1) for index in range(four))
         )
-        self.init_weights()
-
-    def init_weights(self) -> None:
-        """Draw every convolution from N(0, 0.001), as the official training does; BatchNorm sets the scale."""
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.normal_(module.weight, std=0.001)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        init_normal(self)
 
     @property
     def grad_checkpointing(self) -> bool:
@@ -125,20 +129,6 @@ def _bottlenecks(count: int) -> nn.Sequential:
     projection = nn.Sequential(nn.Conv2d(_STEM_WIDTH, channels, 1, bias=False), nn.BatchNorm2d(channels))
     others = [Bottleneck(channels, _STEM_WIDTH) for _ in range(count - 1)]
     return nn.Sequential(Bottleneck(_STEM_WIDTH, _STEM_WIDTH, downsample=projection), *others)
-
-
-def _conv_unit(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU(inplace=True),
-    )
-
-
-def _new_branch(widths: Sequence[int], position: int) -> nn.ModuleList:
-    """The transition that adds a branch at half the lowest resolution; the present branches pass as they are."""
-    kept = [nn.Identity() for _ in range(position)]
-    return nn.ModuleList([*kept, nn.Sequential(_conv_unit(widths[position - 1], widths[position], 2))])
 
 
 def with_heatmap_head(spec: PoseSpec, backbone: HRNet, deconv_channels: Sequence[int]) -> PoseModel:

@@ -18,6 +18,7 @@ from ..layers import (
     SqueezeExcitation,
     fusion_path,
     init_normal,
+    new_branch,
     separable_conv,
     separable_halving,
     with_enlarged,
@@ -55,9 +56,9 @@ class LiteHRNet(nn.Module):
             ]
         )
         self.stage0 = _stage(modules[0], _WIDTHS[:2])
-        self.transition1 = _new_branch(_WIDTHS[1], _WIDTHS[2], position=2)
+        self.transition1 = new_branch(_WIDTHS[1], _WIDTHS[2], 2, separable_halving)
         self.stage1 = _stage(modules[1], _WIDTHS[:3])
-        self.transition2 = _new_branch(_WIDTHS[2], _WIDTHS[3], position=3)
+        self.transition2 = new_branch(_WIDTHS[2], _WIDTHS[3], 3, separable_halving)
         self.stage2 = _stage(modules[2], _WIDTHS)
         self.head_layer = IterativeHead(_WIDTHS)
         init_normal(self)
@@ -206,12 +207,6 @@ class IterativeHead(nn.Module):
             x = project(branch + F.interpolate(x, size=branch.shape[-2:], mode="bilinear", align_corners=True))
             maps.append(x)
         return maps[::-1]
-
-
-def _new_branch(in_channels: int, out_channels: int, position: int) -> nn.ModuleList:
-    """The transition that adds a branch at half the lowest resolution; the present branches pass as they are."""
-    kept = [nn.Identity() for _ in range(position)]
-    return nn.ModuleList([*kept, nn.Sequential(separable_halving(in_channels, out_channels, relu=True))])
 
 
 def _interleave(first: Tensor, second: Tensor) -> Tensor:

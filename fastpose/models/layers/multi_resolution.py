@@ -14,13 +14,18 @@ from .checkpointing import run_checkpointed
 Halving = Callable[[int, int, bool], nn.Sequential]
 
 
-def conv_halving(in_channels: int, out_channels: int, relu: bool) -> nn.Sequential:
-    """3x3 convolution of stride 2 with BatchNorm, and ReLU if wanted."""
+def conv_step(in_channels: int, out_channels: int, *, stride: int, relu: bool) -> nn.Sequential:
+    """3x3 convolution of that stride with BatchNorm, and ReLU if wanted."""
     layers: list[nn.Module] = [
-        nn.Conv2d(in_channels, out_channels, 3, 2, padding=1, bias=False),
+        nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False),
         nn.BatchNorm2d(out_channels),
     ]
     return nn.Sequential(*layers, nn.ReLU(inplace=True)) if relu else nn.Sequential(*layers)
+
+
+def conv_halving(in_channels: int, out_channels: int, relu: bool) -> nn.Sequential:
+    """`conv_step` of stride 2."""
+    return conv_step(in_channels, out_channels, stride=2, relu=relu)
 
 
 def separable_conv(in_channels: int, out_channels: int, *, stride: int, relu: bool) -> nn.Sequential:
@@ -57,6 +62,19 @@ def fusion_path(widths: Sequence[int], source: int, to: int, halving: Halving) -
         *(halving(widths[source], widths[source], True) for _ in range(steps - 1)),
         halving(widths[source], widths[to], False),
     )
+
+
+def new_branch(in_channels: int, out_channels: int, position: int, halving: Halving) -> nn.ModuleList:
+    """The transition that adds a branch at half the lowest resolution; the present branches pass as they are.
+
+    Args:
+        in_channels: channels of the lowest branch there is.
+        out_channels: channels of the new one.
+        position: index of the new one.
+        halving: makes the step.
+    """
+    kept = [nn.Identity() for _ in range(position)]
+    return nn.ModuleList([*kept, nn.Sequential(halving(in_channels, out_channels, True))])
 
 
 class MultiResolutionModule(nn.Module):

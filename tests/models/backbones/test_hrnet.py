@@ -66,6 +66,12 @@ def test_deconvolutions_and_three_maps_a_keypoint():
         assert model(torch.zeros(1, 3, 64, 64)).shape == (1, 51, 32, 32)
 
 
+def test_coco_and_ai_challenger_together():
+    """Their 19 keypoints change nothing but the last layer: 33 parameters a keypoint."""
+    model = create_model("hrnet_w32", num_keypoints=19)
+    assert sum(parameter.numel() for parameter in model.parameters()) == 28_536_113 + 2 * 33
+
+
 def test_arguments_are_checked():
     with pytest.raises(ValueError, match="expected four branches and three stages"):
         HRNet((32, 64))
