@@ -1,5 +1,7 @@
+#include "affine_crop/affine_crop_across.h"
 #include "affine_crop/affine_crop_block.h"
 #include "affine_crop/affine_crop_math.h"
+#include "affine_crop/affine_crop_sink.h"
 #include "core/dispatch.h"
 #include "core/parallel.h"
 #include "core/simd.h"
@@ -8,8 +10,6 @@ namespace fastpose {
 namespace FASTPOSE_SIMD_NS {
 namespace {
 
-constexpr int L = Vec::lanes;
-constexpr int64_t kTile = 256;         // columns of a row buffer: three of them stay in the first cache
 constexpr double kMargin = 1.0 / 1024;  // the vector code works this far inside the image: more than its rounding can move a position
 constexpr int64_t kRowsAhead = 2;      // memory is asked for this many crop rows before it is needed: no prefetcher guesses these strides
 constexpr double kMaxStep = 16.0;       // ... which holds for at most this many source px per output px
@@ -53,9 +53,6 @@ FASTPOSE_INLINE Span columns_between(double start, double step, double low, doub
   while (s.begin < s.end && !inside(s.end - 1)) --s.end;
   return s;
 }
-
-// A hint, which may point anywhere.
-FASTPOSE_INLINE void prefetch(const void* p, int64_t bytes) { __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<intptr_t>(p) + bytes)); }
 
 // Lanes' distance from the block's first column, as source px steps.
 struct Steps { Vec a, d; };
@@ -110,20 +107,28 @@ FASTPOSE_INLINE bool touches_last_row(const Line& line, Span span) {
 template <class Sink>
 FASTPOSE_INLINE void sample_line(const Line& line, Span columns, Sink& sink) {
   const double w = static_cast<double>(line.image.width), h = static_cast<double>(line.image.height);
-  Span touched = columns;  // beyond it only border
-  if (!line.replicate) {
-    touched = columns_between(line.s, line.a, -1 - kMargin, w + kMargin, touched);
-    touched = columns_between(line.t, line.d, -1 - kMargin, h + kMargin, touched);
-  }
-  Span inside{touched.begin, touched.begin};
+  Span touched = columns, inside = columns;  // beyond the one only border, within the other all four taps are pixels
   const int64_t reach = line.image.row_stride * L * static_cast<int64_t>(kMaxStep);
-  if (fabs(line.a) <= kMaxStep && fabs(line.d) <= kMaxStep && reach < (int64_t{1} << 30) && reach > -(int64_t{1} << 30)) {
-    inside = columns_between(line.s, line.a, kMargin, w - 1 - kMargin, touched);
-    inside = columns_between(line.t, line.d, kMargin, h - 1 - kMargin, inside);
-    // The last row in memory has nothing behind it: stay one pixel away from its end.
-    if (kOverread > 0 && !inside.empty() && (line.image.row_stride < line.image.width * 3 || touches_last_row(line, inside)))
-      inside = columns_between(line.s, line.a, kMargin, w - 2 - kMargin, inside);
-    if (inside.empty()) inside = {touched.begin, touched.begin};
+  const bool short_steps =
+      fabs(line.a) <= kMaxStep && fabs(line.d) <= kMaxStep && reach < (int64_t{1} << 30) && reach > -(int64_t{1} << 30);
+  const auto well_inside = [&](int64_t x) {
+    const double sx = line.s + line.a * static_cast<double>(x), sy = line.t + line.d * static_cast<double>(x);
+    return sx >= kMargin && sx <= w - 2 - kMargin && sy >= kMargin && sy <= h - 2 - kMargin;
+  };
+  if (!(short_steps && line.image.row_stride >= line.image.width * 3 && well_inside(columns.begin) && well_inside(columns.end - 1))) {
+    if (!line.replicate) {
+      touched = columns_between(line.s, line.a, -1 - kMargin, w + kMargin, touched);
+      touched = columns_between(line.t, line.d, -1 - kMargin, h + kMargin, touched);
+    }
+    inside = {touched.begin, touched.begin};
+    if (short_steps) {
+      inside = columns_between(line.s, line.a, kMargin, w - 1 - kMargin, touched);
+      inside = columns_between(line.t, line.d, kMargin, h - 1 - kMargin, inside);
+      // The last row in memory has nothing behind it: stay one pixel away from its end.
+      if (kOverread > 0 && !inside.empty() && (line.image.row_stride < line.image.width * 3 || touches_last_row(line, inside)))
+        inside = columns_between(line.s, line.a, kMargin, w - 2 - kMargin, inside);
+      if (inside.empty()) inside = {touched.begin, touched.begin};
+    }
   }
   const auto edge = [&](int64_t begin, int64_t end) {
     for (int64_t x = begin; x < end; ++x) {
@@ -142,74 +147,6 @@ FASTPOSE_INLINE void sample_line(const Line& line, Span columns, Sink& sink) {
   edge(inside.end, touched.end);
   sink.fill(touched.end, columns.end, line.border);
 }
-
-// --- where samples go ---------------------------------------------------------------------------------------------------------
-FASTPOSE_INLINE void store_full(float* p, Vec v) { store(p, v); }
-FASTPOSE_INLINE void store_full(Half* p, Vec v) { store_f16(&p->bits, v); }
-FASTPOSE_INLINE void store_full(Brain* p, Vec v) { store_bf16(&p->bits, v); }
-FASTPOSE_INLINE void store_full(uint8_t* p, Vec v) { store_u8(p, v); }
-
-// Colour and normalisation of one row, by source channel, then one output row: three planes, or interleaved pixels.
-template <class O, bool kInterleaved>
-struct OutputSink {
-  O* row[3];  // by source channel: element of column 0
-  int64_t step;   // elements from one column to the next: 1 or 3
-  int64_t ahead;  // bytes to the row kRowsAhead further on
-  int output_channel[3];
-  const CropColour<float>* colour;
-
-  FASTPOSE_INLINE Vec value(int c, Vec v) const {
-    const int o = output_channel[c];
-    if (colour->active)
-      v = max(min(madd(v, set(colour->gain[o]), set(colour->offset[o])), set(255.f)), set(0.f));
-    return madd(v, set(colour->scale[o]), set(colour->shift[o]));
-  }
-  FASTPOSE_INLINE void block(int64_t x, const Vec* v, int n) const {
-    for (int c = 0; c < 3; ++c) {
-      prefetch(row[c] + x * step, ahead);
-      const Vec y = value(c, v[c]);
-      if (!kInterleaved && n == L) {
-        store_full(row[c] + x, y);
-      } else {
-        O lane[L];
-        store_full(lane, y);
-        for (int i = 0; i < n; ++i) row[c][(x + i) * step] = lane[i];
-      }
-    }
-  }
-  FASTPOSE_INLINE void pixel(int64_t x, const float* v) const {
-    for (int c = 0; c < 3; ++c) crop_store(row[c] + x * step, crop_value(*colour, output_channel[c], v[c]));
-  }
-  FASTPOSE_INLINE void fill(int64_t begin, int64_t end, const float* v) const {
-    if (begin >= end) return;
-    for (int c = 0; c < 3; ++c) {
-      O constant;
-      crop_store(&constant, crop_value(*colour, output_channel[c], v[c]));
-      for (int64_t x = begin; x < end; ++x) row[c][x * step] = constant;
-    }
-  }
-};
-
-// Sums of samples under a tile of a row, for antialiasing.
-struct SumSink {
-  int64_t first;
-  float sum[3][kTile];
-
-  FASTPOSE_INLINE void block(int64_t x, const Vec* v, int n) {
-    for (int c = 0; c < 3; ++c) {
-      float* p = &sum[c][x - first];
-      if (n == L) store(p, load(p) + v[c]);
-      else store_n(p, load_n(p, n) + v[c], n);
-    }
-  }
-  FASTPOSE_INLINE void pixel(int64_t x, const float* v) {
-    for (int c = 0; c < 3; ++c) sum[c][x - first] += v[c];
-  }
-  FASTPOSE_INLINE void fill(int64_t begin, int64_t end, const float* v) {
-    for (int c = 0; c < 3; ++c)
-      for (int64_t x = begin; x < end; ++x) sum[c][x - first] += v[c];
-  }
-};
 
 FASTPOSE_INLINE Line line_of(const CropMap& map, double x, double y) {
   Line line;
@@ -277,6 +214,53 @@ FASTPOSE_INLINE CropMap map_of(const AffineCropArgs& args, int64_t m) {
   return map;
 }
 
+// Whether rows and columns of the crop are rows and columns of the image (but for rounding): then it is sampled row by row.
+FASTPOSE_INLINE bool is_upright(const AffineCropArgs& args, const CropMap& map, const CropImage& image) {
+  return map.sub_x == 1 && map.sub_y == 1 && fabs(map.d) * static_cast<double>(args.width) < 1e-6 &&
+         fabs(map.b) * static_cast<double>(args.height) < 1e-6 && image.width >= kNarrowest && image.width <= kWidest;
+}
+
+// Rows [first, last) of an upright crop: each source row is blended horizontally once, and serves all crop rows that look at it.
+template <class Sink, class Begin>
+FASTPOSE_INLINE void crop_upright(const AffineCropArgs& args, const CropMap& map, const CropImage& image, const CropColour<float>& colour,
+                                  const float* border, Sink& sink, Begin begin_row, int64_t first, int64_t last) {
+  float scale[3], shift[3];
+  for (int c = 0; c < 3; ++c) {
+    const int o = crop_source_channel(args.swap_rb, c);
+    scale[c] = colour.active ? 1.f : colour.scale[o];
+    shift[c] = colour.active ? 0.f : colour.shift[o];
+  }
+  begin_row(first);
+  const Columns columns = plan_columns(image, args.width, sink.uneven(0), map.a, map.c, args.replicate, border, scale, shift);
+  const double h = static_cast<double>(image.height);
+  const int64_t ahead = (map.e < 0 ? -kRowsAhead : kRowsAhead) * image.row_stride;
+  int64_t held[2] = {-1, -1};  // source rows in columns.row
+  const auto row_of = [&](int64_t y) {
+    if (y < 0 || y >= image.height) return static_cast<const float*>(columns.border);
+    float* row = columns.row[y & 1];
+    if (held[y & 1] != y) {
+      held[y & 1] = y;
+      across_row(columns, image, static_cast<const uint8_t*>(image.data) + y * image.row_stride, ahead, row);
+    }
+    return static_cast<const float*>(row);
+  };
+  for (int64_t y = first; y < last; ++y) {
+    double sy = map.e * static_cast<double>(y) + map.f;
+    if (args.replicate) sy = sy > 0 ? (sy < h - 1 ? sy : h - 1) : 0;  // as crop_taps
+    const float* top = columns.border;
+    const float* bottom = columns.border;
+    float weight = 0;
+    if (sy > -1 && sy < h) {
+      const int64_t above = sy < 0 ? -1 : static_cast<int64_t>(sy);
+      weight = static_cast<float>(sy - static_cast<double>(above));
+      top = row_of(above);
+      bottom = args.replicate && above + 1 >= image.height ? top : row_of(above + 1);
+    }
+    begin_row(y);
+    sink.between(top, bottom, columns.padded, set(weight), args.width);
+  }
+}
+
 // uint8 images, vectors.
 template <class O, bool kInterleaved>
 void crop_bytes(const AffineCropArgs& args) {
@@ -294,11 +278,16 @@ void crop_bytes(const AffineCropArgs& args) {
       sink.step = kInterleaved ? 3 : 1;
       sink.colour = &colour;
       sink.ahead = args.width * sink.step * kRowsAhead * static_cast<int64_t>(sizeof(O));
-      for (int64_t y = first; y < last; ++y) {
+      const auto begin_row = [&](int64_t y) {
         for (int c = 0; c < 3; ++c) {
           sink.output_channel[c] = crop_source_channel(args.swap_rb, c);  // its own inverse
           sink.row[c] = static_cast<O*>(args.out) + crop_out_index(args, m, sink.output_channel[c], y, 0);
         }
+      };
+      if (is_upright(args, map, line.image))
+        return crop_upright(args, map, line.image, colour, line.border, sink, begin_row, first, last);
+      for (int64_t y = first; y < last; ++y) {
+        begin_row(y);
         crop_row(line, map, static_cast<double>(y), args.width, sink);
       }
     });

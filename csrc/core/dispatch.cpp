@@ -30,6 +30,7 @@ SimdLevel best_level() {
 }
 
 std::atomic<SimdLevel> chosen{SimdLevel::Baseline};
+std::atomic<bool> vbmi_allowed{true};
 
 }  // namespace
 
@@ -59,6 +60,17 @@ bool simd_supported(SimdLevel level) {
   return level == SimdLevel::Baseline;
 #endif
 }
+
+bool simd_vbmi() {
+#if defined(__x86_64__)
+  static const bool supported = (__builtin_cpu_init(), __builtin_cpu_supports("avx512vbmi") != 0);
+  return supported && vbmi_allowed.load(std::memory_order_relaxed);
+#else
+  return false;
+#endif
+}
+
+void allow_simd_vbmi(bool allowed) { vbmi_allowed = allowed; }
 
 const char* set_simd_level(const char* name) {
   if (name == nullptr || *name == '\0') {

@@ -11,6 +11,9 @@ const char* simd_level_name(SimdLevel level);
 bool simd_supported(SimdLevel level);
 // Takes the level by its name, or the best there is for nullptr and ""; returns nullptr, or the reason why it cannot be used.
 const char* set_simd_level(const char* name);
+// Whether the AVX-512 level may use VBMI (byte permutations), which its first processors lack. allow_simd_vbmi is for tests.
+bool simd_vbmi();
+void allow_simd_vbmi(bool allowed);
 
 }  // namespace fastpose
 
