@@ -1,4 +1,4 @@
-"""``fastpose info``: versions, native core, devices, carried model."""
+"""``fastpose info``: versions, native core, devices, carried model; or all about one model."""
 
 from __future__ import annotations
 
@@ -13,17 +13,80 @@ __all__ = ["info"]
 
 
 @click.command()
+@click.argument("name", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def info(as_json: bool) -> None:
-    """Say what FastPose runs on here: paste it into a report of a problem."""
-    facts = _facts()
+def info(name: str | None, as_json: bool) -> None:
+    """Say what FastPose runs on here: paste it into a report of a problem. With NAME, all about that model."""
+    facts = _facts() if name is None else _model_facts(name)
     if as_json:
         click.echo(json.dumps(facts, indent=1))
         return
     width = max(map(len, facts))
-    for name, value in facts.items():
-        text = ", ".join(map(str, value)) or "none" if isinstance(value, list) else "-" if value is None else str(value)
-        click.echo(f"{name:<{width}}  {text}")
+    for key, value in facts.items():
+        click.echo(f"{key:<{width}}  {_text(value)}")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_inner(part)}" for key, part in value.items()) or "-"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return "-" if value is None else str(value)
+
+
+def _inner(value: Any) -> str:
+    """A value inside of others, in brackets if it has parts itself."""
+    if isinstance(value, dict):
+        return f"({_text(value)})"
+    return f"[{', '.join(map(_inner, value))}]" if isinstance(value, list) else str(value)
+
+
+def _model_facts(name: str) -> dict[str, Any]:
+    import dataclasses
+
+    import torch
+
+    from ..models import create_model, find_entry
+
+    with torch.device("meta"):
+        model = create_model(name)
+    entry, spec = find_entry(name), model.spec
+    facts: dict[str, Any] = {"model": model.name}
+    if entry is not None:
+        facts["official config"] = entry.alias
+    facts["architecture"] = model.architecture
+    facts["options"] = dict(model.arguments)
+    facts["parameters"] = sum(parameter.numel() for parameter in model.parameters())
+    if entry is not None:
+        facts["GFLOPs"] = entry.gflops
+    facts["input (height, width)"] = list(spec.input_size)
+    facts["codec"] = {
+        key: value for key, value in dataclasses.asdict(spec.codec).items() if key in _CODEC[spec.codec.kind]
+    }
+    facts["output stages"] = spec.output_stages
+    facts["box padding"] = spec.padding
+    facts["UDP crops"] = spec.udp
+    facts["channels"] = {"order": spec.channel_order, "mean": list(spec.mean), "std": list(spec.std)}
+    facts["flip test"] = {"by default": spec.flip_test, "shifted by a pixel": spec.flip_shift}
+    facts["skeleton"] = spec.skeleton.name
+    facts["keypoints"] = list(spec.skeleton.keypoints)
+    if entry is not None:
+        facts["data set"] = entry.dataset
+        facts["published"] = dict(entry.metrics)
+        facts["weights"] = dict(entry.weights)
+        facts.update({f"recipe: {part}": values for part, values in entry.recipe.items()})
+    return facts
+
+
+# Fields of the CodecSpec that say something for each kind.
+_CODEC = {
+    "gaussian": ("kind", "heatmap_size", "sigma"),
+    "dark": ("kind", "heatmap_size", "sigma", "blur_kernel"),
+    "udp": ("kind", "heatmap_size", "sigma", "blur_kernel"),
+    "udp_combined": ("kind", "heatmap_size", "radius_factor", "blur_kernel"),
+    "megvii": ("kind", "heatmap_size", "kernel_size"),
+    "regression": ("kind",),
+}
 
 
 def _facts() -> dict[str, Any]:

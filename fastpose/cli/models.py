@@ -11,7 +11,10 @@ __all__ = ["models"]
 @click.argument("pattern", default="*")
 @click.option("--names", is_flag=True, help="Print the names alone, one a line.")
 def models(pattern: str, names: bool) -> None:
-    """List the models whose name fits PATTERN, shell-style: 'resnet*', '*.coco_256x192'."""
+    """List the models whose name fits PATTERN, shell-style: 'resnet*', '*.coco_256x192'.
+
+    GFLOPs are multiplications with additions, as papers count them; 'fastpose info NAME' says all about a model.
+    """
     # Imported here: the command line's help must not wait for torch.
     from rich.console import Console
     from rich.table import Table
@@ -28,19 +31,27 @@ def models(pattern: str, names: bool) -> None:
         return
     entries = {entry.name: entry for entry in list_entries()}
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title, justify in (("model", "left"), ("keypoints", "left"), ("input", "right"), ("codec", "left")):
-        table.add_column(title, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    table.add_column("published", no_wrap=True)
-    table.add_column("weights", no_wrap=True)
+    table.add_column("model", no_wrap=True)
+    for title in ("parameters", "GFLOPs", "input"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for title in ("data set", "keypoints", "published", "weights"):
+        table.add_column(title, no_wrap=True)
     for name in found:
         entry = entries.get(name)
         if entry is None:
             continue
-        spec = entry.spec
-        metrics = [f"{key} {value:.3f}" for key, value in entry.metrics.items()]
+        metric = next((f"{key} {value:.3f}" for key, value in entry.metrics.items()), "-")
         weights = "in the package" if "carried" in entry.weights else "published" if "url" in entry.weights else "-"
-        size = f"{spec.input_size[0]}x{spec.input_size[1]}"
-        table.add_row(name, spec.skeleton.name, size, spec.codec.kind, metrics[0] if metrics else "-", weights)
+        table.add_row(
+            name,
+            f"{entry.parameters / 1e6:.1f} M",
+            f"{entry.gflops:.2f}",
+            "{}x{}".format(*entry.spec.input_size),
+            entry.dataset,
+            str(entry.spec.num_keypoints),
+            metric,
+            weights,
+        )
     console = Console()
     if not console.is_terminal:
         console = Console(width=160)  # a pipe has no width, and a cut name is of no use

@@ -81,8 +81,9 @@ def test_models_lists_what_fits():
     names = call("models", "--names", "*").stdout.split()
     assert names == fastpose.list_models()
     assert call("models", "--names", "litehrnet").stdout.split() == fastpose.list_models("*litehrnet*")
+    table = call("models").stdout
     for name in fastpose.list_models("*.*"):
-        assert name in call("models").stdout
+        assert name in table
 
 
 @pytest.mark.parametrize("pattern", ["nothing_like_it", "x*"])
@@ -91,3 +92,36 @@ def test_models_finds_nothing(pattern):
     assert result.exit_code == 2
     assert result.stderr.count("\n") == 1
     assert pattern in result.stderr
+
+
+def test_models_says_size_and_result_of_each():
+    line = next(line for line in call("models", "hrnet_w32.coco_256x192").stdout.splitlines() if "w32" in line)
+    assert " ".join(line.split()) == "hrnet_w32.coco_256x192 28.5 M 7.64 256x192 coco 17 AP 0.746 published"
+
+
+def test_info_about_a_model():
+    facts = json.loads(call("info", "--json", "td-hm_hrnet-w32_udp-regress-8xb64-210e_coco-256x192").stdout)
+    assert facts["model"] == "hrnet_w32_udp_regress.coco_256x192"
+    assert facts["parameters"] == 28537235
+    assert facts["codec"] == {
+        "kind": "udp_combined",
+        "heatmap_size": [64, 48],
+        "radius_factor": 0.0546875,
+        "blur_kernel": 11,
+    }
+    assert facts["published"]["AP"] == 0.759
+    assert facts["recipe: train"]["epochs"] == 210
+    text = call("info", "mspn50_x2").stdout
+    assert "mspn50_x2.coco_256x192" in text
+    assert "stages 2" in text
+    assert "hardest 8" in text
+    alone = json.loads(call("info", "--json", "resnet18").stdout)
+    assert (alone["model"], alone["keypoints"][0]) == ("resnet18", "nose")
+    assert "GFLOPs" not in alone
+
+
+def test_info_about_an_unknown_model():
+    result = call("info", "resnt50")
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert "did you mean resnet50" in result.stderr

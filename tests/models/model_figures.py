@@ -20,6 +20,12 @@ import torch
 from torch import Tensor, nn
 
 TOLERANCE = 1e-4  # relative to the largest magnitude
+# Zoo entries without figures of their own, and the entry whose network theirs is but for the last layer's keypoints.
+SIBLINGS = {
+    "hrnet_w32_combine.coco_aic_256x192": "hrnet_w32.coco_256x192",
+    "vitpose_large.humanart_256x192": "vitpose_large.coco_256x192",
+    "vitpose_huge.humanart_256x192": "vitpose_huge.coco_256x192",
+}
 
 
 @functools.cache

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from model_figures import (
+    SIBLINGS,
     TOLERANCE,
     all_outputs,
     figures_of,
@@ -28,12 +29,6 @@ from fastpose.models import build_model, create_model, find_entry, list_entries
 from fastpose.models.registry import _builder
 
 QUICK = 12e6  # parameters, at 256x192 and below
-# Zoo entries without figures of their own, and the entry whose network theirs is but for the last layer's keypoints.
-SIBLINGS = {
-    "hrnet_w32_combine.coco_aic_256x192": "hrnet_w32.coco_256x192",
-    "vitpose_large.humanart_256x192": "vitpose_large.coco_256x192",
-    "vitpose_huge.humanart_256x192": "vitpose_huge.coco_256x192",
-}
 
 
 def _cases():
