@@ -13,7 +13,7 @@ import pytest
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "shared: needs the folder of reference figures (FASTPOSE_SHARED or ../shared)")
     config.addinivalue_line("markers", "cuda: needs a CUDA device and a core built with CUDA")
-    config.addinivalue_line("markers", "slow: takes more than a few seconds")
+    config.addinivalue_line("markers", "slow: left out unless asked for by -m slow; what is large or long")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -154,7 +154,6 @@ def test_only_the_entry_point_is_visible() -> None:
     assert names == {"PyInit__C"}
 
 
-@pytest.mark.slow
 def test_vector_wrapper_agrees_with_scalars(tmp_path: Path) -> None:
     """Compiles tests/cpp/test_simd.cpp once per level that this processor can run."""
     from fastpose import _C

@@ -91,7 +91,6 @@ def sanitizer_or_skip(programs: Programs, variant: str) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["asan", "tsan"])
 def test_kernels_agree_with_the_cpu_ops(programs: Programs, variant: str) -> None:
     sanitizer_or_skip(programs, variant)
@@ -102,7 +101,6 @@ def test_kernels_agree_with_the_cpu_ops(programs: Programs, variant: str) -> Non
     assert kernels <= checked, f"kernels that nobody runs: {sorted(kernels - checked)}"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("mistake", "variant", "words"), MISTAKES, ids=[m[0] for m in MISTAKES])
 def test_mistake_is_found(programs: Programs, mistake: str, variant: str, words: str) -> None:
     sanitizer_or_skip(programs, variant)

@@ -242,7 +242,6 @@ def test_patterns_stay_between_their_two_colours(pattern):
     assert (np.ptp(colours) > 50) == (pattern != "plain")
 
 
-@pytest.mark.slow
 def test_fast_enough_to_train_on():
     load_image("synthetic:0:256x256:1")
     start = time.process_time()

@@ -78,7 +78,6 @@ def run(program: Path, iterations: int, **environment: str) -> subprocess.Comple
     return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **environment})
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(platform.system() != "Linux", reason="forbidden pages and sanitizers as on Linux")
 def test_addresses_and_arithmetic(tmp_path: Path) -> None:
     done = run(build(tmp_path, f"address,{'undefined,float-cast-overflow' if SECONDS else ARITHMETIC}"), 5000)
@@ -86,7 +85,6 @@ def test_addresses_and_arithmetic(tmp_path: Path) -> None:
     print(done.stdout)
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(platform.system() != "Linux", reason="forbidden pages and sanitizers as on Linux")
 def test_threads(tmp_path: Path) -> None:
     program = build(tmp_path, "thread")

@@ -447,13 +447,11 @@ def arguments(dtype: torch.dtype, grad: bool) -> tuple:
     )  # fmt: skip
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "grad"), [(torch.uint8, False), (torch.float32, True)])
 def test_opcheck(dtype: torch.dtype, grad: bool) -> None:
     torch.library.opcheck(torch.ops.fastpose.affine_crop.default, arguments(dtype, grad))
 
 
-@pytest.mark.slow
 def test_compile_and_export() -> None:
     image, crops = torch.from_numpy(photo(30, 40)), torch.from_numpy(I2)
 

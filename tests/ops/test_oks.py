@@ -201,7 +201,6 @@ def test_opcheck() -> None:
         torch.library.opcheck(torch.ops.fastpose.oks.default, (a, b, areas, sigmas, visible, None))
 
 
-@pytest.mark.slow
 def test_compiles_whole() -> None:
     a, areas = torch.from_numpy(people(4)), torch.from_numpy(areas_of(4))
     sigmas = torch.tensor(COCO17.sigmas)

@@ -309,7 +309,6 @@ def test_opcheck() -> None:
         torch.library.opcheck(torch.ops.fastpose.oks_nms.default, arguments)
 
 
-@pytest.mark.slow
 def test_compiles_whole_when_padded() -> None:
     poses, scores, areas = (torch.from_numpy(x) for x in crowd(12))
 
