@@ -57,7 +57,10 @@ def read_recipe(row: Json, alias: str, training: Training, stages: int, unsaid: 
     train.update(_loss(training, row, stages))
     if (row["model"]["backbone"].get("init_cfg") or {}).get("type") == "Pretrained":
         unsaid.add("backbone starts from weights of another training")
+    if row["train"]["dataset_type"] == "CombinedDataset":
+        unsaid.add("training on two data sets at once")
     evaluation = {"every": cycle.take("val_interval")}
+    _evaluation(row, unsaid)
     for node in (cycle, wrapper, table):
         node.done()
     return {"augment": augment, "train": train, "eval": evaluation}
@@ -163,6 +166,22 @@ def _hook(hook: Node, codec: Json | list[Json], train: Json, augment: Json, unsa
     elif kind != "SyncBuffersHook":  # which only concerns several GPUs
         raise ValueError(f"hook {kind}: nobody accounts for it")
     hook.done()
+
+
+def _evaluation(row: Json, unsaid: set[str]) -> None:
+    """Say what of the evaluation a recipe cannot say: it knows COCO's, on the true boxes of people."""
+    if row["val"]["bbox_file"]:
+        unsaid.add("evaluation on detected boxes")
+    for config in row["val_evaluator"] if isinstance(row["val_evaluator"], list) else [row["val_evaluator"]]:
+        metric = Node(config, config["type"])
+        metric.ignore("ann_file", "prefix")
+        kind = metric.take("type")
+        names = ("iou_type", "nms_mode", "norm_item", "score_mode", "thr", "use_area")
+        settings = {name: value for name in names if (value := metric.take(name, None)) is not None}
+        if kind != "CocoMetric" or settings:
+            said = ", ".join(f"{name} {value}" for name, value in settings.items())
+            unsaid.add(f"evaluation by {kind}{f' ({said})' if said else ''}")
+        metric.done()
 
 
 def _loss(training: Training, row: Json, stages: int) -> Json:
