@@ -5,7 +5,7 @@
 #include <cstdlib>
 
 #include "bindings_heatmap.h"
-#include "python_view.h"
+#include "eager.h"
 
 #include "core/dispatch.h"
 #include "core/host_device.h"
@@ -56,11 +56,8 @@ void expect_sigmas(const Arg& sigmas) {
 }
 
 // --- oks -----------------------------------------------------------------------------------------------------------------------
-void oks(py::handle poses_a, py::handle poses_b, py::handle areas, py::handle sigmas, py::handle visible, py::handle areas_b,
-         py::handle out, int64_t stream) {
-  const Arg a = view(poses_a, "poses_a"), b = view(poses_b, "poses_b"), area_a = view(areas, "areas");
-  const Arg sigma = view(sigmas, "sigmas"), counted = view_or_none(visible, "visible");
-  const Arg area_b = view_or_none(areas_b, "areas_b"), result = view_out(out, "out");
+void oks_of(const Arg& a, const Arg& b, const Arg& area_a, const Arg& sigma, const Arg& counted, const Arg& area_b, const Arg& result,
+            int64_t stream) {
   expect_dtype(a, {DType::Float32, DType::Float64});
   expect_poses(a, -1, -1);
   expect_dtype(b, {a.dtype});
@@ -102,19 +99,44 @@ void oks(py::handle poses_a, py::handle poses_b, py::handle areas, py::handle si
   FASTPOSE_LAUNCH(oks, args, a, stream);
 }
 
+void oks(py::handle poses_a, py::handle poses_b, py::handle areas, py::handle sigmas, py::handle visible, py::handle areas_b,
+         py::handle out, int64_t stream) {
+  oks_of(view(poses_a, "poses_a"), view(poses_b, "poses_b"), view(areas, "areas"), view(sigmas, "sigmas"),
+         view_or_none(visible, "visible"), view_or_none(areas_b, "areas_b"), view_out(out, "out"), stream);
+}
+
+// Poses of one argument, of which the others take the number.
+int64_t people_of(const Arg& poses) { return poses.ndim > 0 ? poses.shape[0] : 0; }
+
+py::object oks_eager(py::handle poses_a, py::handle poses_b, py::handle areas, py::handle sigmas, py::handle visible, py::handle areas_b,
+                     py::object out) {
+  Gate gate;
+  const Arg a = gate.array(poses_a, "poses_a"), b = gate.array(poses_b, "poses_b");
+  const Arg area_a = gate.doubles(areas, "areas"), sigma = gate.doubles(sigmas, "sigmas");
+  const Arg counted = gate.array_or_none(visible, "visible"), area_b = gate.doubles_or_none(areas_b, "areas_b");
+  if (counted && counted.dtype != DType::Bool && counted.dtype != DType::UInt8) return py::none();
+  const Arg result = gate.output(out, "out", {people_of(a), people_of(b)}, a.dtype);
+  if (!gate) return py::none();
+  oks_of(a, b, area_a, sigma, counted, area_b, result, 0);
+  return out;
+}
+
 void bind_oks(py::module_& m) {
   m.def("oks", &oks, py::arg("poses_a"), py::arg("poses_b"), py::arg("areas"), py::arg("sigmas"), py::arg("visible"),
         py::arg("areas_b"), py::arg("out"), py::arg("stream"));
+  m.def("oks_eager", &oks_eager, py::arg("poses_a"), py::arg("poses_b"), py::arg("areas"), py::arg("sigmas"), py::arg("visible"),
+        py::arg("areas_b"), py::arg("out"), kEagerDoc);
 }
 
 // --- oks_nms -------------------------------------------------------------------------------------------------------------------
-void oks_nms(py::handle poses, py::handle scores, py::handle areas, py::handle sigmas, py::handle image_index, double threshold,
-             bool soft, int64_t max_per_image, py::handle indices, py::handle rescored, py::handle count, py::handle workspace,
-             int64_t stream) {
-  const Arg pose = view(poses, "poses"), score = view(scores, "scores"), area = view(areas, "areas");
-  const Arg sigma = view(sigmas, "sigmas"), image = view_or_none(image_index, "image_index");
-  const Arg kept = view_out(indices, "out"), final = view_out(rescored, "out_scores"), number = view_out(count, "count");
-  const Arg space = view_or_none(workspace, "workspace");
+struct NmsOptions {
+  double threshold;
+  bool soft;
+  int64_t max_per_image;
+};
+
+void oks_nms_of(const Arg& pose, const Arg& score, const Arg& area, const Arg& sigma, const Arg& image, const NmsOptions& options,
+                const Arg& kept, const Arg& final, const Arg& number, const Arg& space, int64_t stream) {
   expect_dtype(pose, {DType::Float32, DType::Float64});
   expect_poses(pose, -1, -1);
   const int64_t n = pose.shape[0];
@@ -138,14 +160,17 @@ void oks_nms(py::handle poses, py::handle scores, py::handle areas, py::handle s
     expect_device(*arg, pose);
   }
   expect_sigmas(sigma);
-  if (!(soft ? threshold > 0.0 : threshold >= 0.0))
-    throw py::value_error("threshold: expected a number " + std::string(soft ? "above 0" : "of 0 or above") + ", got " + std::to_string(threshold));
-  if (max_per_image < 1) throw py::value_error("max_per_image: expected 1 or more, got " + std::to_string(max_per_image));
+  const double threshold = options.threshold;
+  if (!(options.soft ? threshold > 0.0 : threshold >= 0.0))
+    throw py::value_error("threshold: expected a number " + std::string(options.soft ? "above 0" : "of 0 or above") + ", got " +
+                          std::to_string(threshold));
+  if (options.max_per_image < 1)
+    throw py::value_error("max_per_image: expected 1 or more, got " + std::to_string(options.max_per_image));
   if (pose.device != kCpu) {
     if (n > kOksNmsCudaLimit)
       fail_value(pose, "at most " + std::to_string(kOksNmsCudaLimit) + " poses on CUDA", std::to_string(n));
-    if (!space || space.numel() * dtype_size(space.dtype) < oks_nms_workspace(n, soft))
-      throw py::value_error("workspace: expected " + std::to_string(oks_nms_workspace(n, soft)) + " bytes");
+    if (!space || space.numel() * dtype_size(space.dtype) < oks_nms_workspace(n, options.soft))
+      throw py::value_error("workspace: expected " + std::to_string(oks_nms_workspace(n, options.soft)) + " bytes");
   }
   OksNmsArgs args{};
   args.poses = pose.data;
@@ -158,8 +183,8 @@ void oks_nms(py::handle poses, py::handle scores, py::handle areas, py::handle s
   args.channels = pose.shape[2];
   args.dtype = pose.dtype;
   args.threshold = threshold;
-  args.soft = soft;
-  args.max_per_image = max_per_image;
+  args.soft = options.soft;
+  args.max_per_image = options.max_per_image;
   args.indices = kept.as<int64_t>();
   args.rescored = final.as<double>();
   args.count = number.as<int64_t>();
@@ -167,10 +192,47 @@ void oks_nms(py::handle poses, py::handle scores, py::handle areas, py::handle s
   FASTPOSE_LAUNCH(oks_nms, args, pose, stream);
 }
 
+void oks_nms(py::handle poses, py::handle scores, py::handle areas, py::handle sigmas, py::handle image_index, double threshold,
+             bool soft, int64_t max_per_image, py::handle indices, py::handle rescored, py::handle count, py::handle workspace,
+             int64_t stream) {
+  oks_nms_of(view(poses, "poses"), view(scores, "scores"), view(areas, "areas"), view(sigmas, "sigmas"),
+             view_or_none(image_index, "image_index"), {threshold, soft, max_per_image}, view_out(indices, "out"),
+             view_out(rescored, "out_scores"), view_out(count, "count"), view_or_none(workspace, "workspace"), stream);
+}
+py::object oks_nms_eager(py::handle poses, py::handle scores, py::handle areas, py::handle sigmas, py::handle threshold,
+                         py::handle image_index, py::handle soft, py::handle max_per_image, py::handle padded, py::object out,
+                         py::object out_scores) {
+  Gate gate;
+  const Arg pose = gate.array(poses, "poses"), score = gate.doubles(scores, "scores"), area = gate.doubles(areas, "areas");
+  const Arg sigma = gate.doubles(sigmas, "sigmas"), image = gate.integers_or_none(image_index, "image_index");
+  const NmsOptions options{gate.number(threshold), gate.flag(soft),
+                           max_per_image.is_none() ? int64_t{1} << 62 : gate.integer(max_per_image)};
+  const bool all = gate.flag(padded);
+  const int64_t n = people_of(pose);
+  const DType score_dtype = gate.dtype_of(scores);  // what is lowered keeps its dtype
+  if (options.soft && !out_scores.is_none() && score_dtype != DType::Float64) return py::none();
+  const Arg kept = out.is_none() ? gate.scratch("out", DType::Int64, {n}) : gate.output(out, "out", {n}, DType::Int64);
+  const Arg final = out_scores.is_none() ? gate.scratch("out_scores", DType::Float64, {n})
+                                         : gate.output(out_scores, "out_scores", {n}, DType::Float64);
+  const Arg count = gate.scratch("count", DType::Int64, {1});
+  if (!gate) return py::none();
+  oks_nms_of(pose, score, area, sigma, image, options, kept, final, count, Arg(), 0);
+  const int64_t places = all ? n : *count.as<int64_t>();
+  if (out.is_none()) out = gate.copy(kept, places, DType::Int64);
+  else if (!all) out = first_of(out, places);
+  if (!options.soft) return out;
+  if (out_scores.is_none()) out_scores = gate.copy(final, places, score_dtype);
+  else if (!all) out_scores = first_of(out_scores, places);
+  return py::make_tuple(out, out_scores);
+}
+
 void bind_oks_nms(py::module_& m) {
   m.def("oks_nms", &oks_nms, py::arg("poses"), py::arg("scores"), py::arg("areas"), py::arg("sigmas"), py::arg("image_index"),
         py::arg("threshold"), py::arg("soft"), py::arg("max_per_image"), py::arg("indices"), py::arg("rescored"),
         py::arg("count"), py::arg("workspace"), py::arg("stream"));
+  m.def("oks_nms_eager", &oks_nms_eager, py::arg("poses"), py::arg("scores"), py::arg("areas"), py::arg("sigmas"), py::arg("threshold"),
+        py::arg("image_index"), py::arg("soft"), py::arg("max_per_image"), py::arg("padded"), py::arg("out"), py::arg("out_scores"),
+        kEagerDoc);
   m.def("oks_nms_workspace", &oks_nms_workspace, py::arg("poses_n"), py::arg("soft"), "Bytes that oks_nms needs on CUDA.");
   m.attr("OKS_NMS_CUDA_LIMIT") = kOksNmsCudaLimit;
 }

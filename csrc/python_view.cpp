@@ -52,33 +52,49 @@ void fill_from_numpy(Arg& a, py::handle object) {
 }
 
 // --- torch, through the exchange API ----------------------------------------------------------------------------------------
-// Looked up once per tensor type (Tensor, Parameter, ...). The type is kept alive, so that its address cannot be given to another.
-const dlpack::ExchangeApi* exchange_api(PyTypeObject* type) {
+// What is known of a tensor type (Tensor, Parameter, ...), looked up once. The type is kept alive, so that its address cannot be given to
+// another.
+struct TensorType {
+  PyTypeObject* type = nullptr;
+  const dlpack::ExchangeApi* api = nullptr;
+  bool plain = false;  // torch.Tensor or torch.nn.Parameter themselves: nothing overrides what an op does with them
+};
+
+bool is_attribute(PyTypeObject* type, const char* module, const char* name) {
+  PyObject* found = PyDict_GetItemString(PyImport_GetModuleDict(), module);
+  if (found == nullptr) return false;
+  PyObject* value = PyObject_GetAttrString(found, name);
+  if (value == nullptr) PyErr_Clear();
+  Py_XDECREF(value);  // the module keeps it
+  return value == reinterpret_cast<PyObject*>(type);
+}
+
+TensorType tensor_type(PyTypeObject* type) {
   constexpr int kSlots = 8;
-  static PyTypeObject* types[kSlots];
-  static const dlpack::ExchangeApi* apis[kSlots];
+  static TensorType known[kSlots];
   static int used = 0;
   for (int i = 0; i < used; ++i)
-    if (types[i] == type) return apis[i];
-  const dlpack::ExchangeApi* api = nullptr;
+    if (known[i].type == type) return known[i];
+  TensorType t;
+  t.type = type;
   PyObject* capsule = PyObject_GetAttrString(reinterpret_cast<PyObject*>(type), "__dlpack_c_exchange_api__");
   if (capsule == nullptr) {
     PyErr_Clear();
   } else {
     if (PyCapsule_IsValid(capsule, "dlpack_exchange_api")) {
-      api = static_cast<const dlpack::ExchangeApi*>(PyCapsule_GetPointer(capsule, "dlpack_exchange_api"));
-      while (api != nullptr && api->header.major != 1)
-        api = reinterpret_cast<const dlpack::ExchangeApi*>(api->header.previous);
-      if (api != nullptr && api->borrow == nullptr) api = nullptr;
+      t.api = static_cast<const dlpack::ExchangeApi*>(PyCapsule_GetPointer(capsule, "dlpack_exchange_api"));
+      while (t.api != nullptr && t.api->header.major != 1)
+        t.api = reinterpret_cast<const dlpack::ExchangeApi*>(t.api->header.previous);
+      if (t.api != nullptr && t.api->borrow == nullptr) t.api = nullptr;
     }
     Py_DECREF(capsule);
   }
+  t.plain = is_attribute(type, "torch", "Tensor") || is_attribute(type, "torch.nn", "Parameter");
   if (used < kSlots) {
     Py_INCREF(type);
-    types[used] = type;
-    apis[used++] = api;
+    known[used++] = t;
   }
-  return api;
+  return t;
 }
 
 void fill_from_exchange(Arg& a, py::handle object, const dlpack::ExchangeApi* api) {
@@ -151,13 +167,17 @@ bool is_torch_tensor(py::handle object) {
   return PyObject_IsInstance(object.ptr(), tensor_type) == 1;
 }
 
-// The exchange API and data_ptr() both take a tensor that requires grad and drop its graph without a word.
-void refuse_grad(const char* name, py::handle object) {
+bool requires_grad(py::handle object) {
   static PyObject* attribute = PyUnicode_InternFromString("requires_grad");
   PyObject* flag = PyObject_GetAttr(object.ptr(), attribute);
   if (flag == nullptr) throw py::error_already_set();
   Py_DECREF(flag);
-  if (flag == Py_True) fail_type(name, "a tensor that does not require grad (use .detach())", "one that does");
+  return flag == Py_True;
+}
+
+// The exchange API and data_ptr() both take a tensor that requires grad and drop its graph without a word.
+void refuse_grad(const char* name, py::handle object) {
+  if (requires_grad(object)) fail_type(name, "a tensor that does not require grad (use .detach())", "one that does");
 }
 
 }  // namespace
@@ -166,7 +186,7 @@ Arg view(py::handle object, const char* name) {
   Arg a;
   a.name = name;
   a.present = true;
-  const dlpack::ExchangeApi* api = exchange_api_enabled ? exchange_api(Py_TYPE(object.ptr())) : nullptr;
+  const dlpack::ExchangeApi* api = exchange_api_enabled ? tensor_type(Py_TYPE(object.ptr())).api : nullptr;
   if (api != nullptr) {
     refuse_grad(name, object);
     fill_from_exchange(a, object, api);
@@ -196,6 +216,28 @@ Arg view_out(py::handle object, const char* name) {
   for (int i = 0; i < a.ndim; ++i)
     if (a.stride[i] == 0 && a.shape[i] > 1) fail_value(a, "distinct memory for every element", "an expanded tensor");
   return a;
+}
+
+Plain view_if_plain(Arg& a, py::handle object, const char* name, bool ignore_grad) {
+  a = Arg();
+  a.name = name;
+  a.present = true;
+  PyTypeObject* type = Py_TYPE(object.ptr());
+  Plain kind = Plain::No;
+  try {
+    if (type == py::detail::npy_api::get().PyArray_Type_) {
+      fill_from_numpy(a, object);
+      kind = Plain::NumPy;
+    } else if (exchange_api_enabled) {
+      const TensorType known = tensor_type(type);
+      if (!known.plain || known.api == nullptr || (!ignore_grad && requires_grad(object))) return Plain::No;
+      fill_from_exchange(a, object, known.api);
+      kind = Plain::Torch;
+    }
+  } catch (const std::exception&) {  // the usual way finds the same fault, and words it
+    return Plain::No;
+  }
+  return a.device == kCpu && a.contiguous() && (a.data != nullptr || a.numel() == 0) ? kind : Plain::No;
 }
 
 void use_exchange_api(bool enabled) { exchange_api_enabled = enabled; }

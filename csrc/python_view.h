@@ -27,6 +27,11 @@ Arg view_or_none(py::handle object, const char* name);
 // The same for an output: ValueError if it is read-only or if two of its elements share memory.
 Arg view_out(py::handle object, const char* name);
 
+// For calls that need nothing of Python's gate (eager.h): whose a plain, contiguous array on the CPU is, or No, without an error, for
+// anything else; also for a tensor that requires grad, unless that is to be ignored.
+enum class Plain { No, NumPy, Torch };
+Plain view_if_plain(Arg& a, py::handle object, const char* name, bool ignore_grad = false);
+
 // Each raises TypeError or ValueError naming the argument, what was expected and what came. A dimension of -1 takes any size;
 // `legend` says the expected shape in words, e.g. "[M, 2, 3]".
 void expect_dtype(const Arg& a, std::initializer_list<DType> allowed);

@@ -1,27 +1,52 @@
 #include <cstdlib>
+#include <new>
 
 #include "core/dispatch.h"
 #include "core/parallel.h"
 #include "oks/oks.h"
 #include "oks/oks_lanes.h"
+#include "oks/oks_wide.h"
 
 namespace fastpose {
 namespace FASTPOSE_SIMD_NS {
 namespace {
 
-// Rows [begin, end) of the matrix in double.
-template <class T>
+// Rows [begin, end) of float32 poses in double, pair by pair.
 void oks_rows(const OksArgs& args, int64_t begin, int64_t end) {
   const int64_t size_a = args.keypoints * args.channels_a, size_b = args.keypoints * args.channels_b;
   for (int64_t n = begin; n < end; ++n) {
     const uint8_t* visible = args.visible == nullptr ? nullptr : args.visible + n * args.keypoints;
-    T* out = static_cast<T*>(args.out) + n * args.poses_m;
+    float* out = static_cast<float*>(args.out) + n * args.poses_m;
     for (int64_t m = 0; m < args.poses_m; ++m) {
       const double area = args.areas_b == nullptr ? args.areas_a[n] : oks_area_of_pair(args.areas_a[n], args.areas_b[m]);
-      out[m] = static_cast<T>(oks_of_pair(static_cast<const T*>(args.poses_a) + n * size_a,
-                                          static_cast<const T*>(args.poses_b) + m * size_b, args.keypoints,
-                                          args.channels_a, args.channels_b, args.sigmas, visible, area));
+      out[m] = static_cast<float>(oks_of_pair(static_cast<const float*>(args.poses_a) + n * size_a,
+                                              static_cast<const float*>(args.poses_b) + m * size_b, args.keypoints,
+                                              args.channels_a, args.channels_b, args.sigmas, visible, area));
     }
+  }
+}
+
+// One row of float64 poses; `b` are the columns of all poses of b.
+void oks_row_wide(const OksArgs& args, const WideColumns& b, int64_t n) {
+  const double* a = static_cast<const double*>(args.poses_a) + n * args.keypoints * args.channels_a;
+  const uint8_t* visible = args.visible == nullptr ? nullptr : args.visible + n * args.keypoints;
+  double* out = static_cast<double*>(args.out) + n * args.poses_m;
+  int64_t counted = 0;
+  for (int64_t k = 0; k < args.keypoints; ++k) counted += visible == nullptr || visible[k] != 0;
+  const Wide divisor = wide(static_cast<double>(max_of<int64_t>(counted, 1)));
+  const Wide area_a = wide(oks_area(args.areas_a[n]));
+  for (int64_t m = 0; m < args.poses_m; m += kWide) {
+    const Wide area = args.areas_b == nullptr ? area_a : wide(0.5) * (area_a + load_wide(b.area + m));
+    const Wide inverse_area = wide(1.0) / (area + wide(kOksSmallestArea));
+    Wide sum = wide(0.0);
+    for (int64_t k = 0; k < args.keypoints; ++k) {
+      if (visible != nullptr && visible[k] == 0) continue;
+      const Wide dx = wide(a[k * args.channels_a]) - load_wide(b.x + k * b.pitch + m);
+      const Wide dy = wide(a[k * args.channels_a + 1]) - load_wide(b.y + k * b.pitch + m);
+      sum += exp_of_negative((dx * dx + dy * dy) * wide(oks_inverse_spread(args.sigmas[k])) * inverse_area);
+    }
+    const Wide oks = sum / divisor;
+    memcpy(out + m, &oks, sizeof(double) * min_of<int64_t>(kWide, args.poses_m - m));
   }
 }
 
@@ -66,7 +91,13 @@ void oks_cpu(const OksArgs& args) {
   const int64_t work = args.poses_m * (args.keypoints + 1);
   const int64_t grain = work > 4096 ? 1 : 4096 / work;
   if (args.dtype == DType::Float64) {
-    parallel_for(args.poses_n, grain, [&](int64_t begin, int64_t end) { oks_rows<double>(args, begin, end); });
+    double* memory = static_cast<double*>(std::malloc(sizeof(double) * WideColumns::doubles(args.poses_m, args.keypoints)));
+    if (memory == nullptr) throw std::bad_alloc();
+    const WideColumns b(memory, static_cast<const double*>(args.poses_b), args.poses_m, args.keypoints, args.channels_b, args.areas_b);
+    parallel_for(args.poses_n, grain, [&](int64_t begin, int64_t end) {
+      for (int64_t n = begin; n < end; ++n) oks_row_wide(args, b, n);
+    });
+    std::free(memory);
     return;
   }
   bool fits = true;
@@ -83,7 +114,7 @@ void oks_cpu(const OksArgs& args) {
       parallel_for(args.poses_n, grain, [&](int64_t begin, int64_t end) {
         for (int64_t n = begin; n < end; ++n) {
           if (row_fits(args, n)) oks_row_lanes(args, b, n);
-          else oks_rows<float>(args, n, n + 1);
+          else oks_rows(args, n, n + 1);
         }
       });
       std::free(memory);
@@ -92,7 +123,7 @@ void oks_cpu(const OksArgs& args) {
     std::free(memory);
   }
   // What float cannot hold goes through double.
-  parallel_for(args.poses_n, grain, [&](int64_t begin, int64_t end) { oks_rows<float>(args, begin, end); });
+  parallel_for(args.poses_n, grain, [&](int64_t begin, int64_t end) { oks_rows(args, begin, end); });
 }
 
 }  // namespace FASTPOSE_SIMD_NS

@@ -3,8 +3,16 @@
 How an op file `fastpose/ops/OP.py` is made
 -------------------------------------------
 1. `OP(...)`, the public function: docstring with shapes, units and errors; NumPy arrays in, NumPy arrays out, or
-   tensors in, tensors out. It brings its inputs into the form that the binding takes (`as_input`), allocates outputs
-   with `empty` (or takes `out=`) and routes:
+   tensors in, tensors out. The usual call (plain contiguous arrays or CPU tensors of the right dtype) goes straight to
+   the native core, whose gate (csrc/eager.h) allocates the outputs; it gives None for all others, and does nothing:
+
+       if not is_compiling():
+           result = C.OP_eager(a, b, ..., out)
+           if result is not None:
+               return result
+
+   What is left is brought into the form that the binding takes (`as_input`), gets its outputs from `empty` (or `out=`)
+   and is routed:
 
        if symbolic(a, b) or needs_grad(a, b):    # torch.compile, export, FakeTensor, subclasses, gradients
            return torch.ops.fastpose.OP(...)     # an op without a gradient raises TypeError in place of `needs_grad`
@@ -82,6 +90,10 @@ _NUMPY_DTYPE = {
 }
 _WANTED = {key: np.dtype(value) for key, value in _NUMPY_DTYPE.items()}
 _TORCH_DTYPE = {value: key for key, value in _WANTED.items()}
+
+
+is_compiling = torch.compiler.is_compiling
+"""Whether the call is being traced by torch.compile or export (which know this very function)."""
 
 
 def load_error() -> str | None:
@@ -193,7 +205,7 @@ _NUMPY = np.empty(0)
 
 def symbolic(*values: Any) -> bool:
     """True if the call is being traced or a value is no ordinary tensor: then the registered op must be used."""
-    if torch.compiler.is_compiling():
+    if is_compiling():
         return True
     for value in values:  # noqa: SIM110 - a generator costs more than all that it looks at
         if value is not None and type(value) not in _PLAIN and isinstance(value, torch.Tensor):

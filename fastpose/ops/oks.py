@@ -8,7 +8,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._native import LIBRARY, Array, C, as_input, contiguous, detached, empty, needs_grad, stream, symbolic, torch_dtype
+from ._native import (
+    LIBRARY,
+    Array,
+    C,
+    as_input,
+    contiguous,
+    detached,
+    empty,
+    is_compiling,
+    needs_grad,
+    stream,
+    symbolic,
+    torch_dtype,
+)
 
 __all__ = ["oks"]
 
@@ -49,6 +62,10 @@ def oks(
 
     Source: https://cocodataset.org/#keypoints-eval
     """
+    if not is_compiling():
+        result = C.oks_eager(poses_a, poses_b, areas, sigmas, visible, areas_b, out)
+        if result is not None:
+            return result
     refuse_grad("oks", poses_a, poses_b, areas)
     a, b = poses_argument("poses_a", poses_a), poses_argument("poses_b", poses_b)
     area_a, sigma = number_argument("areas", areas, a), number_argument("sigmas", sigmas, a)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._native import LIBRARY, Array, C, empty, stream, symbolic
+from ._native import LIBRARY, Array, C, empty, is_compiling, stream, symbolic
 from .oks import number_argument, poses_argument, refuse_grad
 
 __all__ = ["oks_nms"]
@@ -63,6 +63,12 @@ def oks_nms(
 
     Source: Papandreou et al., CVPR 2017 (OKS-NMS); Bodla et al., ICCV 2017 (soft).
     """
+    if not is_compiling():
+        result = C.oks_nms_eager(
+            poses, scores, areas, sigmas, threshold, image_index, soft, max_per_image, padded, out, out_scores
+        )
+        if result is not None:
+            return result
     refuse_grad("oks_nms", poses, scores, areas)
     pose = poses_argument("poses", poses)
     score, area = number_argument("scores", scores, pose), number_argument("areas", areas, pose)

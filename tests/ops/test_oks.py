@@ -71,6 +71,21 @@ def test_against_oracle(simd: str, n: int, m: int, k: int, dtype: type) -> None:
         np.testing.assert_allclose(result, oracle(a, b, areas_of(n), sigmas_of(k), **options), rtol=0, atol=tolerance)
 
 
+def test_float64_over_the_whole_range(simd: str) -> None:
+    """From one pose to the same one and further and further, until nothing is left of the OKS."""
+    distance = np.concatenate([[0.0], np.geomspace(1e-9, 1e3, 2000), [1e155, np.inf, np.nan]])
+    a, b = np.zeros((1, 1, 2)), np.zeros((len(distance), 1, 2))
+    b[:, 0, 1] = distance
+    with np.errstate(over="ignore"):
+        wanted = np.exp(-(distance**2) / (8 * 0.1**2 * 100.0))
+    wanted[np.isnan(wanted)] = 0
+    result = ops.oks(a, b, [100.0], [0.1])[0]
+    np.testing.assert_allclose(result, wanted, rtol=1e-12, atol=1e-306)
+    near = wanted > 0.1
+    np.testing.assert_allclose(result[near], wanted[near], rtol=1e-15)
+    assert result[0] == 1.0
+
+
 def test_equal_poses_agree_fully(simd: str) -> None:
     a = people(9)
     assert np.all(np.diag(ops.oks(a, a, areas_of(9), COCO17.sigmas)) == 1.0)

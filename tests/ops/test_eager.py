@@ -1,0 +1,155 @@
+"""The gate in the native core: plain calls go through it, all others through Python's, and both give the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from fastpose import ops
+from fastpose.ops._native import C
+from fastpose.skeletons import COCO17
+
+RNG = np.random.default_rng(0)
+POSES = RNG.uniform(0, 100, (6, 17, 3)).astype(np.float32)
+SCORES = RNG.random(6).astype(np.float32)
+AREAS = RNG.uniform(1e3, 1e4, 6).astype(np.float32)
+SIGMAS = np.array(COCO17.sigmas)
+GATES = ("oks_eager", "oks_nms_eager")
+
+Call = Callable[[], Any]
+To = Callable[[np.ndarray], Any]
+
+
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether the native gate took each call that came to it."""
+    seen: list[bool] = []
+
+    def recorded(gate: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            result = gate(*args)
+            seen.append(result is not None)
+            return result
+
+        return call
+
+    for name in GATES:
+        monkeypatch.setattr(C, name, recorded(getattr(C, name)))
+    return seen
+
+
+def oks_calls(to: To) -> dict[str, Call]:
+    poses, areas, scores, sigmas = to(POSES), to(AREAS), to(SCORES), to(SIGMAS)
+    wide, visible = to(POSES.astype(np.float64)), to(POSES[..., 0] > 50)
+    flags, index = to((POSES[..., 0] > 50).astype(np.uint8)), to(np.array([0, 0, 0, 1, 1, 1]))
+    out, kept, lowered = to(np.zeros((6, 6), np.float32)), to(np.zeros(6, np.int64)), to(np.zeros(6))
+    nms = ops.oks_nms
+    return {
+        "oks": lambda: ops.oks(poses, poses, areas, sigmas),
+        "oks float64": lambda: ops.oks(wide, wide, AREAS.tolist(), COCO17.sigmas, visible=visible, areas_b=areas),
+        "oks out": lambda: ops.oks(poses, poses, AREAS, sigmas, visible=flags, out=out),
+        "nms": lambda: nms(poses, scores, areas, sigmas, 0.3),
+        "nms float64": lambda: nms(wide, scores, areas, COCO17.sigmas, 0, image_index=index, max_per_image=2),
+        "nms padded": lambda: nms(poses, scores, areas, sigmas, 0.3, image_index=[0, 0, 0, 1, 1, 1], padded=True),
+        "nms soft": lambda: nms(poses, scores, areas, sigmas, 0.3, soft=True),
+        "nms soft list": lambda: nms(poses, SCORES.tolist(), areas, sigmas, 0.3, soft=True, padded=True),
+        "nms soft out": lambda: nms(
+            poses, SCORES.astype(float), areas, sigmas, 0.3, soft=True, out=kept, out_scores=lowered
+        ),
+        "nms out": lambda: nms(poses, scores, areas, sigmas, 0.3, out=kept, out_scores=lowered),
+        "nms out padded": lambda: nms(poses, scores, areas, sigmas, 0.3, padded=True, out=kept),
+    }
+
+
+CALLS = {**oks_calls(lambda a: a), **{f"{k}, tensors": v for k, v in oks_calls(torch.from_numpy).items()}}
+
+
+def same(a: Any, b: Any) -> None:
+    if isinstance(a, tuple):
+        assert isinstance(b, tuple)
+        assert len(a) == len(b)
+        for one, other in zip(a, b, strict=True):
+            same(one, other)
+        return
+    assert type(a) is type(b)
+    assert a.dtype == b.dtype
+    np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+
+
+def copied(result: Any) -> Any:
+    if isinstance(result, tuple):
+        return tuple(copied(part) for part in result)
+    return result.clone() if isinstance(result, torch.Tensor) else result.copy()
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_plain_calls_are_taken_and_give_what_the_other_way_gives(
+    name: str, taken: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = copied(CALLS[name]())
+    assert taken == [True]
+    for gate in GATES:
+        monkeypatch.setattr(C, gate, lambda *args: None)
+    same(quick, CALLS[name]())
+
+
+class Own(torch.Tensor):
+    """Somebody's subclass, whose __torch_function__ has a say."""
+
+
+def oks_refused() -> dict[str, Call]:
+    poses, areas, scores = torch.from_numpy(POSES), torch.from_numpy(AREAS), torch.from_numpy(SCORES)
+    strided = torch.from_numpy(np.repeat(POSES, 2, -1))[..., ::2]
+
+    def without_grad() -> Any:
+        with torch.no_grad():
+            return ops.oks(poses.clone().requires_grad_(), poses, areas, SIGMAS)
+
+    return {
+        "subclass": lambda: ops.oks(poses.as_subclass(Own), poses, areas, SIGMAS),
+        "memory order": lambda: ops.oks(strided, poses, areas, SIGMAS),
+        "NumPy's memory order": lambda: ops.oks(np.asfortranarray(POSES), POSES, AREAS, SIGMAS),
+        "requires grad": without_grad,
+        "whole numbers": lambda: ops.oks(POSES, POSES, AREAS.astype(int), SIGMAS),
+        "visible numbers": lambda: ops.oks(POSES, POSES, AREAS, SIGMAS, visible=np.ones((6, 17))),
+        "list of whole numbers": lambda: ops.oks(POSES, POSES, [1000] * 6, SIGMAS),
+        "half": lambda: ops.oks_nms(poses, scores.half(), areas, SIGMAS, 0.5),
+        "NumPy's number": lambda: ops.oks_nms(POSES, SCORES, AREAS, SIGMAS, np.float32(0.5)),
+        "index": lambda: ops.oks_nms(POSES, SCORES, AREAS, SIGMAS, image_index=np.zeros(6, np.int32)),
+    }
+
+
+@pytest.mark.parametrize("name", oks_refused())
+def test_everything_else_is_left_to_python(name: str, taken: list[bool]) -> None:
+    assert oks_refused()[name]() is not None
+    assert taken == [False]
+
+
+def test_without_the_exchange_api_tensors_go_the_other_way(taken: list[bool]) -> None:
+    poses = torch.from_numpy(POSES)
+    quick = ops.oks(poses, poses, AREAS, SIGMAS)
+    C.use_exchange_api(False)
+    try:
+        same(quick, ops.oks(poses, poses, AREAS, SIGMAS))
+    finally:
+        C.use_exchange_api(True)
+    assert taken == [True, False]
+
+
+def test_a_default_device_does_not_move_the_result() -> None:
+    poses = torch.from_numpy(POSES)
+    with torch.device("meta"):
+        result = ops.oks(poses, poses, AREAS, SIGMAS)
+    assert result.device.type == "cpu"
+
+
+def test_long_arguments_that_do_not_fit_the_gates_own_memory(taken: list[bool]) -> None:
+    poses = np.tile(POSES, (1000, 1, 1)) + (np.arange(6000, dtype=np.float32) * 1000)[:, None, None]
+    scores, areas = RNG.random(6000).astype(np.float32), np.full(6000, 1e3, np.float32)
+    kept = ops.oks_nms(poses, scores, areas, SIGMAS, 0.5)
+    np.testing.assert_array_equal(kept, np.argsort(-scores, kind="stable"))
+    assert taken == [True]
