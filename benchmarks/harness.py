@@ -57,6 +57,8 @@ class Case:
             None where arithmetic is the limit.
         goals: See Goal.
         one_thread: Contenders that are timed on one thread only.
+        calls: How often a contender does its work in one timed call.
+        conditions: (threads, caches) under which it is timed; None: all.
         data, moved_bytes: The inputs and ``moved`` of them, once they are made.
         ready: Contenders whose calls are made and whose results were found right.
     """
@@ -68,6 +70,8 @@ class Case:
     moved: Callable[[Any], int] | None = None
     goals: tuple[Goal, ...] = ()
     one_thread: frozenset[str] = frozenset()
+    calls: int = 1
+    conditions: tuple[tuple[int, str], ...] | None = None
     data: Any = field(default=None, repr=False)
     moved_bytes: int = 0
     ready: dict[str, Thunk] = field(default_factory=dict, repr=False)
@@ -313,14 +317,15 @@ def _nothing() -> None:
 def bench(cases: list[Case]) -> Callable[..., None]:
     """A pytest-benchmark test of every contender of every case under every condition."""
     rows, ids = [], []
-    for case in cases:
-        for name in case.names():
-            for count in (1, 2)[: 1 if name in case.one_thread else 2]:
-                rows.append((case, name, count))
-                ids.append(f"{case.name}-{name}-{count}")
+    for caches in ("warm", "cold"):
+        for case in cases:
+            for name in case.names():
+                for count in (1, 2)[: 1 if name in case.one_thread else 2]:
+                    if case.conditions is None or (count, caches) in case.conditions:
+                        rows.append((case, name, count, caches))
+                        ids.append(f"{case.name}-{name}-{count}-{caches}")
 
-    @pytest.mark.parametrize("caches", ["warm", "cold"])
-    @pytest.mark.parametrize(("case", "name", "count"), rows, ids=ids)
+    @pytest.mark.parametrize(("case", "name", "count", "caches"), rows, ids=ids)
     def test(benchmark: Any, case: Case, name: str, count: int, caches: str) -> None:
         benchmark.group = f"{case.name}, {count} thread{'s' * (count > 1)}, {caches}"
         with threads(count):

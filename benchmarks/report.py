@@ -13,7 +13,7 @@ from typing import Any
 from fastpose._version import __version__
 from fastpose.ops._native import C
 
-from .harness import COPY, OP, Case, Cell, cache_sizes, thrash_bytes
+from .harness import COPY, OP, Case, Cell, cache_sizes, quartiles, thrash_bytes
 from .peers import versions
 
 FOLDER = Path(__file__).parent
@@ -80,6 +80,8 @@ def write_json(cases: list[Case], cells: dict[str, Cells], about: dict[str, Any]
                     "rounds": len(rounds),
                 }
             entry = {"case": case.name, "threads": count, "caches": caches, "contenders": contenders}
+            if case.calls > 1:
+                entry["calls"] = case.calls
             if COPY in cell.seconds:
                 entry["fraction_of_copy"] = [round(value, 4) for value in cell.ratio(COPY)]
             results.append(entry | ({"absent": cell.absent} if cell.absent else {}))
@@ -102,15 +104,16 @@ def tables(cases: list[Case], cells: dict[str, Cells], about: dict[str, Any]) ->
         _goals(cases, cells),
         _limits(cases, cells),
         _losses(cases, cells),
+        _overhead(cases, cells),
     ]
-    ops = dict.fromkeys(case.op for case in cases)
+    ops = dict.fromkeys(case.op for case in cases if case.calls == 1)
     parts += [_op(op, [case for case in cases if case.op == op], cells) for op in ops]
     absent = {
         f"{name}: {why}" for found in cells.values() for cell in found.values() for name, why in cell.absent.items()
     }
     if absent:
         parts.append("### Absent\n\n" + "\n".join(f"- {line}" for line in sorted(absent)))
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _goals(cases: list[Case], cells: dict[str, Cells]) -> str:
@@ -160,13 +163,36 @@ def _losses(cases: list[Case], cells: dict[str, Cells]) -> str:
     for case in cases:
         for condition, cell in cells[case.name].items():
             for name in cell.seconds:
-                # Filling with zeros and copying are limits, not peers.
-                if name.startswith((OP, COPY, "zero_")):
+                # Filling with zeros, copying and the op's own binding are limits, not peers.
+                if name.startswith((OP, COPY, "zero_", "binding")):
                     continue
                 ratio = cell.ratio(name)
                 if ratio[1] < 1:
                     lines.append(f"- {case.name}, {_condition(*condition)}: {name} {_ratio(ratio)}")
     return "\n".join(lines if len(lines) > 2 else [*lines, "Nowhere in this run."])
+
+
+def _overhead(cases: list[Case], cells: dict[str, Cells]) -> str:
+    lines = [
+        "### What a call costs beside the work",
+        "",
+        "One call on a tiny input, µs, one thread, warm: of the op, and of the native binding by hand (outputs that",
+        "the op allocates are allocated by NumPy or torch). Goal: at most 1 µs between them, bold where it is reached.",
+        "",
+        "| op | op | binding | between [quartiles] |",
+        "|---|---:|---:|---:|",
+    ]
+    for case in cases:
+        cell = cells[case.name].get((1, "warm"))
+        if case.calls == 1 or cell is None:
+            continue
+        own, bare = cell.seconds[OP], cell.seconds["binding"]
+        op, binding = (cell.spread(name)[1] / case.calls * 1e6 for name in (OP, "binding"))
+        low, middle, high = quartiles([(own[turn] - bare[turn]) / case.calls * 1e6 for turn in own if turn in bare])
+        mark = "**" if middle <= 1 else ""
+        between = f"{mark}{middle:.2f} [{low:.2f}, {high:.2f}]{mark}"
+        lines.append(f"| {case.name.removeprefix(case.op).strip()} | {op:.2f} | {binding:.2f} | {between} |")
+    return "\n".join(lines) if len(lines) > 7 else ""
 
 
 def _op(op: str, cases: list[Case], cells: dict[str, Cells]) -> str:

@@ -7,7 +7,7 @@
 #include "heatmap_encode/gaussian_taps.h"
 #include "heatmap_encode/heatmap_encode.h"
 #include "heatmap_loss/heatmap_loss.h"
-#include "python_view.h"
+#include "eager.h"
 
 namespace fastpose {
 namespace {
@@ -45,6 +45,8 @@ Codec codec_from(const CodecTuple& values) {
   check_taps(c.blur_kernel);
   return c;
 }
+
+int64_t maps_of(const Codec& c) { return c.kind == CodecKind::UdpCombined ? 3 : 1; }
 
 double disc_radius(const Codec& c) { return c.radius_factor * static_cast<double>(c.height > c.width ? c.height : c.width); }
 
@@ -104,12 +106,9 @@ void expect_floats(const Arg& a, std::initializer_list<int64_t> shape, const cha
   expect_device(a, where);
 }
 
-void heatmap_encode(py::handle keypoints, py::handle visible, py::handle joint_weights, py::handle out, py::handle out_weights,
-                    const CodecTuple& codec, int64_t stream) {
-  const Codec c = codec_from(codec);
-  const Arg points = view(keypoints, "keypoints"), levels = view(visible, "visible");
-  const Arg factors = view_or_none(joint_weights, "joint_weights");
-  const Arg maps = view_out(out, "out"), weights = view_out(out_weights, "out_weights");
+// --- heatmap_encode --------------------------------------------------------------------------------------------------------------
+void heatmap_encode_of(const Codec& c, const Arg& points, const Arg& levels, const Arg& factors, const Arg& maps, const Arg& weights,
+                       int64_t stream) {
   expect_floats(points, {-1, -1, 2}, "[B, K, 2]", points);
   HeatmapEncodeArgs args;
   args.batch = points.shape[0];
@@ -129,12 +128,37 @@ void heatmap_encode(py::handle keypoints, py::handle visible, py::handle joint_w
   FASTPOSE_LAUNCH(heatmap_encode, args, points, stream);
 }
 
-void heatmap_decode(py::handle heatmaps, py::handle flipped, py::handle flip_index, bool flip_shift, py::handle inverse, py::handle out,
-                    py::handle out_scores, const CodecTuple& codec, int64_t stream) {
+void heatmap_encode(py::handle keypoints, py::handle visible, py::handle joint_weights, py::handle out, py::handle out_weights,
+                    const CodecTuple& codec, int64_t stream) {
   const Codec c = codec_from(codec);
-  const Arg maps = view(heatmaps, "heatmaps"), mirrored = view_or_none(flipped, "flipped");
-  const Arg pairs = view_or_none(flip_index, "flip_index"), matrices = view_or_none(inverse, "inverse");
-  const Arg points = view_out(out, "out"), scores = view_out(out_scores, "out_scores");
+  heatmap_encode_of(c, view(keypoints, "keypoints"), view(visible, "visible"), view_or_none(joint_weights, "joint_weights"),
+                    view_out(out, "out"), view_out(out_weights, "out_weights"), stream);
+}
+
+py::object heatmap_encode_eager(py::handle keypoints, py::handle visible, py::handle joint_weights, py::object out, py::object out_weights,
+                                const CodecTuple& codec) {
+  const Codec c = codec_from(codec);
+  Gate gate;
+  const Arg points = gate.array(keypoints, "keypoints", DType::Float32), levels = gate.floats(visible, "visible");
+  const Arg factors = gate.floats_or_none(joint_weights, "joint_weights");
+  if (!gate || points.ndim != 3) return py::none();
+  const int64_t batch = points.shape[0], count = points.shape[1];
+  const Arg maps = gate.output(out, "out", {batch, count * maps_of(c), c.height, c.width}, DType::Float32);
+  const Arg weights = gate.output(out_weights, "out_weights", {batch, count}, DType::Float32);
+  if (!gate) return py::none();
+  heatmap_encode_of(c, points, levels, factors, maps, weights, 0);
+  return py::make_tuple(out, out_weights);
+}
+
+// --- heatmap_decode --------------------------------------------------------------------------------------------------------------
+struct FlipArgs {
+  const Arg& mirrored;
+  const Arg& pairs;
+  bool shift;
+};
+
+void heatmap_decode_of(const Codec& c, const Arg& maps, const FlipArgs& flip, const Arg& matrices, const Arg& points, const Arg& scores,
+                       int64_t stream) {
   HeatmapDecodeArgs args;
   args.reading = reading_of(c, static_cast<bool>(matrices));
   expect_dtype(maps, {DType::Float32, DType::Float16, DType::BFloat16});
@@ -143,6 +167,7 @@ void heatmap_decode(py::handle heatmaps, py::handle flipped, py::handle flip_ind
   if (maps.shape[1] % each != 0) fail_value(maps, "a multiple of 3 channels for udp_combined", shape_text(maps));
   args.batch = maps.shape[0];
   args.keypoints_k = maps.shape[1] / each;
+  const Arg &mirrored = flip.mirrored, &pairs = flip.pairs;
   if (static_cast<bool>(mirrored) != static_cast<bool>(pairs))
     throw py::value_error("flip_index: expected [K] indices together with flipped, and none without it");
   if (mirrored) {
@@ -153,7 +178,7 @@ void heatmap_decode(py::handle heatmaps, py::handle flipped, py::handle flip_ind
     expect_shape(pairs, {args.keypoints_k}, "[K]");
     expect_contiguous(pairs);
     expect_device(pairs, maps);
-    if (maps.device == kCpu)  // on CUDA the caller has looked before the indices went there
+    if (maps.device == kCpu)  // on CUDA the kernel keeps within the maps
       for (int64_t k = 0; k < args.keypoints_k; ++k)
         if (pairs.as<int64_t>()[k] < 0 || pairs.as<int64_t>()[k] >= args.keypoints_k)
           fail_value(pairs, "indices from 0 to " + std::to_string(args.keypoints_k - 1), std::to_string(pairs.as<int64_t>()[k]));
@@ -173,21 +198,48 @@ void heatmap_decode(py::handle heatmaps, py::handle flipped, py::handle flip_ind
   args.flipped = mirrored ? mirrored.data : nullptr;
   args.dtype = maps.dtype;
   args.flip_index = pairs ? pairs.as<int64_t>() : nullptr;
-  args.flip_shift = flip_shift;
+  args.flip_shift = flip.shift;
   args.inverse = matrices ? matrices.as<double>() : nullptr;
   args.keypoints = points.as<float>();
   args.scores = scores.as<float>();
   FASTPOSE_LAUNCH(heatmap_decode, args, maps, stream);
 }
 
-void heatmap_loss(py::handle predicted, py::handle keypoints, py::handle weights, py::handle target, int64_t topk, py::handle out,
-                  py::handle out_gradient, py::handle workspace, const CodecTuple& codec, int64_t stream) {
+void heatmap_decode(py::handle heatmaps, py::handle flipped, py::handle flip_index, bool flip_shift, py::handle inverse, py::handle out,
+                    py::handle out_scores, const CodecTuple& codec, int64_t stream) {
   const Codec c = codec_from(codec);
-  const Arg maps = view(predicted, "predicted"), points = view_or_none(keypoints, "keypoints");
-  const Arg factors = view_or_none(weights, "weights"), given = view_or_none(target, "target");
-  const Arg loss = view_out(out, "out"), space = view_out(workspace, "workspace");
-  Arg gradient;
-  if (!out_gradient.is_none()) gradient = view_out(out_gradient, "out_gradient");
+  const Arg mirrored = view_or_none(flipped, "flipped"), pairs = view_or_none(flip_index, "flip_index");
+  heatmap_decode_of(c, view(heatmaps, "heatmaps"), {mirrored, pairs, flip_shift}, view_or_none(inverse, "inverse"), view_out(out, "out"),
+                    view_out(out_scores, "out_scores"), stream);
+}
+
+py::object heatmap_decode_eager(py::handle heatmaps, py::handle flipped, py::handle flip_index, py::handle flip_shift, py::handle inverse,
+                                py::object out, py::object out_scores, const CodecTuple& codec) {
+  const Codec c = codec_from(codec);
+  Gate gate;
+  const Arg maps = gate.array(heatmaps, "heatmaps"), mirrored = gate.array_or_none(flipped, "flipped");
+  const Arg pairs = gate.integers_or_none(flip_index, "flip_index"), matrices = gate.doubles_or_none(inverse, "inverse");
+  const bool shift = gate.flag(flip_shift);
+  if (!gate || maps.ndim != 4) return py::none();
+  const int64_t batch = maps.shape[0], count = maps.shape[1] / maps_of(c);
+  const Arg points = gate.output(out, "out", {batch, count, 2}, DType::Float32);
+  const Arg scores = gate.output(out_scores, "out_scores", {batch, count}, DType::Float32);
+  if (!gate) return py::none();
+  heatmap_decode_of(c, maps, {mirrored, pairs, shift}, matrices, points, scores, 0);
+  return py::make_tuple(out, out_scores);
+}
+
+// --- heatmap_loss ----------------------------------------------------------------------------------------------------------------
+struct LossArrays {
+  const Arg& predicted;
+  const Arg& keypoints;
+  const Arg& weights;
+  const Arg& target;
+};
+
+void heatmap_loss_of(const Codec& c, const LossArrays& arrays, int64_t topk, const Arg& loss, const Arg& gradient, const Arg& space,
+                     int64_t stream) {
+  const Arg &maps = arrays.predicted, &points = arrays.keypoints, &factors = arrays.weights, &given = arrays.target;
   HeatmapLossArgs args;
   args.codec = target_of(c);
   expect_dtype(maps, {DType::Float32, DType::Float16, DType::BFloat16});
@@ -232,6 +284,36 @@ void heatmap_loss(py::handle predicted, py::handle keypoints, py::handle weights
   FASTPOSE_LAUNCH(heatmap_loss, args, maps, stream);
 }
 
+void heatmap_loss(py::handle predicted, py::handle keypoints, py::handle weights, py::handle target, int64_t topk, py::handle out,
+                  py::handle out_gradient, py::handle workspace, const CodecTuple& codec, int64_t stream) {
+  const Codec c = codec_from(codec);
+  const Arg maps = view(predicted, "predicted"), points = view_or_none(keypoints, "keypoints");
+  const Arg factors = view_or_none(weights, "weights"), given = view_or_none(target, "target");
+  heatmap_loss_of(c, {maps, points, factors, given}, topk, view_out(out, "out"),
+                  out_gradient.is_none() ? Arg() : view_out(out_gradient, "out_gradient"), view_out(workspace, "workspace"), stream);
+}
+
+// With a gradient: the loss and its gradient with respect to `predicted`, which may require one.
+py::object heatmap_loss_eager(py::handle predicted, py::handle keypoints, py::handle weights, py::handle target, py::handle topk,
+                              bool with_gradient, const CodecTuple& codec) {
+  const Codec c = codec_from(codec);
+  Gate gate;
+  const Arg maps = gate.array(predicted, "predicted", with_gradient), points = gate.array_or_none(keypoints, "keypoints", DType::Float32);
+  const Arg factors = gate.floats_or_none(weights, "weights"), given = gate.array_or_none(target, "target");
+  const int64_t hardest = topk.is_none() ? 0 : gate.integer(topk);
+  if (!gate || maps.ndim != 4 || (!topk.is_none() && hardest < 1)) return py::none();
+  py::object value = py::none(), slopes = py::none();
+  const Arg loss = gate.output(value, "out", {}, DType::Float32);
+  const Arg space = gate.scratch("workspace", DType::Float64, {2, maps.shape[0], maps.shape[1] / maps_of(c)});
+  Arg gradient;
+  if (with_gradient)
+    gradient = gate.output(slopes, "out_gradient", {maps.shape[0], maps.shape[1], maps.shape[2], maps.shape[3]}, maps.dtype);
+  if (!gate) return py::none();
+  heatmap_loss_of(c, {maps, points, factors, given}, hardest, loss, gradient, space, 0);
+  if (!with_gradient) return value;
+  return py::make_tuple(value, slopes);
+}
+
 }  // namespace
 
 void bind_heatmap_ops(py::module_& m) {
@@ -241,6 +323,12 @@ void bind_heatmap_ops(py::module_& m) {
         py::arg("inverse"), py::arg("out"), py::arg("out_scores"), py::arg("codec"), py::arg("stream"));
   m.def("heatmap_loss", &heatmap_loss, py::arg("predicted"), py::arg("keypoints"), py::arg("weights"), py::arg("target"),
         py::arg("topk"), py::arg("out"), py::arg("out_gradient"), py::arg("workspace"), py::arg("codec"), py::arg("stream"));
+  m.def("heatmap_encode_eager", &heatmap_encode_eager, py::arg("keypoints"), py::arg("visible"), py::arg("joint_weights"), py::arg("out"),
+        py::arg("out_weights"), py::arg("codec"), kEagerDoc);
+  m.def("heatmap_decode_eager", &heatmap_decode_eager, py::arg("heatmaps"), py::arg("flipped"), py::arg("flip_index"),
+        py::arg("flip_shift"), py::arg("inverse"), py::arg("out"), py::arg("out_scores"), py::arg("codec"), kEagerDoc);
+  m.def("heatmap_loss_eager", &heatmap_loss_eager, py::arg("predicted"), py::arg("keypoints"), py::arg("weights"), py::arg("target"),
+        py::arg("ohkm_topk"), py::arg("with_gradient"), py::arg("codec"), kEagerDoc);
 }
 
 }  // namespace fastpose

@@ -31,6 +31,15 @@ PyObject* torch_dtype(DType dtype) {
   }
 }
 
+bool is_sequence(py::handle object) { return PyTuple_CheckExact(object.ptr()) || PyList_CheckExact(object.ptr()); }
+
+template <class T>
+bool read_float(PyObject* item, T* to) {
+  if (!PyFloat_CheckExact(item)) return false;
+  *to = static_cast<T>(PyFloat_AS_DOUBLE(item));
+  return true;
+}
+
 }  // namespace
 
 Arg Gate::array(py::handle object, const char* name, bool ignore_grad) {
@@ -49,6 +58,12 @@ Arg Gate::array_or_none(py::handle object, const char* name) {
   Arg a;
   a.name = name;
   return object.is_none() ? a : array(object, name);
+}
+
+Arg Gate::array(py::handle object, const char* name, DType dtype) {
+  const Arg a = array(object, name);
+  if (a.dtype != dtype) plain_ = false;
+  return a;
 }
 
 Arg Gate::array_or_none(py::handle object, const char* name, DType dtype) {
@@ -105,16 +120,17 @@ Arg Gate::sequence(py::handle object, const char* name, DType dtype, Read read) 
   return a;
 }
 
-Arg Gate::doubles(py::handle object, const char* name) {
+Arg Gate::small(py::handle object, const char* name) {
   Arg a;
-  if (!plain_) return a;
-  if (PyTuple_CheckExact(object.ptr()) || PyList_CheckExact(object.ptr()))
-    return sequence<double>(object, name, DType::Float64, [](PyObject* item, double* to) {
-      *to = PyFloat_CheckExact(item) ? PyFloat_AS_DOUBLE(item) : 0.0;
-      return PyFloat_CheckExact(item) != 0;
-    });
   const Plain kind = view_if_plain(a, object, name);
   plain_ = kind == Plain::NumPy || (kind == Plain::Torch && framework_ == Plain::Torch);
+  return a;
+}
+
+Arg Gate::doubles(py::handle object, const char* name) {
+  if (!plain_) return Arg();
+  if (is_sequence(object)) return sequence<double>(object, name, DType::Float64, read_float<double>);
+  const Arg a = small(object, name);
   if (!plain_ || a.dtype == DType::Float64) return a;
   if (a.dtype != DType::Float32 || a.ndim != 1) {
     plain_ = false;
@@ -131,18 +147,32 @@ Arg Gate::doubles_or_none(py::handle object, const char* name) {
   return object.is_none() ? a : doubles(object, name);
 }
 
+Arg Gate::floats(py::handle object, const char* name) {
+  if (!plain_) return Arg();
+  if (is_sequence(object)) return sequence<float>(object, name, DType::Float32, read_float<float>);
+  const Arg a = small(object, name);
+  if (a.dtype != DType::Float32) plain_ = false;
+  return a;
+}
+
+Arg Gate::floats_or_none(py::handle object, const char* name) {
+  Arg a;
+  a.name = name;
+  return object.is_none() ? a : floats(object, name);
+}
+
 Arg Gate::integers_or_none(py::handle object, const char* name) {
   Arg a;
   a.name = name;
   if (!plain_ || object.is_none()) return a;
-  if (PyTuple_CheckExact(object.ptr()) || PyList_CheckExact(object.ptr()))
+  if (is_sequence(object))
     return sequence<int64_t>(object, name, DType::Int64, [](PyObject* item, int64_t* to) {
       int overflow = 1;
       *to = PyLong_CheckExact(item) ? PyLong_AsLongLongAndOverflow(item, &overflow) : 0;
       return overflow == 0;
     });
-  const Plain kind = view_if_plain(a, object, name);
-  plain_ = (kind == Plain::NumPy || (kind == Plain::Torch && framework_ == Plain::Torch)) && a.dtype == DType::Int64;
+  a = small(object, name);
+  if (a.dtype != DType::Int64) plain_ = false;
   return a;
 }
 

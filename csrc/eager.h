@@ -19,13 +19,16 @@ class Gate {
   // The first array decides whose the call is: all others, and the outputs, are of the same framework.
   Arg array(py::handle object, const char* name, bool ignore_grad = false);
   Arg array_or_none(py::handle object, const char* name);
-  // A further argument, of this dtype.
+  // The same, of this dtype only.
+  Arg array(py::handle object, const char* name, DType dtype);
   Arg array_or_none(py::handle object, const char* name, DType dtype);
 
   // Small arguments, which NumPy may hold where the others are tensors: as doubles (from float32, float64, or a tuple or list of floats), or
   // as int64 (from int64, or a tuple or list of ints).
   Arg doubles(py::handle object, const char* name);
   Arg doubles_or_none(py::handle object, const char* name);
+  Arg floats(py::handle object, const char* name);
+  Arg floats_or_none(py::handle object, const char* name);
   Arg integers_or_none(py::handle object, const char* name);
 
   // Plain numbers: float or int, int, bool.
@@ -46,6 +49,8 @@ class Gate {
  private:
   template <class T, class Read>
   Arg sequence(py::handle object, const char* name, DType dtype, Read read);
+  // Plain, of NumPy or of the call's framework.
+  Arg small(py::handle object, const char* name);
 
   bool plain_ = true;
   Plain framework_ = Plain::No;

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..spec import CodecSpec
 from ._codec import argument, array_argument, codec_values, plain, refuse_grad
-from ._native import LIBRARY, Array, C, empty, stream, symbolic
+from ._native import LIBRARY, Array, C, empty, is_compiling, stream, symbolic
 
 __all__ = ["heatmap_decode"]
 
@@ -63,6 +63,10 @@ def heatmap_decode(
         https://arxiv.org/abs/1901.00148.
     """
     values = codec_values(codec, input_size)
+    if not is_compiling():
+        result = C.heatmap_decode_eager(heatmaps, flipped, flip_index, flip_shift, inverse, out, out_scores, values)
+        if result is not None:
+            return result
     refuse_grad("heatmap_decode", heatmaps, flipped)
     maps = array_argument("heatmaps", heatmaps)
     if (flipped is None) != (flip_index is None):

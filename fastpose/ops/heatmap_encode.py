@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..spec import CodecSpec
 from ._codec import argument, array_argument, codec_values, plain, refuse_grad
-from ._native import LIBRARY, Array, C, empty, stream, symbolic
+from ._native import LIBRARY, Array, C, empty, is_compiling, stream, symbolic
 
 __all__ = ["heatmap_encode"]
 
@@ -51,6 +51,10 @@ def heatmap_encode(
         https://arxiv.org/abs/1911.07524; MSPN, https://arxiv.org/abs/1901.00148.
     """
     values = codec_values(codec, input_size)
+    if not is_compiling():
+        result = C.heatmap_encode_eager(keypoints, visible, joint_weights, out, out_weights, values)
+        if result is not None:
+            return result
     refuse_grad("heatmap_encode", keypoints)
     points = argument("keypoints", array_argument("keypoints", keypoints), torch.float32, keypoints)
     levels = argument("visible", visible, torch.float32, points)

@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from ..spec import CodecSpec
 from ._codec import CodecValues, argument, array_argument, codec_values, plain, refuse_grad
-from ._native import LIBRARY, Array, C, empty, needs_grad, stream, symbolic, torch_dtype
+from ._native import LIBRARY, Array, C, empty, is_compiling, needs_grad, stream, symbolic, torch_dtype
 
 __all__ = ["heatmap_loss"]
 
@@ -58,6 +58,11 @@ def heatmap_loss(
     Source: OHKM, https://arxiv.org/abs/1711.07319; UDP, https://arxiv.org/abs/1911.07524.
     """
     values = codec_values(codec, input_size)
+    if not is_compiling():
+        wanted = needs_grad(predicted)
+        result = C.heatmap_loss_eager(predicted, keypoints, weights, target, ohkm_topk, wanted, values)
+        if result is not None:
+            return _Loss.apply(predicted, result) if wanted else result
     refuse_grad("heatmap_loss", keypoints, weights, target)
     if not isinstance(ohkm_topk, int | np.integer | None):
         raise TypeError(f"ohkm_topk: expected an int or None, got {type(ohkm_topk).__name__}")
@@ -70,9 +75,9 @@ def heatmap_loss(
     if symbolic(predicted, given):
         wanted = needs_grad(predicted)
         return torch.ops.fastpose.heatmap_loss(predicted, points, factors, given, topk, wanted, *values)[0]
-    if needs_grad(predicted):
-        return _Loss.apply(predicted, points, factors, given, topk, values)
-    return _run(array_argument("predicted", predicted), points, factors, given, topk, False, values)[0]
+    wanted = needs_grad(predicted)
+    made = _run(array_argument("predicted", predicted), points, factors, given, topk, wanted, values)
+    return _Loss.apply(predicted, made) if wanted else made[0]
 
 
 def _keypoints(predicted: Any, kind: int) -> int:
@@ -91,12 +96,11 @@ def _run(
 
 
 class _Loss(torch.autograd.Function):
-    """The gradient is made together with the value, in the one pass over the maps."""
+    """A loss whose gradient was made together with the value, in the one pass over the maps."""
 
     @staticmethod
-    def forward(ctx: Any, predicted: Tensor, points: Any, factors: Any, given: Any, topk: int, values: Any) -> Any:
-        maps = predicted.detach().contiguous()
-        loss, gradient = _run(maps, points, factors, given, topk, True, values)
+    def forward(ctx: Any, predicted: Tensor, made: tuple[Tensor, Tensor]) -> Any:
+        loss, gradient = made
         ctx.save_for_backward(gradient)
         return loss
 
@@ -107,7 +111,7 @@ class _Loss(torch.autograd.Function):
         # loss.backward() comes with 1, and reading a number is no synchronisation on the CPU.
         if slope.device.type != "cpu" or slope.item() != 1:
             gradient = gradient * slope.to(gradient.dtype)
-        return gradient, None, None, None, None, None
+        return gradient, None
 
 
 def _registered(

@@ -12,13 +12,18 @@ import torch
 from fastpose import ops
 from fastpose.ops._native import C
 from fastpose.skeletons import COCO17
+from fastpose.spec import CodecSpec
 
 RNG = np.random.default_rng(0)
 POSES = RNG.uniform(0, 100, (6, 17, 3)).astype(np.float32)
 SCORES = RNG.random(6).astype(np.float32)
 AREAS = RNG.uniform(1e3, 1e4, 6).astype(np.float32)
 SIGMAS = np.array(COCO17.sigmas)
-GATES = ("oks_eager", "oks_nms_eager")
+GATES = ("heatmap_encode_eager", "heatmap_decode_eager", "heatmap_loss_eager", "oks_eager", "oks_nms_eager")
+GAUSSIAN, COMBINED = (CodecSpec(kind, (16, 12)) for kind in ("gaussian", "udp_combined"))
+SIZE = (64, 48)
+POINTS = RNG.uniform(0, 48, (2, 17, 2)).astype(np.float32)
+MAPS = RNG.random((2, 17, 16, 12)).astype(np.float32)
 
 Call = Callable[[], Any]
 To = Callable[[np.ndarray], Any]
@@ -65,7 +70,46 @@ def oks_calls(to: To) -> dict[str, Call]:
     }
 
 
-CALLS = {**oks_calls(lambda a: a), **{f"{k}, tensors": v for k, v in oks_calls(torch.from_numpy).items()}}
+def heatmap_calls(to: To) -> dict[str, Call]:
+    points, visible, weights = to(POINTS), to(np.ones((2, 17), np.float32)), to(RNG.random(17).astype(np.float32))
+    maps, half, many = to(MAPS), to(MAPS.astype(np.float16)), to(RNG.random((2, 51, 16, 12)).astype(np.float32))
+    flip, inverse = to(np.array(COCO17.flip_index)), to(np.tile(np.eye(2, 3), (2, 1, 1)))
+    out, out_scores, out_maps = to(np.zeros((2, 17, 2), np.float32)), to(np.zeros((2, 17), np.float32)), to(MAPS.copy())
+    encode, decode, loss = ops.heatmap_encode, ops.heatmap_decode, ops.heatmap_loss
+    return {
+        "encode": lambda: encode(points, visible, GAUSSIAN, SIZE),
+        "encode combined": lambda: encode(points, visible, COMBINED, SIZE, joint_weights=weights),
+        "encode list": lambda: encode(points, visible, GAUSSIAN, SIZE, joint_weights=COCO17.joint_weights),
+        "encode out": lambda: encode(points, visible, GAUSSIAN, SIZE, out=out_maps, out_weights=out_scores),
+        "decode": lambda: decode(maps, GAUSSIAN, SIZE),
+        "decode half": lambda: decode(half, GAUSSIAN, SIZE, flipped=half, flip_index=COCO17.flip_index),
+        "decode combined": lambda: decode(many, COMBINED, SIZE, flipped=many, flip_index=flip, flip_shift=True),
+        "decode source": lambda: decode(maps, GAUSSIAN, SIZE, inverse=inverse, out_scores=out_scores),
+        "decode matrices": lambda: decode(maps, GAUSSIAN, SIZE, inverse=np.tile(np.eye(2, 3), (2, 1, 1)), out=out),
+        "loss": lambda: loss(maps, points, visible, GAUSSIAN, SIZE),
+        "loss hardest": lambda: loss(maps, points, None, GAUSSIAN, SIZE, ohkm_topk=3),
+        "loss combined": lambda: loss(many, points, visible, COMBINED, SIZE),
+        "loss target": lambda: loss(half, None, visible, GAUSSIAN, SIZE, target=maps),
+    }
+
+
+def loss_and_gradient(dtype: torch.dtype, **options: Any) -> Any:
+    predicted = torch.from_numpy(MAPS).to(dtype).requires_grad_()
+    points = torch.from_numpy(POINTS)
+    loss = ops.heatmap_loss(predicted, points, torch.ones(2, 17), GAUSSIAN, SIZE, **options)
+    (3 * loss).backward()
+    assert predicted.grad is not None
+    return loss.detach(), predicted.grad.float()
+
+
+CALLS = {
+    **oks_calls(lambda a: a),
+    **heatmap_calls(lambda a: a),
+    **{f"{k}, tensors": v for k, v in oks_calls(torch.from_numpy).items()},
+    **{f"{k}, tensors": v for k, v in heatmap_calls(torch.from_numpy).items()},
+    "gradient": lambda: loss_and_gradient(torch.float32),
+    "gradient, half": lambda: loss_and_gradient(torch.bfloat16, ohkm_topk=2),
+}
 
 
 def same(a: Any, b: Any) -> None:
@@ -101,7 +145,7 @@ class Own(torch.Tensor):
     """Somebody's subclass, whose __torch_function__ has a say."""
 
 
-def oks_refused() -> dict[str, Call]:
+def refused() -> dict[str, Call]:
     poses, areas, scores = torch.from_numpy(POSES), torch.from_numpy(AREAS), torch.from_numpy(SCORES)
     strided = torch.from_numpy(np.repeat(POSES, 2, -1))[..., ::2]
 
@@ -119,13 +163,21 @@ def oks_refused() -> dict[str, Call]:
         "list of whole numbers": lambda: ops.oks(POSES, POSES, [1000] * 6, SIGMAS),
         "half": lambda: ops.oks_nms(poses, scores.half(), areas, SIGMAS, 0.5),
         "NumPy's number": lambda: ops.oks_nms(POSES, SCORES, AREAS, SIGMAS, np.float32(0.5)),
+        "points in double": lambda: ops.heatmap_encode(POINTS.astype(float), np.ones((2, 17)), GAUSSIAN, SIZE),
+        "visible bool": lambda: ops.heatmap_encode(POINTS, np.ones((2, 17), bool), GAUSSIAN, SIZE),
+        "maps in another order": lambda: ops.heatmap_decode(MAPS.swapaxes(2, 3).copy().swapaxes(2, 3), GAUSSIAN, SIZE),
+        "whole-number shift": lambda: ops.heatmap_decode(
+            MAPS, GAUSSIAN, SIZE, flipped=MAPS, flip_index=COCO17.flip_index, flip_shift=1
+        ),
+        "loss of lists": lambda: ops.heatmap_loss(MAPS, POINTS.tolist(), None, GAUSSIAN, SIZE),
+        "NumPy's whole number": lambda: ops.heatmap_loss(MAPS, POINTS, None, GAUSSIAN, SIZE, ohkm_topk=np.int64(2)),
         "index": lambda: ops.oks_nms(POSES, SCORES, AREAS, SIGMAS, image_index=np.zeros(6, np.int32)),
     }
 
 
-@pytest.mark.parametrize("name", oks_refused())
+@pytest.mark.parametrize("name", refused())
 def test_everything_else_is_left_to_python(name: str, taken: list[bool]) -> None:
-    assert oks_refused()[name]() is not None
+    assert refused()[name]() is not None
     assert taken == [False]
 
 
