@@ -130,29 +130,61 @@ FASTPOSE_INLINE void blur_map(const HeatmapReading& r, const float* map, bool re
   }
 }
 
+// Rows [0, side) of a window, blurred along x: one vector each at `from + i * stride`, to `to + i * pitch`. Five at a time, so that their chains
+// of additions overlap; the last five may repeat the last row.
+FASTPOSE_INLINE void window_rows(const HeatmapReading& r, int side, const float* from, int64_t stride, float* to, int pitch) {
+  constexpr int kGroup = 5;
+  for (int start = 0; start < side; start += kGroup) {
+    const float* row[kGroup];
+    Vec sum[kGroup];
+    for (int j = 0; j < kGroup; ++j) {
+      row[j] = from + min_of(start + j, side - 1) * stride;
+      sum[j] = load(row[j]) * set(r.tap[0]);
+    }
+    for (int t = 1; t < r.taps; ++t) {
+      const Vec tap = set(r.tap[t]);
+      for (int j = 0; j < kGroup; ++j) sum[j] = fused(load(row[j] + t), tap, sum[j]);
+    }
+    for (int j = 0; j < kGroup; ++j) store(to + min_of(start + j, side - 1) * pitch, sum[j]);
+  }
+}
+
 // The blurred pixels that the Newton step at (x, y) reads.
 FASTPOSE_INLINE Around blur_around(const HeatmapReading& r, const float* map, int x, int y, const BlurScratch& scratch) {
   const int reach = step_reach(r.kind), radius = r.taps / 2, side = window_side(r), half = reach + radius;
-  const int stride = whole_vectors(side) + Vec::lanes;
   const int wide = whole_vectors(2 * reach + 1);
-  const int left = max_of(x - half, 0), right = min_of(x + half + 1, r.width);
-  for (int i = 0; i < side; ++i) {
-    float* row = scratch.padded + i * stride;
-    const int from = y - half + i;
-    for (int j = 0; j < stride; j += Vec::lanes) store(row + j, zero());
-    if (from >= 0 && from < r.height)
-      memcpy(row + (left - x + half), map + static_cast<int64_t>(from) * r.width + left, sizeof(float) * (right - left));
-    for (int j = 0; j < wide; j += Vec::lanes) row_pass<1>(r, row + j, scratch.lines + i * wide + j);
+  const bool inside = x >= half && x + half < r.width && y >= half && y + half < r.height;
+  const int64_t first = static_cast<int64_t>(y - half) * r.width + x - half;
+  const float* from = map + first;
+  int64_t stride = r.width;
+  // What is read of the last row goes on behind the window, and must not go on behind the map.
+  if (!inside || first + (side - 1) * stride + r.taps + wide > static_cast<int64_t>(r.height) * r.width) {
+    stride = whole_vectors(side) + Vec::lanes;
+    const int left = max_of(x - half, 0), right = min_of(x + half + 1, r.width);
+    for (int i = 0; i < side; ++i) {
+      float* row = scratch.padded + i * stride;
+      const int line = y - half + i;
+      for (int j = 0; j < stride; j += Vec::lanes) store(row + j, zero());
+      if (line < 0 || line >= r.height) continue;
+      const float* source = map + static_cast<int64_t>(line) * r.width + left;
+      float* target = row + (left - x + half);
+      for (int j = 0; j < right - left; j += Vec::lanes) {
+        const int n = min_of(Vec::lanes, right - left - j);
+        store_n(target + j, load_n(source + j, n), n);
+      }
+    }
+    from = scratch.padded;
   }
-  Around around;
+  for (int j = 0; j < wide; j += Vec::lanes) window_rows(r, side, from + j, stride, scratch.lines + j, wide);
   float sums[5][2 * Vec::lanes];
   const auto line_at = [&](int i) { return scratch.lines + i * wide; };
   for (int i = 0; i <= 2 * reach; ++i)
     for (int j = 0; j < wide; j += Vec::lanes) column_pass<1>(r, line_at, j, i + radius, sums[i] + j, Vec::lanes);
+  Around around;
   for (int dy = -reach; dy <= reach; ++dy)
     for (int dx = -reach; dx <= reach; ++dx) {
       // Beyond the border stand the outermost pixels, after the blur.
-      const int column = clamp(x + dx, 0, r.width - 1) - x, row = clamp(y + dy, 0, r.height - 1) - y;
+      const int column = inside ? dx : clamp(x + dx, 0, r.width - 1) - x, row = inside ? dy : clamp(y + dy, 0, r.height - 1) - y;
       around.v[2 + dy][2 + dx] = sums[reach + row][reach + column];
     }
   return around;

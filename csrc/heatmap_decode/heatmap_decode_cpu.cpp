@@ -16,13 +16,28 @@ struct Peak {
   int32_t index;
 };
 
+// Asks for what is read next while there is something else to do. The hardware sees the next lines of a map coming, but not early enough
+// to keep the bus busy, and it stops while a peak is refined. An address that is not ours does no harm here.
+struct Ahead {
+  static constexpr int64_t kLine = 64, kScan = 12 << 10, kIdle = 20 << 10;  // bytes
+  mutable const char* asked;
+  const char* end;
+
+  // At most `lines` more, up to `distance` bytes from `here`.
+  FASTPOSE_INLINE void ask(const void* here, int64_t distance, int lines) const {
+    const char* to = min_of(static_cast<const char*>(here) + distance, end);
+    for (int i = 0; i < lines && asked < to; ++i, asked += kLine) __builtin_prefetch(asked);
+  }
+};
+
 // First index of the largest value. Each block of `kBlock` is compared as a whole with the best so far; only the block that holds the
 // maximum is looked at again, while it is still in the cache.
-FASTPOSE_INLINE Peak first_maximum(const float* map, int n) {
+FASTPOSE_INLINE Peak first_maximum(const float* map, int n, const Ahead& ahead) {
   constexpr int kBlock = Vec::lanes * 16;
   float best = -__builtin_inff();
   int block = -1, at = 0;
   for (; at + kBlock <= n; at += kBlock) {
+    ahead.ask(map + at, Ahead::kScan, kBlock * static_cast<int>(sizeof(float)) / Ahead::kLine + 4);
     // max() gives its second operand where one is NaN: what is kept must stand there.
     Vec a = max(load(map + at), set(best)), b = max(load(map + at + Vec::lanes), set(best));
     for (int i = 2 * Vec::lanes; i < kBlock; i += 2 * Vec::lanes) {
@@ -44,6 +59,8 @@ FASTPOSE_INLINE Peak first_maximum(const float* map, int n) {
   }
   return index < 0 ? Peak{0.f, 0} : Peak{best, index};
 }
+
+FASTPOSE_INLINE Peak first_maximum(const float* map, int n) { return first_maximum(map, n, Ahead{nullptr, nullptr}); }
 
 // First index whose value times `factor` is not below `limit`: products of different values may be equal.
 FASTPOSE_INLINE int first_product(const float* map, int n, float factor, float limit) {
@@ -82,6 +99,7 @@ struct Reader {
   const HeatmapReading& r;
   const Scratch& scratch;
   const int pixels;
+  const Ahead ahead;  // of the maps, where they are read in place
 
   // One map as floats: where it lies, if it can be used as it is.
   FASTPOSE_INLINE const float* floats(const void* maps, int64_t map, float* to) const {
@@ -124,7 +142,7 @@ struct Reader {
     if (r.kind == CodecKind::UdpCombined) return decode_combined(i, mirror);
     const float* map = merged_map(i, mirror);
     if (r.kind == CodecKind::Megvii) return decode_megvii(i, map);
-    const Peak peak = first_maximum(map, pixels);
+    const Peak peak = first_maximum(map, pixels, ahead);
     const int x = peak.index % r.width, y = peak.index / r.width;
     const bool found = peak.value > 0.f;
     Offset step = {0.f, 0.f};
@@ -132,7 +150,9 @@ struct Reader {
       if (quarter_x(r, x, y)) step.x = 0.25f * sign_of(at(map, x + 1, y) - at(map, x - 1, y));
       if (quarter_y(r, x, y)) step.y = 0.25f * sign_of(at(map, x, y + 1) - at(map, x, y - 1));
     } else if (found && step_inside(r, x, y)) {
+      ahead.ask(map + pixels, Ahead::kIdle, 24);
       const Around around = blur_around(r, map, x, y, scratch.blur);
+      ahead.ask(map + pixels, Ahead::kIdle, 24);
       if (!taylor_step(r.kind, around, peak.value, &step)) {
         blur_map(r, map, false, scratch.blur, scratch.blurred);
         step = exact_step(r.kind, around, peak.value / first_maximum(scratch.blurred, pixels).value);
@@ -193,7 +213,11 @@ void heatmap_decode_cpu(const HeatmapDecodeArgs& args) {
     scratch.mirror = scratch.map + pixels + Vec::lanes;
     scratch.blurred = scratch.mirror + pixels + Vec::lanes;
     scratch.blur = BlurScratch(r, scratch.blurred + pixels + Vec::lanes);
-    const Reader reader{args, r, scratch, static_cast<int>(pixels)};
+    const bool in_place = args.dtype == DType::Float32 && args.flipped == nullptr;
+    const char* maps = static_cast<const char*>(args.heatmaps);
+    const int64_t bytes = pixels * static_cast<int64_t>(sizeof(float));
+    const Ahead ahead = in_place ? Ahead{maps + begin * bytes, maps + end * bytes} : Ahead{nullptr, nullptr};
+    const Reader reader{args, r, scratch, static_cast<int>(pixels), ahead};
     for (int64_t i = begin; i < end; ++i) reader.decode(i);
   });
 }

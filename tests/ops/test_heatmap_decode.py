@@ -184,6 +184,17 @@ def test_blur_of_the_surroundings_is_that_of_the_whole_map() -> None:
     torch.testing.assert_close(small, exact.float(), rtol=0, atol=1e-3)
 
 
+@pytest.mark.parametrize("kind", ["dark", "udp"])
+@pytest.mark.parametrize("taps", [1, 3, 7, 25])
+def test_windows_of_any_size_everywhere(kind: str, taps: int) -> None:
+    """A peak on every pixel of a small map: windows inside, over each border, and up to the end of the memory."""
+    codec = CodecSpec(kind, (20, 19), blur_kernel=taps)
+    y, x = np.mgrid[0:20, 0:19]
+    peaks = np.exp(-((x - x.reshape(-1, 1, 1) - 0.2) ** 2 + (y - y.reshape(-1, 1, 1) + 0.3) ** 2) / 8) + 0.01
+    maps = torch.from_numpy(peaks.astype(np.float32))[:, None]
+    closely(ops.heatmap_decode(maps, codec, (80, 76)), reference.heatmap_decode(maps, codec, (80, 76)))
+
+
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("shift", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
