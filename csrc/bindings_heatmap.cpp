@@ -178,7 +178,7 @@ void heatmap_decode_of(const Codec& c, const Arg& maps, const FlipArgs& flip, co
     expect_shape(pairs, {args.keypoints_k}, "[K]");
     expect_contiguous(pairs);
     expect_device(pairs, maps);
-    if (maps.device == kCpu)  // on CUDA the kernel keeps within the maps
+    if (maps.device == kCpu)  // on CUDA the kernel takes the nearest keypoint
       for (int64_t k = 0; k < args.keypoints_k; ++k)
         if (pairs.as<int64_t>()[k] < 0 || pairs.as<int64_t>()[k] >= args.keypoints_k)
           fail_value(pairs, "indices from 0 to " + std::to_string(args.keypoints_k - 1), std::to_string(pairs.as<int64_t>()[k]));

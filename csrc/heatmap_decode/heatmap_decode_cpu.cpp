@@ -138,7 +138,7 @@ struct Reader {
 
   FASTPOSE_INLINE void decode(int64_t i) const {
     const int64_t k = i % args.keypoints_k;
-    const int64_t mirror = args.flip_index == nullptr ? i : i - k + args.flip_index[k];
+    const int64_t mirror = i - k + mirrored_keypoint(args, k);
     if (r.kind == CodecKind::UdpCombined) return decode_combined(i, mirror);
     const float* map = merged_map(i, mirror);
     if (r.kind == CodecKind::Megvii) return decode_megvii(i, map);

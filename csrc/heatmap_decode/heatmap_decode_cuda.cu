@@ -226,7 +226,7 @@ __global__ void heatmap_decode_kernel(const __grid_constant__ HeatmapDecodeArgs 
   const int64_t pixels = static_cast<int64_t>(r.height) * r.width, each = r.kind == CodecKind::UdpCombined ? 3 : 1;
   for (int64_t i = blockIdx.x; i < args.batch * args.keypoints_k; i += gridDim.x) {
     const int64_t k = i % args.keypoints_k;
-    const int64_t mirror = args.flip_index == nullptr ? i : i - k + args.flip_index[k];
+    const int64_t mirror = i - k + mirrored_keypoint(args, k);
     const auto map_of = [&](int64_t channel) {
       return Map<T>{static_cast<const T*>(args.heatmaps) + (i * each + channel) * pixels,
                     args.flipped == nullptr ? nullptr : static_cast<const T*>(args.flipped) + (mirror * each + channel) * pixels,

@@ -26,6 +26,12 @@ FASTPOSE_HD float merged(float value, float mirrored_value) { return (value + mi
 // Column of the mirrored map that falls on column x.
 FASTPOSE_HD int flipped_column(int x, int width, bool shift) { return shift && x > 0 ? width - x : width - 1 - x; }
 
+// Keypoint whose mirrored map belongs to keypoint k. On the CPU the caller has refused indices beyond the keypoints; on CUDA nobody could look
+// without waiting for the device, and the nearest keypoint is taken instead of memory that is not ours.
+FASTPOSE_HD int64_t mirrored_keypoint(const HeatmapDecodeArgs& args, int64_t k) {
+  return args.flip_index == nullptr ? k : clamp<int64_t>(args.flip_index[k], 0, args.keypoints_k - 1);
+}
+
 struct Offset { float x, y; };
 
 FASTPOSE_HD float sign_of(float d) { return d > 0.f ? 1.f : (d < 0.f ? -1.f : 0.f); }  // NaN: 0

@@ -153,6 +153,7 @@ def as_input(value: Any, dtype: torch.dtype, like: Array, name: str | None = Non
         and value.dtype is dtype
         and type(like) is torch.Tensor
         and value.device == like.device
+        and value.layout is torch.strided  # is_contiguous() raises for some of the others
         and value.is_contiguous()
     ):
         return value
@@ -189,11 +190,9 @@ def contiguous(value: torch.Tensor, name: str | None = None) -> torch.Tensor:
     Raises:
         TypeError: if it is a sparse one.
     """
-    if value.is_contiguous():
-        return value
     if value.layout is not torch.strided:
         raise TypeError(_prefix(name) + f"expected a dense tensor, got {value.layout}")
-    return value.contiguous()
+    return value if value.is_contiguous() else value.contiguous()
 
 
 def _prefix(name: str | None) -> str:

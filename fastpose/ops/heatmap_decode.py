@@ -43,7 +43,8 @@ def heatmap_decode(
         input_size: (height, width) of the network's input, pixels.
         flipped: Heatmaps of the mirrored input, same shape and dtype; averaged with ``heatmaps`` after they have been
             mirrored back, pairs swapped and, for ``udp_combined``, the x offsets negated.
-        flip_index: [K] keypoint that each keypoint becomes in a mirror (``Skeleton.flip_index``); with ``flipped``.
+        flip_index: [K] keypoint that each keypoint becomes in a mirror (``Skeleton.flip_index``); with ``flipped``. A
+            CUDA tensor is not looked at before the kernel, which takes the nearest keypoint for an index out of range.
         flip_shift: The mirrored maps move right by one pixel first.
         inverse: [B,2,3] matrices from crop pixels to source pixels.
         out: Keypoints to fill, contiguous float32.

@@ -35,7 +35,9 @@ def heatmap_loss(
 
     Args:
         predicted: [B,K,h,w] (``udp_combined``: [B,3K,h,w]) float32, float16 or bfloat16; the only differentiable
-            argument. For float64 there is ``fastpose.ops.reference.heatmap_loss``.
+            argument. For float64 there is ``fastpose.ops.reference.heatmap_loss``. What is not a number makes the loss
+            NaN; but with ``keypoints``, offsets outside a disc are not looked at (their t₀ is 0), whatever they hold,
+            where MMPose's 0 · NaN is NaN.
         keypoints: [B,K,2] (x, y) in pixels of the network's input, drawn where the weight is above 0; None with
             ``target``.
         weights: [B,K] weight of each keypoint (visibility as 0 or 1, or what ``heatmap_encode`` returns; with joint

@@ -205,3 +205,29 @@ def test_long_arguments_that_do_not_fit_the_gates_own_memory(taken: list[bool]) 
     kept = ops.oks_nms(poses, scores, areas, SIGMAS, 0.5)
     np.testing.assert_array_equal(kept, np.argsort(-scores, kind="stable"))
     assert taken == [True]
+
+
+DENSE, MAPS_ONE, ONE = torch.rand(4, 3), torch.rand(1, 1, 16, 12), torch.ones(1, 1)
+SPARSE_CALLS: dict[str, Callable[[torch.Tensor], Any]] = {
+    "heatmaps": lambda s: ops.heatmap_decode(s, GAUSSIAN, SIZE),
+    "flipped": lambda s: ops.heatmap_decode(MAPS_ONE, GAUSSIAN, SIZE, flipped=s, flip_index=[0]),
+    "inverse": lambda s: ops.heatmap_decode(MAPS_ONE, GAUSSIAN, SIZE, inverse=s.double()),
+    "keypoints": lambda s: ops.heatmap_encode(s, ONE, GAUSSIAN, SIZE),
+    "visible": lambda s: ops.heatmap_encode(torch.ones(1, 1, 2), s, GAUSSIAN, SIZE),
+    "predicted": lambda s: ops.heatmap_loss(s, torch.ones(1, 1, 2), ONE, GAUSSIAN, SIZE),
+    "weights": lambda s: ops.heatmap_loss(MAPS_ONE, torch.ones(1, 1, 2), s, GAUSSIAN, SIZE),
+    "target": lambda s: ops.heatmap_loss(MAPS_ONE, None, ONE, GAUSSIAN, SIZE, target=s),
+    "poses_a": lambda s: ops.oks(s, s, [1.0], [0.1]),
+    "areas": lambda s: ops.oks(torch.from_numpy(POSES), torch.from_numpy(POSES), s, SIGMAS),
+    "sigmas": lambda s: ops.oks(torch.from_numpy(POSES), torch.from_numpy(POSES), AREAS, s.double()),
+    "poses": lambda s: ops.oks_nms(s, SCORES, AREAS, SIGMAS),
+    "scores": lambda s: ops.oks_nms(torch.from_numpy(POSES), s, AREAS, SIGMAS),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Sparse:UserWarning")
+@pytest.mark.parametrize("layout", ["to_sparse", "to_sparse_csr", "to_sparse_csc"])
+@pytest.mark.parametrize("name", SPARSE_CALLS)
+def test_sparse_tensors_are_refused_by_name(name: str, layout: str) -> None:
+    with pytest.raises(TypeError, match=rf"{name}: expected a dense tensor, got torch\.sparse"):
+        SPARSE_CALLS[name](getattr(DENSE, layout)())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import json
 from pathlib import Path
 from typing import Any
@@ -180,6 +182,51 @@ def test_what_has_no_weight_is_not_looked_at() -> None:
     same(value_and_gradient(ops, predicted, points, weights, codec, INPUT), (value, gradient))
     same(value_and_gradient(reference, predicted, points, weights, codec, INPUT), (value, gradient))
     assert not gradient[0, 3:].any()
+
+
+def test_offsets_outside_the_disc_are_not_looked_at() -> None:
+    """Where MMPose multiplies them with a 0, which NaN survives."""
+    codec = KINDS["udp_combined"]
+    points, weights = torch.tensor([[[96.0, 128.0]]]), torch.ones(1, 1)
+    predicted = predicted_for(codec, 1, 1)
+    value, gradient = value_and_gradient(ops, predicted, points, weights, codec, INPUT)
+    outside = ops.heatmap_encode(points, weights, codec, INPUT)[0][0, 0] == 0
+    assert outside.any()
+    predicted[0, 1:, outside] = torch.nan
+    same(value_and_gradient(ops, predicted, points, weights, codec, INPUT), (value, gradient))
+    assert not gradient[0, 1:, outside].any()
+    predicted[0, 0, 0, 0] = torch.nan  # outside too, but of the disc's own map
+    assert np.isnan(value_and_gradient(ops, predicted, points, weights, codec, INPUT)[0])
+
+
+class _Memory(ctypes.Structure):
+    """What glibc's mallinfo2 gives back."""
+
+    _fields_ = [
+        *((name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd")),
+        *((name, ctypes.c_size_t) for name in ("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")),
+    ]
+
+
+def test_a_call_keeps_no_memory() -> None:
+    library = ctypes.CDLL(None)
+    if not hasattr(library, "mallinfo2"):
+        pytest.skip("the C library has no mallinfo2")
+    library.mallinfo2.restype = _Memory
+    codec = KINDS["gaussian"]
+    points, weights = poses(2, 3)
+    predicted = predicted_for(codec, 2, 3).requires_grad_()
+
+    def in_use_after(calls: int) -> int:
+        for _ in range(calls):
+            predicted.grad = None
+            ops.heatmap_loss(predicted, points, weights, codec, INPUT).backward()
+        gc.collect()
+        memory = library.mallinfo2()
+        return int(memory.uordblks + memory.hblkhd)
+
+    before = in_use_after(200)
+    assert in_use_after(2000) - before < 2000  # less than a byte a call
 
 
 def test_hardest_keypoints_and_ties() -> None:
