@@ -96,6 +96,7 @@ def test_facts():
     entry = find_entry("resnet50_2deconv.jhmdb_sub2_256x256")
     assert (entry.arguments, entry.spec.codec.heatmap_size) == ({"deconv_channels": [256, 256]}, (32, 32))
     assert (entry.metrics["Mean (box)"], entry.metrics["Mean (torso)"]) == (0.952, 0.737)
+    assert find_entry("hrnet_w32.humanart_256x192").metrics["AP (COCO)"] == 0.741
     entry = find_entry("hrnet_w48.posetrack18_256x192")
     assert (entry.metrics["Total (true boxes)"], entry.metrics["Total (detected boxes)"]) == (0.846, 0.774)
 
