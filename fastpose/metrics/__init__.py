@@ -1,6 +1,18 @@
-"""Published metrics: PCK and its relatives, COCO AP and AR."""
+"""Published metrics: COCO's AP and its relatives, PCK and its relatives."""
 
-from fastpose.metrics.coco import coco_ap, coco_results, score_poses
+from fastpose.metrics.coco import coco_ap, crowdpose_ap
 from fastpose.metrics.pck import PCKResult, auc, epe, lsp_pck, pck, torso_size
+from fastpose.metrics.scoring import coco_results, score_poses
 
-__all__ = ["PCKResult", "auc", "coco_ap", "coco_results", "epe", "lsp_pck", "pck", "score_poses", "torso_size"]
+__all__ = [
+    "PCKResult",
+    "auc",
+    "coco_ap",
+    "coco_results",
+    "crowdpose_ap",
+    "epe",
+    "lsp_pck",
+    "pck",
+    "score_poses",
+    "torso_size",
+]

@@ -17,8 +17,9 @@ from ..data.dataset import PoseDataset, Source
 from ..data.loader import Loader
 from ..data.records import PoseRecords
 from ..geometry import box_to_center_scale, invert_matrices
-from ..metrics.coco import coco_ap, coco_results
+from ..metrics.coco import coco_ap
 from ..metrics.pck import LIMB_KEYPOINTS, lsp_pck
+from ..metrics.scoring import coco_results
 from ..models import PoseModel
 from ..spec import PoseSpec
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastpose.metrics import coco_ap, coco_results, score_poses
-from fastpose.metrics.coco import AP_NAMES
-from fastpose.skeletons import COCO17
+from fastpose.metrics import coco_ap, coco_results, crowdpose_ap, score_poses
+from fastpose.metrics.coco import AP_NAMES, coco_figures, coco_matches
+from fastpose.skeletons import COCO17, CROWDPOSE14
 
 
 def truth(count: int = 4, keypoints: int = 17, seed: int = 0) -> dict[str, Any]:
@@ -77,6 +77,88 @@ def test_the_oks_decides() -> None:
     assert coco_ap(content, results, sigmas=[sigma] * 3, use_area=False)["AP"] == pytest.approx(0.4)
 
 
+def hard(seed: int, photos: int = 40, category_ids: tuple[int, ...] = (1,)) -> tuple[dict[str, Any], list[Any]]:
+    """People of all sizes, crowds, some without keypoints; poses with equal scores, doubled, missing, more than 20."""
+    rng = np.random.default_rng(seed)
+    annotations: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
+    for photo in range(photos):
+        for _ in range(rng.integers(0, 12 if photo else 40)):
+            corner, size = rng.uniform(0, 500, 2), np.exp(rng.uniform(np.log(15), np.log(300)))
+            points, visible = corner + rng.normal(0, size / 4, (17, 2)), rng.integers(0, 3, 17)
+            visible[:] = 0 if rng.random() < 0.1 else visible
+            category = int(rng.choice(category_ids))
+            person = {"id": len(annotations) + 1, "image_id": photo, "category_id": category}
+            person |= {"iscrowd": int(rng.random() < 0.1), "num_keypoints": int((visible > 0).sum())}
+            person |= {"bbox": [*(corner - size / 2).tolist(), size, size], "area": size * size * 0.6}
+            annotations.append(person | {"keypoints": np.c_[points, visible].round(1).ravel().tolist()})
+            for _ in range(rng.integers(0, 4)):
+                pose = points + rng.normal(0, size * 0.03 * rng.exponential(), (17, 2))
+                values = np.c_[pose, rng.random(17)].ravel().tolist()
+                score = round(float(rng.random()), 1)
+                results.append({"image_id": photo, "category_id": category, "keypoints": values, "score": score})
+    categories = [{"id": i, "name": str(i)} for i in category_ids]
+    return {"images": [{"id": i} for i in range(photos)], "annotations": annotations, "categories": categories}, results
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("category_ids", [(1,), (1, 2, 7)])
+def test_equal_to_pycocotools(seed: int, category_ids: tuple[int, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    tools, evaluations = pytest.importorskip("pycocotools.coco"), pytest.importorskip("pycocotools.cocoeval")
+    content, results = hard(seed, category_ids=category_ids)
+    known = tools.COCO()
+    known.dataset = copy.deepcopy(content)
+    known.createIndex()
+    evaluation = evaluations.COCOeval(known, known.loadRes(copy.deepcopy(results)), "keypoints")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    capsys.readouterr()  # it prints
+    assert 0.1 < evaluation.stats[0] < 0.9
+    np.testing.assert_allclose(list(coco_ap(content, results).values()), evaluation.stats, rtol=0, atol=1e-12)
+
+
+def test_weights_are_copies_of_the_photos() -> None:
+    content, results = hard(7, photos=12)
+    times = np.random.default_rng(0).multinomial(12, np.full(12, 1 / 12))
+    assert (times == 0).any()
+    assert times.max() > 1
+    many: dict[str, Any] = {"images": [], "annotations": [], "categories": content["categories"]}
+    poses = []
+    for photo in range(12):
+        for copy_number in range(times[photo]):
+            identity = {"image_id": photo + 100 * copy_number}
+            many["images"].append({"id": identity["image_id"]})
+            for person in content["annotations"]:
+                if person["image_id"] == photo:
+                    many["annotations"].append(person | identity | {"id": len(many["annotations"]) + 1})
+            poses += [pose | identity for pose in results if pose["image_id"] == photo]
+    weighed = coco_figures(coco_matches(content, results), times)
+    # Copies of one photo tie, so their order may differ from that of copies apart: precision moves by a hair.
+    assert list(weighed.values()) == pytest.approx(list(coco_ap(many, poses).values()), abs=0.02)
+    assert weighed["AR"] == pytest.approx(coco_ap(many, poses)["AR"])
+
+
+def test_a_person_of_id_0_is_found_like_any_other() -> None:
+    content = truth()
+    content["annotations"][0]["id"] = 0
+    assert coco_ap(content, perfect(truth()))["AP"] == pytest.approx(1.0)
+
+
+def test_crowding() -> None:
+    """Three photos, one a class; nothing is found on the hard one, and 0.2 is medium already."""
+    content = truth(6)
+    for entry, index in zip(content["images"], (0.0, 0.2, 0.9), strict=True):
+        entry["crowdIndex"] = index
+    del content["annotations"][0]["area"]
+    values = crowdpose_ap(content, perfect(truth(4)), sigmas=COCO17.sigmas)
+    assert [values[f"AP_{level}"] for level in ("easy", "medium", "hard")] == pytest.approx([1.0, 1.0, 0.0])
+    assert values["AR"] == pytest.approx(2 / 3)
+    del content["images"][1]["crowdIndex"]
+    with pytest.raises(ValueError, match="image 1 has no crowdIndex"):
+        crowdpose_ap(content, perfect(truth(4)), sigmas=COCO17.sigmas)
+
+
 def test_crowds_and_people_without_keypoints_are_not_asked_for() -> None:
     content = truth()
     content["annotations"][0]["iscrowd"] = 1
@@ -123,11 +205,26 @@ def test_errors_name_what_is_wrong(tmp_path: Path) -> None:
         (changed(image_id=77), "results: number 1 is of image_id 77"),
         (changed(score=None), "results: number 1 has no score"),
         (changed(keypoints=[1, 2, 3]), "results: number 1: expected 51 keypoint values, got 3"),
+        ([[1, 2]], "results: number 0: expected an object, got list"),
+        (changed(keypoints=7), "results: number 1: expected 51 keypoint values, got int"),
+        (changed(score="high"), "results: number 1 has a value that is not a number"),
         (changed(score=float("nan")), "results: number 1 has a value that is not finite"),
         (changed(keypoints=[float("inf")] * 51), "results: number 1 has a value that is not finite"),
     ):
         with pytest.raises(ValueError, match=message):
             coco_ap(content, results)
+    for change, message in (
+        ({"id": 2}, "annotations: id 2 occurs twice"),
+        ({"image_id": 9}, "annotations: 1 is of image_id 9, which images does not list"),
+        ({"bbox": None}, "annotations: 1 has no bbox"),
+        ({"bbox": [0, 0, 1]}, "annotations: 1: expected a bbox of 4 numbers, got 3"),
+        ({"keypoints": [float("nan")] * 51}, "annotations 1 has a value that is not finite"),
+    ):
+        people = [content["annotations"][0] | change, *content["annotations"][1:]]
+        with pytest.raises(ValueError, match=message):
+            coco_ap(content | {"annotations": people}, perfect(content))
+    with pytest.raises(ValueError, match="images: id 0 occurs twice"):
+        coco_ap(content | {"images": content["images"] + content["images"][:1]}, perfect(content))
     with pytest.raises(ValueError, match="annotations: expected an object"):
         coco_ap({}, perfect(content))
     with pytest.raises(ValueError, match="annotations: none of them has keypoints"):
@@ -248,3 +345,22 @@ def test_equal_to_the_reference(shared: Path, dataset: str) -> None:
         np.testing.assert_allclose(
             list(values.values()), list(entry["values"].values()), atol=1e-6, err_msg=str(options)
         )
+
+
+@pytest.mark.shared
+def test_crowdpose_equal_to_the_reference(shared: Path) -> None:
+    (entry,) = (
+        e for e in json.loads((shared / "reference" / "metrics.json").read_text()) if e["dataset"] == "crowdpose"
+    )
+    people = entry["predictions"]
+    results = coco_results(
+        [p["image_id"] for p in people],
+        [p["keypoints"] for p in people],
+        [p["keypoint_scores"] for p in people],
+        [p["bbox_score"] for p in people],
+        [p["area"] for p in people],
+        CROWDPOSE14.sigmas,
+        ids=[p["id"] for p in people],
+    )
+    values = crowdpose_ap(shared / "data" / "samples" / "crowdpose" / "test_crowdpose.json", results)
+    np.testing.assert_allclose(list(values.values()), list(entry["values"].values()), atol=1e-4)

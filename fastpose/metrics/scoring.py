@@ -1,0 +1,136 @@
+"""What becomes of predicted poses before they are scored: one score each, doubles suppressed, COCO's results format."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["NmsMode", "ScoreMode", "coco_results", "score_poses"]
+
+ScoreMode = Literal["bbox", "keypoint", "bbox_keypoint", "bbox_rle"]
+NmsMode = Literal["none", "oks_nms", "soft_oks_nms"]
+
+
+def score_poses(
+    keypoint_scores: ArrayLike, box_scores: ArrayLike, mode: ScoreMode = "bbox_keypoint", *, threshold: float = 0.2
+) -> NDArray[np.float64]:
+    """One score per pose, from those of its keypoints and of its box.
+
+    Args:
+        keypoint_scores: [N, K].
+        box_scores: [N].
+        mode: "bbox": that of the box. "keypoint": mean of the keypoints. "bbox_keypoint": box times the mean of the
+            keypoints above ``threshold`` (0 if there is none). "bbox_rle": box plus mean plus highest of the keypoints.
+        threshold: Keypoints above it count in "bbox_keypoint".
+
+    Returns:
+        [N] float64.
+
+    Raises:
+        ValueError: Unknown mode, or shapes do not agree.
+    """
+    points, boxes = np.asarray(keypoint_scores, np.float64), np.asarray(box_scores, np.float64)
+    if points.ndim != 2 or boxes.shape != points.shape[:1]:
+        raise ValueError(
+            f"keypoint_scores, box_scores: expected shapes [N, K] and [N], got {points.shape} and {boxes.shape}"
+        )
+    if mode == "bbox":
+        return boxes.copy()
+    if points.shape[1] == 0:
+        raise ValueError(f"keypoint_scores: mode {mode!r} needs at least one keypoint")
+    if mode == "keypoint":
+        return points.mean(1)
+    if mode == "bbox_rle":
+        return boxes + points.mean(1) + points.max(1)
+    if mode == "bbox_keypoint":
+        sure = points > threshold
+        return boxes * np.where(sure, points, 0).sum(1) / np.maximum(sure.sum(1), 1)
+    raise ValueError(f"mode: expected bbox, keypoint, bbox_keypoint or bbox_rle, got {mode!r}")
+
+
+def coco_results(
+    image_ids: ArrayLike,
+    keypoints: ArrayLike,
+    keypoint_scores: ArrayLike,
+    box_scores: ArrayLike,
+    areas: ArrayLike,
+    sigmas: ArrayLike,
+    *,
+    ids: ArrayLike | None = None,
+    score_mode: ScoreMode = "bbox_keypoint",
+    score_threshold: float = 0.2,
+    nms: NmsMode = "oks_nms",
+    nms_threshold: float = 0.9,
+    soft_nms_limit: int = 20,
+    category_id: int = 1,
+) -> list[dict[str, Any]]:
+    """Score predicted poses, suppress doubles and write them in COCO's results format.
+
+    Args:
+        image_ids: [N] int, the photo of each pose.
+        keypoints: [N, K, 2] (x, y) in pixels of the photo.
+        keypoint_scores: [N, K].
+        box_scores: [N].
+        areas: [N] area of each pose in square pixels, for the suppression: of the padded box in published figures.
+        sigmas: [K] of the OKS.
+        ids: [N] int, the box that each pose comes from; of several with one id on one photo the first is kept, since
+            samplers of several processes repeat some. By default all are kept.
+        score_mode: See :func:`score_poses`.
+        score_threshold: Its threshold.
+        nms: "none", "oks_nms" or "soft_oks_nms" (which limits the number; scores stay as they were).
+        nms_threshold: See :func:`fastpose.ops.oks_nms`.
+        soft_nms_limit: How many poses a photo may have after "soft_oks_nms".
+        category_id: Written to every entry.
+
+    Returns:
+        One dict a pose, ready for JSON: ``image_id``, ``category_id``, ``keypoints`` (x, y, score of each), ``score``.
+
+    Raises:
+        ValueError: Shapes do not agree or a mode is unknown.
+    """
+    photos = np.asarray(image_ids, np.int64)
+    points, point_scores = np.asarray(keypoints, np.float64), np.asarray(keypoint_scores, np.float64)
+    if photos.ndim != 1 or points.shape != (*photos.shape, *point_scores.shape[1:], 2):
+        raise ValueError(
+            "image_ids, keypoints, keypoint_scores: expected shapes [N], [N, K, 2], [N, K], got "
+            f"{photos.shape}, {points.shape}, {point_scores.shape}"
+        )
+    if nms not in ("none", "oks_nms", "soft_oks_nms"):
+        raise ValueError(f"nms: expected none, oks_nms or soft_oks_nms, got {nms!r}")
+    sizes = np.asarray(areas, np.float64)
+    if sizes.shape != photos.shape:
+        raise ValueError(f"areas: expected shape {photos.shape}, got {sizes.shape}")
+    scores = score_poses(point_scores, box_scores, score_mode, threshold=score_threshold)
+    kept = np.arange(len(photos))
+    if ids is not None:
+        identities = np.asarray(ids, np.int64)
+        if identities.shape != photos.shape:
+            raise ValueError(f"ids: expected shape {photos.shape}, got {identities.shape}")
+        kept = np.unique(np.stack([photos, identities], 1), axis=0, return_index=True)[1]
+    poses = np.concatenate([points, point_scores[..., None]], -1)
+    if nms != "none":
+        from fastpose.ops import oks_nms  # here, so that the other metrics need no torch
+
+        soft = nms == "soft_oks_nms"
+        result = oks_nms(
+            poses[kept],
+            scores[kept],
+            sizes[kept],
+            np.asarray(sigmas, np.float64),
+            nms_threshold,
+            image_index=np.unique(photos[kept], return_inverse=True)[1].reshape(-1),
+            soft=soft,
+            max_per_image=soft_nms_limit if soft else None,
+        )
+        kept = kept[result[0] if soft else result]
+    return [
+        {
+            "image_id": int(photos[i]),
+            "category_id": category_id,
+            "keypoints": poses[i].reshape(-1).tolist(),
+            "score": float(scores[i]),
+        }
+        for i in kept
+    ]
