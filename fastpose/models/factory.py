@@ -103,6 +103,8 @@ def create_model(
     changes["skeleton"] = _skeleton(base.skeleton, num_keypoints, skeleton)
     if isinstance(changes.get("codec"), Mapping):
         base = base.replace(codec=_codec(base.codec, changes.pop("codec")))
+    if "input_size" in changes and "codec" not in changes:
+        changes["codec"] = _resized(base, changes["input_size"])
     model = build_model(entry.architecture if entry else name, base.replace(**changes), arguments)
     if entry is not None:
         model.name = entry.name
@@ -117,6 +119,18 @@ def _codec(default: CodecSpec, changes: Mapping[str, Any]) -> CodecSpec:
         raise ValueError(f"codec: unknown keys {', '.join(unknown)}")
     no_maps: dict[str, Any] = {"heatmap_size": None} if changes.get("kind") == "regression" else {}
     return dataclasses.replace(default, **no_maps, **changes)
+
+
+def _resized(spec: PoseSpec, input_size: Any) -> CodecSpec:
+    """The codec at another input size; the network refuses one whose sides it cannot take, or knows its maps better."""
+    try:
+        return spec.replace(input_size=input_size).codec
+    except ValueError:
+        if spec.codec.heatmap_size is None or not all(isinstance(side, int) and side > 0 for side in input_size):
+            raise
+        sides = zip(input_size, spec.codec.heatmap_size, spec.input_size, strict=True)
+        height, width = (max(1, round(new * heat / old)) for new, heat, old in sides)
+        return dataclasses.replace(spec.codec, heatmap_size=(height, width))
 
 
 def _skeleton(default: Skeleton, num_keypoints: int | None, skeleton: Skeleton | str | None) -> Skeleton:

@@ -22,6 +22,17 @@ def test_maps_are_as_announced(name):
     assert list(extractor.strides) == sorted(extractor.strides)
 
 
+@pytest.mark.parametrize(
+    "name", ["resnet18", "cspnext_tiny", "mobilenetv2", "shufflenetv1", "shufflenetv2", "vipnas_resnet50"]
+)
+def test_the_last_map_is_what_the_head_takes(name):
+    torch.manual_seed(0)
+    extractor = create_model(name, features_only=True).eval()
+    x = torch.randn(2, 3, 64, 96)
+    with torch.inference_mode():
+        assert torch.equal(extractor(x)[-1], extractor.backbone(x))
+
+
 @pytest.mark.parametrize("name", list_architectures())
 def test_what_depends_on_the_keypoints_is_found(name):
     with torch.device("meta"):

@@ -44,17 +44,6 @@ def test_units_of_the_second(layout):
         torch.testing.assert_close(unit(down(x.contiguous(memory_format=layout))), expected)
 
 
-@pytest.mark.parametrize("kind", [shufflenetv1.ShuffleNetV1, shufflenetv2.ShuffleNetV2])
-def test_features(kind):
-    backbone = kind().eval()
-    x = torch.randn(2, 3, 64, 96)
-    with torch.inference_mode():
-        maps = backbone.forward_features(x)
-        for y, channels, stride in zip(maps, backbone.feature_channels, backbone.feature_strides, strict=True):
-            assert y.shape == (2, channels, 64 // stride, 96 // stride)
-        assert torch.equal(maps[-1], backbone(x))
-
-
 def test_first_weights_are_the_authors():
     torch.manual_seed(0)
     stage = shufflenetv1.ShuffleNetV1().layers[2]
