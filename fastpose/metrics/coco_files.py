@@ -37,6 +37,7 @@ class CocoTruth:
         ignore: bool [G], people that nobody has to find: crowds and those without annotated keypoints.
         crowd: bool [G], people that any number of poses may be matched to.
         entries: The photos' own entries in the file, in the order of ``image_ids``.
+        people: Those of the people, in order.
     """
 
     image_ids: NDArray[np.int64]
@@ -51,6 +52,7 @@ class CocoTruth:
     ignore: NDArray[np.bool_]
     crowd: NDArray[np.bool_]
     entries: list[Mapping[str, Any]]
+    people: list[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,6 +155,7 @@ def read_truth(content: Content, joints: int, *, use_area: bool = True) -> CocoT
         ignore=crowd | ~np.array(annotated),
         crowd=crowd,
         entries=photos,
+        people=people,
     )
 
 

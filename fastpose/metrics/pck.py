@@ -6,6 +6,7 @@ A keypoint is correct if it lies *nearer* than ``threshold`` times a length of t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastpose.skeletons import Skeleton
 
-__all__ = ["LIMB_KEYPOINTS", "PCKResult", "auc", "epe", "lsp_pck", "pck", "torso_size"]
+__all__ = ["LIMB_KEYPOINTS", "PCKResult", "auc", "epe", "lsp_pck", "mean_of_parts", "pck", "torso_size"]
 
 LIMB_KEYPOINTS = tuple(
     f"{side}_{part}" for part in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle") for side in ("right", "left")
@@ -73,7 +74,13 @@ class PCKResult:
 
 
 def pck(
-    predicted: ArrayLike, truth: ArrayLike, visible: ArrayLike, norm: ArrayLike, threshold: float = 0.2
+    predicted: ArrayLike,
+    truth: ArrayLike,
+    visible: ArrayLike,
+    norm: ArrayLike,
+    threshold: float = 0.2,
+    *,
+    weights: ArrayLike | None = None,
 ) -> PCKResult:
     """Share of keypoints nearer to the truth than ``threshold * norm``.
 
@@ -83,6 +90,7 @@ def pck(
         visible: [N, K]; a keypoint counts where this is above 0.
         norm: [N] length of each person in pixels; people where it is not finite or not above 0 are left out.
         threshold: Fraction of the length.
+        weights: [N] int, how often each person counts; once where not given.
 
     Returns:
         The shares.
@@ -98,7 +106,28 @@ def pck(
     counted &= measured[:, None]
     with np.errstate(invalid="ignore"):
         near = distances < threshold * np.where(measured, lengths, 0)[:, None]
-    return PCKResult.from_counts((near & counted).sum(0), counted.sum(0), int(measured.sum()), float(threshold))
+    times = np.ones(len(lengths), np.int64) if weights is None else np.asarray(weights, np.int64)
+    if times.shape != lengths.shape:
+        raise ValueError(f"weights: expected shape {lengths.shape}, got {times.shape}")
+    return PCKResult.from_counts(
+        times @ (near & counted), times @ counted, int(times[measured].sum()), float(threshold)
+    )
+
+
+def mean_of_parts(result: PCKResult, skeleton: Skeleton, parts: Mapping[str, tuple[str, ...]]) -> dict[str, float]:
+    """Shares of parts of the body, each the mean over its keypoints (left and right count alike).
+
+    Args:
+        result: Shares of the skeleton's keypoints.
+        skeleton: What the keypoints are.
+        parts: Name of a part → its keypoints.
+
+    Returns:
+        One share a part; NaN where none of its keypoints is annotated.
+    """
+    shares = {name: result.per_joint[list(skeleton.indices(points))] for name, points in parts.items()}
+    known = {name: values[np.isfinite(values)] for name, values in shares.items()}
+    return {name: float(values.mean()) if len(values) else float("nan") for name, values in known.items()}
 
 
 def torso_size(truth: ArrayLike, visible: ArrayLike, skeleton: Skeleton) -> NDArray[np.float64]:
@@ -135,6 +164,7 @@ def lsp_pck(
     *,
     predicted_skeleton: Skeleton | None = None,
     threshold: float = 0.2,
+    weights: ArrayLike | None = None,
 ) -> PCKResult:
     """PCK of the 12 limbs by torso, as it is measured on Leeds Sports Pose.
 
@@ -147,6 +177,7 @@ def lsp_pck(
         skeleton: What the K keypoints of the truth are.
         predicted_skeleton: What the K' predicted keypoints are; by default the same.
         threshold: Fraction of the torso.
+        weights: [N] int, how often each person counts; once where not given.
 
     Returns:
         Shares of the limbs, in the order of ``LIMB_KEYPOINTS``.
@@ -160,7 +191,7 @@ def lsp_pck(
     theirs = _indices(predicted_skeleton or skeleton, LIMB_KEYPOINTS, "the prediction")
     points = np.asarray(predicted)
     _check_points("predicted", points, (len(norm), (predicted_skeleton or skeleton).num_keypoints))
-    return pck(points[:, theirs], np.asarray(truth)[:, own], annotated[:, own], norm, threshold)
+    return pck(points[:, theirs], np.asarray(truth)[:, own], annotated[:, own], norm, threshold, weights=weights)
 
 
 def epe(predicted: ArrayLike, truth: ArrayLike, visible: ArrayLike) -> float:
