@@ -138,7 +138,7 @@ def is_right(result: Json, trained: bool) -> bool:
     """Whether nothing is wrong, and nothing is missing."""
     right = "failure" not in result and result.get("parameters", False)
     if result.get("figures"):
-        right = right and result["keys"] and result["loads"] and result["error"] <= figures.TOLERANCE
+        right = right and result["keys"] and result["loads"] and result["error"] <= figures.tolerance(result["figures"])
     return bool(right and (result.get("learns", False) if trained else True))
 
 

@@ -14,7 +14,6 @@ import pytest
 import torch
 from model_figures import (
     SIBLINGS,
-    TOLERANCE,
     all_outputs,
     figures_of,
     fill,
@@ -23,6 +22,7 @@ from model_figures import (
     model_figures,
     same_state_dict,
     state_entries,
+    tolerance,
     without_initialisation,
 )
 
@@ -61,7 +61,7 @@ def test_equals_reference_figures(name):
     model = _filled(name)
     assert same_state_dict(model, figures)
     assert sum(parameter.numel() for parameter in model.parameters()) == figures["parameters"]
-    assert largest_error(all_outputs(model, input_by_name(model.spec.input_size)), figures) <= TOLERANCE
+    assert largest_error(all_outputs(model, input_by_name(model.spec.input_size)), figures) <= tolerance(name)
 
 
 @pytest.mark.slow
@@ -78,7 +78,7 @@ def test_equals_whole_reference_outputs(name, shared):
             expected = arrays[key]
             step = round(output.shape[-1] / expected.shape[-1])
             seen = output[..., ::step, ::step] if output.ndim == 4 else output
-            assert np.abs(seen - expected).max() <= TOLERANCE * np.abs(expected).max()
+            assert np.abs(seen - expected).max() <= tolerance(name) * np.abs(expected).max()
 
 
 def test_every_entry_has_figures_or_a_sibling():
