@@ -21,8 +21,10 @@ __all__ = ["evaluate"]
     "--data",
     required=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="COCO-style annotation file.",
+    help="Annotation file.",
 )
+@click.option("--format", "data_format", help="What it is: coco, mpii, …  [default: told from the file]")
+@click.option("--split", help="Which part, where the file has several: train, val, test.")
 @click.option(
     "--images",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -51,6 +53,8 @@ __all__ = ["evaluate"]
 def evaluate(
     model: str,
     data: Path,
+    data_format: str | None,
+    split: str | None,
     images: Path | None,
     metric: str,
     detections: Path | None,
@@ -67,12 +71,12 @@ def evaluate(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
     from rich.table import Table
 
-    from ..data.readers.coco import read_coco
+    from ..data.readers import read_annotations
     from ..train.evaluate import Evaluator
     from ..train.setup import pick_device
 
     network = _load(model).to(pick_device(device)).eval()
-    records = read_coco(data, images, detections=detections)
+    records = read_annotations(data, images, format=data_format, detections=detections, split=split)
     if metric == "auto":
         metric = "coco_ap" if records.skeleton.keypoints == network.spec.skeleton.keypoints else "pck"
     if detections is not None and metric == "pck":

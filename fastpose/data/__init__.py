@@ -1,1 +1,6 @@
 """People and photos: annotation readers, photos, augmentation, batches, rendered scenes."""
+
+from .readers import list_formats, read_annotations
+from .records import DataError, PoseRecords, concatenate
+
+__all__ = ["DataError", "PoseRecords", "concatenate", "list_formats", "read_annotations"]

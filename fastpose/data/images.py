@@ -21,12 +21,15 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["MAX_FILE_BYTES", "MAX_PIXELS", "ImageError", "decode_image", "read_image"]
+__all__ = ["MAX_FILE_BYTES", "MAX_PIXELS", "ImageError", "decode_image", "read_image", "read_image_size"]
 
 MAX_PIXELS = 1 << 28
 """Largest picture that is decoded (268 million pixels, 0.8 GB): what claims more is a mistake or an attack."""
 
 MAX_FILE_BYTES = 1 << 30
+
+# Enough for the largest EXIF block and the frame header behind it.
+_HEAD_BYTES = 80_000
 
 _JPEG_MAGIC = b"\xff\xd8\xff"
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -93,6 +96,56 @@ def read_image(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
             raise
         raise ImageError(repr(name), f"is no file name ({error})") from error  # a NUL inside
     return decode_image(data, name)
+
+
+def read_image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Size of a photo as `read_image` would give it, without decoding a JPEG or PNG.
+
+    Args:
+        path: the file.
+
+    Returns:
+        (height, width) of the upright picture.
+
+    Raises:
+        ImageError: the file is missing, unreadable or no image; one that is cut short behind its header is not noticed.
+    """
+    try:
+        with open(path, "rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError:
+        head = b""  # read_image says what is wrong
+    size = _jpeg_size(head) if head.startswith(_JPEG_MAGIC) else _png_size(head)
+    return size if size is not None else read_image(path).shape[:2]
+
+
+def _jpeg_size(head: bytes) -> tuple[int, int] | None:
+    """(height, width) by the frame header and the orientation before it; None where the head does not reach it."""
+    orientation, position = 1, 2
+    while position + 9 <= len(head) and head[position] == 0xFF:
+        marker = head[position + 1]
+        if marker in _STANDALONE_MARKERS or marker == 0xFF:
+            position += 1 if marker == 0xFF else 2
+            continue
+        if marker == 0xDA:
+            break
+        length = int.from_bytes(head[position + 2 : position + 4], "big")
+        segment = head[position + 4 : position + 2 + length]
+        if marker == 0xE1 and segment.startswith(b"Exif\0\0"):
+            orientation = _exif_orientation(segment[6:])
+        elif marker in _FRAME_MARKERS:
+            height, width = struct.unpack(">HH", head[position + 5 : position + 9])
+            return (width, height) if orientation >= 5 else (height, width)
+        position += 2 + length
+    return None
+
+
+def _png_size(head: bytes) -> tuple[int, int] | None:
+    """(height, width); None where it is no PNG, or one that may be turned."""
+    if not head.startswith(_PNG_MAGIC) or head[12:16] != b"IHDR" or len(head) < 24 or b"eXIf" in head:
+        return None
+    width, height = struct.unpack(">II", head[16:24])
+    return height, width
 
 
 def decode_image(

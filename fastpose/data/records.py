@@ -2,11 +2,15 @@
 
 One object per person would be copied into every loader worker, page by page, as soon as Python touches its reference
 count; a few flat arrays stay shared by all of them. Even the paths of the photos stand in one array of bytes.
+
+Threads share the records as they are: nothing here changes after it was made. A forked process shares their pages with
+its parent, as nobody writes to them. A spawned process gets its own copy by pickle, about 230 bytes a person of COCO;
+where that is too much, ``numpy.save`` the large arrays and ``numpy.load(..., mmap_mode="r")`` them in each process.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, overload
@@ -16,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastpose.skeletons import Skeleton
 
-__all__ = ["DataError", "PathTable", "PoseRecord", "PoseRecords"]
+__all__ = ["DataError", "PathTable", "PoseRecord", "PoseRecords", "concatenate"]
 
 
 class DataError(ValueError):
@@ -34,6 +38,16 @@ class PathTable(Sequence[Path]):
         encoded = [str(path).encode("utf-8", "surrogateescape") for path in paths]
         self._bytes = np.frombuffer(b"".join(encoded), np.uint8)
         self._ends = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
+
+    @classmethod
+    def join(cls, tables: Sequence[PathTable]) -> PathTable:
+        """The paths of several tables, one after the other."""
+        joined = cls(())
+        joined._bytes = np.concatenate([table._bytes for table in tables])
+        starts = np.cumsum([0, *(len(table._bytes) for table in tables)])
+        ends = [table._ends[1:] + start for table, start in zip(tables, starts[:-1], strict=True)]
+        joined._ends = np.concatenate([[0], *ends]).astype(np.int64)
+        return joined
 
     def __len__(self) -> int:
         return len(self._ends) - 1
@@ -95,13 +109,22 @@ class PoseRecords:
         image_index: [N] int32: person i stands on photo ``image_paths[image_index[i]]``.
         boxes: [N, 4] float32, xyxy in pixels.
         keypoints: [N, K, 2] float32, (x, y) in pixels of the photo.
-        visible: [N, K] uint8: 0 not annotated, 1 hidden, 2 seen.
+        visible: [N, K] uint8: 0 not annotated, 1 hidden (or annotated, in sets that do not tell), 2 seen.
         areas: [N] float32, square pixels.
         ids: [N] int64.
         scores: [N] float32; 1 for annotated people.
         ignore: [N] bool.
         source: The file that this was read from.
         skipped: How many entries of the file were left out, by reason.
+        annotated: [N, K] bool: whether the source labels this keypoint at all; where it does not, ``visible`` 0 says
+            nothing about the person. True everywhere where not given.
+        head_boxes: [N, 4] float32, xyxy in pixels, NaN where unknown; None in sets without.
+        head_sizes: [N] float32, the length in pixels that PCKh divides by: 0.6 of the head box's diagonal; NaN where
+            unknown; None in sets without.
+        track_ids: [N] int64, the same number for the same person throughout a video, -1 where unknown; None in sets
+            without.
+        crowd_index: [I] float32, how much the people of a photo overlap (0 to 1); NaN where unknown; None in sets
+            without.
 
     Raises:
         ValueError: An array has not the shape that the others ask for.
@@ -121,11 +144,19 @@ class PoseRecords:
     ignore: NDArray[np.bool_]
     source: str = ""
     skipped: dict[str, int] = field(default_factory=dict)
+    annotated: NDArray[np.bool_] = None  # type: ignore[assignment]  # an array once __post_init__ has run
+    head_boxes: NDArray[np.float32] | None = None
+    head_sizes: NDArray[np.float32] | None = None
+    track_ids: NDArray[np.int64] | None = None
+    crowd_index: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.image_paths, PathTable):
             object.__setattr__(self, "image_paths", PathTable(self.image_paths))
         images, people, joints = len(self.image_paths), len(self.image_index), self.skeleton.num_keypoints
+        given: Any = self.annotated
+        if given is None:
+            object.__setattr__(self, "annotated", np.ones((people, joints), np.bool_))
         layout: dict[str, tuple[Any, tuple[int, ...]]] = {
             "image_ids": (np.int64, (images,)),
             "image_sizes": (np.int32, (images, 2)),
@@ -137,8 +168,15 @@ class PoseRecords:
             "ids": (np.int64, (people,)),
             "scores": (np.float32, (people,)),
             "ignore": (np.bool_, (people,)),
+            "annotated": (np.bool_, (people, joints)),
+            "head_boxes": (np.float32, (people, 4)),
+            "head_sizes": (np.float32, (people,)),
+            "track_ids": (np.int64, (people,)),
+            "crowd_index": (np.float32, (images,)),
         }
         for name, (dtype, shape) in layout.items():
+            if name in _MISSING and getattr(self, name) is None:
+                continue
             array = np.ascontiguousarray(getattr(self, name), dtype=dtype)
             if array.shape != shape and array.size == 0 == int(np.prod(shape)):
                 array = array.reshape(shape)
@@ -185,7 +223,102 @@ class PoseRecords:
             Records of M people.
         """
         which = np.asarray(people)
-        names = ("image_index", "boxes", "keypoints", "visible", "areas", "ids", "scores", "ignore")
         if which.size == 0 and which.dtype != np.bool_:
             which = which.astype(np.int64)
-        return replace(self, **{name: getattr(self, name)[which] for name in names})
+        present = (name for name in _PER_PERSON if getattr(self, name) is not None)
+        return replace(self, **{name: getattr(self, name)[which] for name in present})
+
+    def to_skeleton(
+        self, skeleton: Skeleton, mapping: Mapping[str, str | tuple[str, str]] | None = None
+    ) -> PoseRecords:
+        """The same people with the keypoints of another skeleton.
+
+        Args:
+            skeleton: The K' keypoints wanted.
+            mapping: Keypoint of ``skeleton`` → keypoint of these records, or two of them, whose middle it is. One that
+                is not in it is the keypoint of the same name.
+
+        Returns:
+            Records of the same N people. What these records do not have is neither visible nor ``annotated``; a middle
+            is as visible as the less visible of the two.
+
+        Raises:
+            ValueError: The mapping names an unknown keypoint, or nothing of the skeleton is here.
+        """
+        mapping = mapping or {}
+        own = set(self.skeleton.keypoints)
+        pairs: dict[str, tuple[str, str]] = {name: (name, name) for name in skeleton.keypoints if name in own}
+        for name, origin in mapping.items():
+            pairs[name] = (origin, origin) if isinstance(origin, str) else (origin[0], origin[1])
+        unknown = sorted(set(pairs) - set(skeleton.keypoints))
+        missing = sorted({name for pair in pairs.values() for name in pair} - own)
+        if unknown or missing:
+            where = skeleton.name if unknown else self.skeleton.name
+            raise ValueError(f"mapping: skeleton {where!r} has no keypoint named {', '.join(unknown or missing)}")
+        if not pairs:
+            raise ValueError(f"skeleton: {self.skeleton.name!r} and {skeleton.name!r} have no keypoint name in common")
+        columns = list(skeleton.indices(pairs))
+        first, second = (list(self.skeleton.indices(pair[side] for pair in pairs.values())) for side in (0, 1))
+        people, joints = len(self), skeleton.num_keypoints
+        keypoints = np.zeros((people, joints, 2), np.float32)
+        visible = np.zeros((people, joints), np.uint8)
+        annotated = np.zeros((people, joints), np.bool_)
+        keypoints[:, columns] = (self.keypoints[:, first] + self.keypoints[:, second]) / 2
+        visible[:, columns] = np.minimum(self.visible[:, first], self.visible[:, second])
+        annotated[:, columns] = self.annotated[:, first] & self.annotated[:, second]
+        return replace(self, skeleton=skeleton, keypoints=keypoints, visible=visible, annotated=annotated)
+
+
+# What a set that has such values puts where another has none, when the two are concatenated.
+_MISSING: dict[str, float] = {"head_boxes": np.nan, "head_sizes": np.nan, "track_ids": -1, "crowd_index": np.nan}
+_PER_PERSON = (
+    *("image_index", "boxes", "keypoints", "visible", "areas", "ids", "scores", "ignore"),
+    *("annotated", "head_boxes", "head_sizes", "track_ids"),
+)
+
+
+def concatenate(records: Sequence[PoseRecords]) -> PoseRecords:
+    """The people of several data sets, one set after the other.
+
+    Args:
+        records: Records with the same keypoints (see :meth:`PoseRecords.to_skeleton`).
+
+    Returns:
+        All of them. Ids of photos and people are those of their files and may occur twice; a value that one set has and
+        another has not is NaN, or -1 for ``track_ids``, in the latter.
+
+    Raises:
+        ValueError: There are none, or their keypoints differ.
+    """
+    if not records:
+        raise ValueError("records: expected at least one set, got none")
+    names = records[0].skeleton.keypoints
+    for other in records[1:]:
+        if other.skeleton.keypoints != names:
+            raise ValueError(
+                f"records: expected equal keypoints, got {records[0].skeleton.name!r} and {other.skeleton.name!r}; "
+                "to_skeleton gives both the same"
+            )
+    starts = np.cumsum([0, *(len(part.image_paths) for part in records)])
+    arrays: dict[str, Any] = {"image_index": [r.image_index + s for r, s in zip(records, starts[:-1], strict=True)]}
+    for name in ("image_ids", "image_sizes", *_PER_PERSON[1:], "crowd_index"):
+        parts = [getattr(part, name) for part in records]
+        given = next((part for part in parts if part is not None), None)
+        if given is not None:
+            lengths = [len(part.image_paths) if name == "crowd_index" else len(part) for part in records]
+            arrays[name] = [
+                np.full((length, *given.shape[1:]), _MISSING[name], given.dtype) if part is None else part
+                for part, length in zip(parts, lengths, strict=True)
+            ]
+    skipped: dict[str, int] = {}
+    for part in records:
+        for reason, count in part.skipped.items():
+            skipped[reason] = skipped.get(reason, 0) + count
+    tables = [p if isinstance(p := part.image_paths, PathTable) else PathTable(p) for part in records]
+    return PoseRecords(
+        skeleton=records[0].skeleton,
+        image_paths=PathTable.join(tables),
+        source=" + ".join(dict.fromkeys(part.source for part in records if part.source)),
+        skipped=skipped,
+        **{name: np.concatenate(parts) for name, parts in arrays.items()},
+    )

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from ..data.augment import Augmentation
 from ..data.labels import Teacher
+from ..data.readers import list_formats
 from ..models import LossSettings
 
 __all__ = ["Recipe", "RecipeError", "list_recipes", "load_recipe", "parse_recipe"]
@@ -71,14 +72,17 @@ class SourceSettings(_Settings):
     """One set of annotated people: an annotation file, or rendered scenes.
 
     Attributes:
-        annotations: COCO-style JSON; relative to ``data.root``.
-        images: Folder of the photos; relative to ``data.root``, which it is where not given.
+        annotations: The annotation file, or the folder or YAML file of a data set; relative to ``data.root``.
+        format: As ``fastpose.data.read_annotations`` takes it; told from the file where not given.
+        images: Folder of the photos; relative to ``data.root``, which it is where not given (with a YAML file: the
+            folder that it names).
         synthetic: Instead of a file.
         repeats: Times that each person is shown in an epoch; 0.5 shows a random half.
         teacher: A second opinion on the labels.
     """
 
     annotations: str | None = None
+    format: str | None = None
     images: str | None = None
     synthetic: SyntheticSettings | None = None
     repeats: Positive = 1.0
@@ -88,8 +92,10 @@ class SourceSettings(_Settings):
     def _one_kind(self) -> SourceSettings:
         if (self.annotations is None) == (self.synthetic is None):
             raise ValueError("expected either annotations or synthetic")
-        if self.synthetic is not None and (self.teacher is not None or self.images is not None):
-            raise ValueError("teacher and images go with annotations, not with synthetic")
+        if self.synthetic is not None and (self.format or self.images or self.teacher):
+            raise ValueError("format, images and teacher go with annotations, not with synthetic")
+        if self.format is not None and self.format not in list_formats():
+            raise ValueError(f"format: expected one of {', '.join(list_formats())}, got {self.format!r}")
         return self
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..data.augment import Augmentation
 from ..data.dataset import PoseDataset, Source
 from ..data.labels import apply_teacher, read_teacher
-from ..data.readers.coco import read_coco
+from ..data.readers import read_annotations
 from ..data.synthetic import synthetic_records
 from ..models import Loss, PoseModel, build_loss, create_model, load_checkpoint
 from ..spec import PoseSpec
@@ -80,20 +80,26 @@ def build_data(recipe: Recipe, spec: PoseSpec, say: Callable[[str], None]) -> Po
     """The people to train on, with the teacher's corrections; ``say`` gets a line about each source."""
     sources = []
     for settings in recipe.data.train:
-        source, note = _source(settings, recipe)
+        source, note = _source(settings, recipe, "train")
         sources.append(source)
         say(note)
     return PoseDataset(sources, spec.skeleton, cache=_cache_bytes(recipe))
 
 
-def _source(settings: SourceSettings, recipe: Recipe) -> tuple[Source, str]:
+def _source(settings: SourceSettings, recipe: Recipe, part: str) -> tuple[Source, str]:
     if settings.synthetic is not None:
         scenes = settings.synthetic
         records = synthetic_records(scenes.scenes, scenes.seed, scenes.size, scenes.people)
         return Source(records, repeats=settings.repeats), f"synthetic: {len(records)} people in {scenes.scenes} scenes"
     assert settings.annotations is not None  # the recipe's validation saw to that
     root = Path(recipe.data.root).expanduser()
-    records = read_coco(root / settings.annotations, root / (settings.images or ""))
+    whole = Path(settings.annotations).suffix.lower() in (".yaml", ".yml")  # one file about all parts of a data set
+    records = read_annotations(
+        root / settings.annotations,
+        None if whole and settings.images is None else root / (settings.images or ""),
+        format=settings.format,
+        split=part if whole else None,
+    )
     keypoints = weights = None
     note = f"{settings.annotations}: {len(records)} people on {len(records.image_paths)} photos"
     if settings.teacher is not None:
@@ -109,7 +115,7 @@ def build_evaluator(recipe: Recipe) -> Evaluator | None:
     settings = recipe.data.val
     if settings is None:
         return None
-    source, _ = _source(settings, recipe)
+    source, _ = _source(settings, recipe, "val")
     root = Path(recipe.data.root).expanduser()
     annotations = root / settings.annotations if settings.annotations else None
     return Evaluator(

@@ -108,6 +108,9 @@ def test_eval_with_detections(trained, photos, tmp_path, capsys):
         (("eval", "MODEL", "--data", "gone.json"), "gone.json"),
         (("eval", "MODEL", "--data", "MODEL"), "best.safetensors"),
         (("eval", "MODEL", "--data", "TRUTH", "--images", "EMPTY"), "no photo can be read"),
+        (("eval", "MODEL", "--data", "TRUTH", "--format", "voc"), "format: expected one of aic, coco"),
+        (("eval", "MODEL", "--data", "TRUTH", "--format", "mpii"), "expected a list of people, got an object"),
+        (("eval", "MODEL", "--data", "TRUTH", "--split", "val"), "split: no part is named 'val'"),
         (("eval", "MODEL"), "--data"),
     ],
 )

@@ -1,5 +1,7 @@
 """Optimizer, schedule, moving average, state files, phases."""
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -9,7 +11,7 @@ from fastpose.train.checkpoint import CheckpointError, load_state, save_state
 from fastpose.train.ema import MovingAverage
 from fastpose.train.optim import build_optimizer, learning_rate_factor
 from fastpose.train.recipe import OptimizerSettings, RecipeError, ScheduleSettings, parse_recipe
-from fastpose.train.setup import build_model, build_phases, pick_device
+from fastpose.train.setup import build_data, build_evaluator, build_model, build_phases, pick_device
 
 
 def test_cosine_with_warmup():
@@ -149,3 +151,24 @@ model: {{name: resnet18_slim, skeleton: lsp14, init: {tmp_path / "start.safetens
     assert torch.equal(model.backbone.conv1.weight, start.backbone.conv1.weight)
     assert "2 entries" in said[0]
     assert "head.final_layer" in said[0]
+
+
+def test_one_file_about_training_and_validation(tmp_path):
+    """A YAML data set gives a recipe's sources the part that they are for."""
+    label = " ".join(["0 0.5 0.5 0.8 0.8", *["0.5 0.5 2"] * 17])
+    for part, people in (("train", 3), ("val", 2)):
+        for folder in ("images", "labels"):
+            (tmp_path / "set" / folder / part).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "set/images" / part / "a.png"), np.zeros((20, 20, 3), np.uint8))
+        (tmp_path / "set/labels" / part / "a.txt").write_text("\n".join([label] * people))
+    flip = [0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15]
+    (tmp_path / "data.yaml").write_text(
+        f"{{path: set, train: images/train, val: images/val, kpt_shape: [17, 3], flip_idx: {flip}}}"
+    )
+    recipe = parse_recipe(
+        f"model: {{name: resnet18_slim, skeleton: coco17}}\n"
+        f"data: {{root: {tmp_path}, train: [{{annotations: data.yaml}}], val: {{annotations: data.yaml}}}}"
+    )
+    model = build_model(recipe, print)
+    assert len(build_data(recipe, model.spec, print)) == 3
+    assert len(build_evaluator(recipe)) == 2

@@ -28,6 +28,7 @@ def test_defaults_and_round_trip():
         ("data.root=/a=b", lambda r: r.data.root == "/a=b"),
         ("train.ema.decay=0.9", lambda r: r.train.ema.decay == 0.9),
         ("train.clip_grad=null", lambda r: r.train.clip_grad is None),
+        ("data.train.0.format=mpii", lambda r: r.data.train[0].format == "mpii"),
     ],
 )
 def test_overrides(override, value):
@@ -49,6 +50,8 @@ def test_overrides(override, value):
         ("train.epochs.x=1", "expected key=value|is a value|train.epochs"),
         ("data.train.3.repeats=1", "data.train.3.repeats: expected a position from 0 to 0"),
         ("data.train.0.synthetic={}", "either annotations or synthetic"),
+        ("data.train.0.format=voc", "format: expected one of aic, coco, .*got 'voc'"),
+        ("data.train.0={synthetic: {}, format: coco}", "format, images and teacher go with annotations"),
         ("train.epochs=1 train.phases=2", "train.epochs"),
         ("data.root=[", "not valid YAML"),
     ],

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import os
+from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,43 +13,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastpose.data.readers.files import JsonFile, entries, integer, kind, numbers, open_json, read_json
 from fastpose.data.records import DataError, PathTable, PoseRecords
 from fastpose.skeletons import Skeleton, get_skeleton, list_skeletons
 
-__all__ = ["read_coco", "read_json"]
+__all__ = ["AREA_OF_BOX", "area_of_boxes", "keypoint_names", "read_coco", "read_coco_style"]
 
-# A person fills about this share of its box: stands in for the area of the outline where the file does not state one.
 AREA_OF_BOX = 0.53
-
-
-def read_json(path: str | Path) -> Any:
-    """Read a JSON file.
-
-    Args:
-        path: The file.
-
-    Returns:
-        What it holds.
-
-    Raises:
-        DataError: It is missing, not readable, cut short or not JSON.
-    """
-    try:
-        return json.loads(Path(path).read_bytes())
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not a JSON text file ({error.reason} at byte {error.start})") from None
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}: not valid JSON ({error.msg}, line {error.lineno} column {error.colno})") from None
-    except RecursionError:
-        raise DataError(f"{path}: not an annotation file (nested too deeply)") from None
+"""Share of its box that a person fills: for the area of the outline, where the file does not state one."""
 
 
 def read_coco(
-    annotation_file: str | Path,
+    annotation_file: str | Path | JsonFile,
     image_root: str | Path | None = None,
     *,
     skeleton: Skeleton | None = None,
@@ -65,7 +41,8 @@ def read_coco(
     Args:
         annotation_file: JSON with ``images``, ``annotations`` and ``categories``; boxes are xywh in pixels, keypoints
             are x, y, visible (0 not annotated, 1 hidden, 2 seen).
-        image_root: Folder that the file names start from; by default that of the annotation file.
+        image_root: Folder that the file names start from; by default that of the annotation file, or the one of the
+            two above it in which the first photo is.
         skeleton: What the keypoints are. The file's keypoints are put into its order by name, and may be more. By
             default the known skeleton of exactly the file's names, else one made of them.
         detections: JSON list of ``image_id``, ``category_id``, ``bbox`` (xywh), ``score``. With it the people are these
@@ -75,175 +52,280 @@ def read_coco(
 
     Returns:
         N people, by photo in the file's order. Boxes are xyxy, annotated ones cut to 0 … width - 1 and 0 … height - 1.
-        Areas are the annotated ones, else 0.53 of the box.
+        Areas are the annotated ones, else 0.53 of the box. ``track_ids`` and ``crowd_index`` where the file has them.
 
     Raises:
         DataError: The file is missing, cut short or not of this format, an id occurs twice, a value is not finite, a
             list has the wrong length, or a detection names an unknown photo.
     """
-    path = Path(annotation_file)
-    content = read_json(path)
-    if not isinstance(content, dict):
-        raise DataError(f"{path}: expected an object with images and annotations, got {_kind(content)}")
-    images = _Images.parse(path, content, Path(image_root) if image_root is not None else path.parent)
-    chosen = _category(path, content, category)
-    length, columns, skeleton = _match_skeleton(path, chosen, skeleton)
+    records, _ = read_coco_style(
+        open_json(annotation_file),
+        image_root,
+        skeleton=skeleton,
+        detections=detections,
+        category=category,
+        keep_ignored=keep_ignored,
+    )
+    return records
+
+
+def read_coco_style(
+    file: JsonFile,
+    image_root: str | Path | None,
+    *,
+    skeleton: Skeleton | None = None,
+    names: tuple[str, ...] | None = None,
+    detections: str | Path | None = None,
+    category: str | None = None,
+    keep_ignored: bool = False,
+    origin: float = 0.0,
+    cut: bool = True,
+) -> tuple[PoseRecords, list[dict[str, Any]]]:
+    """What the readers of COCO and of the data sets in its format share.
+
+    Args:
+        file: The annotation file.
+        image_root: As :func:`read_coco`.
+        skeleton: As :func:`read_coco`.
+        names: The file's keypoints in order, where its categories call them otherwise or not at all.
+        detections: As :func:`read_coco`.
+        category: As :func:`read_coco`.
+        keep_ignored: As :func:`read_coco`.
+        origin: Coordinate of the centre of the first pixel in the file, 1 where MATLAB wrote it.
+        cut: Whether boxes are cut to the photo.
+
+    Returns:
+        The records, and the file's entry of each of the N people (none for detections).
+
+    Raises:
+        DataError: As :func:`read_coco`.
+    """
+    if not isinstance(file.content, dict):
+        raise DataError(f"{file.path}: expected an object with images and annotations, got {kind(file.content)}")
+    photos = _Photos.parse(file, image_root)
+    chosen = _category(file.path, file.content, category)
     category_id = chosen.get("id") if chosen else None
-    people = _People(images, skeleton)
+    in_file, skeleton = _match_skeleton(file.path, names or keypoint_names(file.path, chosen), chosen, skeleton)
     if detections is not None:
-        _read_detections(Path(detections), people, category_id)
-    else:
-        _read_annotations(path, content, people, category_id, length, columns, keep_ignored)
-    return people.records(str(detections if detections is not None else path))
+        return _read_detections(Path(detections), photos, skeleton, category_id), []
+    columns = [in_file.index(name) for name in skeleton.keypoints]
+
+    skipped: Counter[str] = Counter()
+    found = _with_keypoints(file, photos, category_id, skipped)
+
+    def where(index: int) -> str:
+        return f"{file.path}: annotation {found[index][1]['id']}"
+
+    image = np.array([position for position, _ in found], np.int64)
+    people = [entry for _, entry in found]
+    boxes = numbers(where, "bbox", [entry["bbox"] for entry in people], 4)
+    boxes[:, :2] -= origin
+    boxes[:, 2:] += boxes[:, :2]
+    if cut:
+        limits = photos.sizes[image][:, [1, 0, 1, 0]]
+        boxes = np.where(limits > 0, np.clip(boxes, 0, np.maximum(limits - 1, 0)), boxes)
+    empty = ~((boxes[:, 2:] - boxes[:, :2]).astype(np.float32) > 0).all(1)
+    crowd = np.array([bool(entry.get("iscrowd")) for entry in people], np.bool_)
+    counted = np.array([entry.get("num_keypoints", 1) != 0 for entry in people], np.bool_)
+    keep = ~empty if keep_ignored else ~empty & ~crowd & counted
+
+    rows = np.flatnonzero(keep)
+    length = len(in_file)
+    values = [people[row]["keypoints"] for row in rows]
+    points = numbers(lambda i: where(int(rows[i])), "keypoints", values, 3 * length).reshape(-1, length, 3)
+    del values
+    with_count = np.array([people[row].get("num_keypoints") is not None for row in rows], np.bool_)
+    annotated = counted[rows] & (with_count | (points[..., 2] > 0).any(1))
+    annotated &= points[..., :2].max((1, 2), initial=0) > 0
+    if not keep_ignored:
+        rows, points = rows[annotated], points[annotated]
+    skipped += Counter(
+        {
+            "empty box": int(empty.sum()),
+            "crowd": 0 if keep_ignored else int((crowd & ~empty).sum()),
+            "no keypoints": 0 if keep_ignored else int((~crowd & ~empty).sum()) - len(rows),
+        }
+    )
+    # By photo, and within a photo in the file's order.
+    order = np.argsort(image[rows], kind="stable")
+    rows, points = rows[order], points[order][:, columns]
+    boxes, kept = boxes[rows], [people[row] for row in rows]
+    arrays: dict[str, Any] = {
+        "image_index": image[rows],
+        "boxes": boxes,
+        "keypoints": points[..., :2].astype(np.float32) - np.float32(origin),
+        "visible": np.clip(np.ceil(points[..., 2]), 0, 2),
+        "areas": _areas(lambda i: where(int(rows[i])), kept, boxes),
+        "ids": [entry["id"] for entry in kept],
+        "scores": np.ones(len(rows)),
+        "ignore": crowd[rows] | ~annotated[order] if keep_ignored else np.zeros(len(rows), np.bool_),
+        "track_ids": _track_ids(file.path, kept),
+    }
+    left_out = {reason: count for reason, count in skipped.items() if count}
+    return PoseRecords(skeleton, **photos.columns(), **arrays, source=str(file.path), skipped=left_out), kept
 
 
 @dataclass
-class _Images:
+class _Photos:
+    """The photos of a file; ``position`` is id → number."""
+
     ids: list[int]
     paths: PathTable
     sizes: NDArray[np.int32]
+    crowd_index: NDArray[np.float32] | None
     position: dict[int, int]
 
     @classmethod
-    def parse(cls, path: Path, content: Mapping[str, Any], root: Path) -> _Images:
-        ids: list[int] = []
-        names: list[Path] = []
-        sizes: list[list[int]] = []
+    def parse(cls, file: JsonFile, root: str | Path | None) -> _Photos:
+        names: list[str] = []
+        sizes: list[tuple[int, int]] = []
+        crowding: list[float] = []
         position: dict[int, int] = {}
-        for index, entry in enumerate(_entries(path, content, "images")):
-            where = f"{path}: image {entry.get('id', f'number {index}')}"
-            image_id = _integer(where, entry, "id")
+        for index, entry in enumerate(entries(file.path, file.content, "images")):
+
+            def where(index: int = index, entry: dict[str, Any] = entry) -> str:
+                return f"{file.path}: image {entry.get('id', f'number {index}')}"
+
+            image_id = integer(where, entry, "id")
             if image_id in position:
-                raise DataError(f"{where}: the id occurs twice")
-            if not isinstance(entry.get("file_name"), str):
-                raise DataError(f"{where}: file_name: expected a string, got {_kind(entry.get('file_name'))}")
-            size = []
-            for key in ("height", "width"):
-                value = entry.get(key, 0)
+                raise DataError(f"{where()}: the id occurs twice")
+            name = entry.get("file_name")
+            if not isinstance(name, str):
+                raise DataError(f"{where()}: file_name: expected a string, got {kind(name)}")
+            size = entry.get("height", 0), entry.get("width", 0)
+            for key, value in zip(("height", "width"), size, strict=True):
                 if not isinstance(value, int) or not 0 <= value < 2**31:
-                    raise DataError(f"{where}: {key}: expected a number of pixels, got {value!r}")
-                size.append(value)
-            position[image_id] = len(ids)
-            ids.append(image_id)
-            names.append(root / entry["file_name"])
+                    raise DataError(f"{where()}: {key}: expected a number of pixels, got {value!r}")
+            crowded = entry.get("crowdIndex", np.nan)
+            if not isinstance(crowded, (int, float)):
+                raise DataError(f"{where()}: crowdIndex: expected a number, got {crowded!r}")
+            position[image_id] = index
+            names.append(name)
             sizes.append(size)
-        return cls(ids, PathTable(names), np.array(sizes, np.int32).reshape(-1, 2), position)
-
-
-class _People:
-    """The columns of the records while they grow."""
-
-    def __init__(self, images: _Images, skeleton: Skeleton) -> None:
-        self.images = images
-        self.skeleton = skeleton
-        self.skipped: Counter[str] = Counter()
-        self.rows: list[tuple[int, int, float, float, bool]] = []  # photo, id, area, score, ignore
-        self.boxes: list[tuple[float, ...]] = []
-        self.keypoints: list[NDArray[np.float32]] = []  # [K, 3] x, y, visible
-
-    def records(self, source: str) -> PoseRecords:
-        joints = self.skeleton.num_keypoints
-        points = np.array(self.keypoints, np.float32).reshape(len(self.rows), joints, 3)
-        image_index, ids, areas, scores, ignore = zip(*self.rows, strict=True) if self.rows else ((), (), (), (), ())
-        return PoseRecords(
-            skeleton=self.skeleton,
-            image_paths=self.images.paths,
-            image_ids=np.array(self.images.ids, np.int64),
-            image_sizes=self.images.sizes,
-            image_index=np.array(image_index, np.int32),
-            boxes=np.array(self.boxes, np.float32),
-            keypoints=points[..., :2],
-            visible=np.clip(np.ceil(points[..., 2]), 0, 2).astype(np.uint8),
-            areas=np.array(areas, np.float32),
-            ids=np.array(ids, np.int64),
-            scores=np.array(scores, np.float32),
-            ignore=np.array(ignore, np.bool_),
-            source=source,
-            skipped=dict(self.skipped),
+            crowding.append(crowded)
+        folder = str(root if root is not None else _default_root(file.path, names))
+        return cls(
+            ids=list(position),
+            paths=PathTable(os.path.join(folder, name) for name in names),
+            sizes=np.array(sizes, np.int32).reshape(-1, 2),
+            crowd_index=None if np.isnan(crowding).all() else np.array(crowding, np.float32),
+            position=position,
         )
 
+    def columns(self) -> dict[str, Any]:
+        """The photos' part of the records."""
+        return {
+            "image_paths": self.paths,
+            "image_ids": self.ids,
+            "image_sizes": self.sizes,
+            "crowd_index": self.crowd_index,
+        }
 
-def _read_annotations(
-    path: Path,
-    content: Mapping[str, Any],
-    people: _People,
-    category_id: int | None,
-    length: int,
-    columns: NDArray[np.int64],
-    keep_ignored: bool,
-) -> None:
+
+def _default_root(path: Path, names: list[str]) -> Path:
+    """The annotation file's folder, or the one of the two above it in which the first photo is."""
+    folders = path.resolve().parents[:3] if names else []
+    for up, folder in enumerate(folders):
+        if (folder / names[0]).is_file():
+            return path.parent if up == 0 else folder
+    return path.parent
+
+
+def _with_keypoints(
+    file: JsonFile, photos: _Photos, category_id: int | None, skipped: Counter[str]
+) -> list[tuple[int, dict[str, Any]]]:
+    """(number of the photo, entry) of each annotation that has a box and keypoints; the others are counted."""
     seen: set[int] = set()
-    found: list[tuple[int, dict[str, Any], str]] = []
-    for index, entry in enumerate(_entries(path, content, "annotations")):
-        where = f"{path}: annotation {entry.get('id', f'number {index}')}"
-        identity = _integer(where, entry, "id")
+    found: list[tuple[int, dict[str, Any]]] = []
+    for index, entry in enumerate(entries(file.path, file.content, "annotations")):
+
+        def where(index: int = index, entry: dict[str, Any] = entry) -> str:
+            return f"{file.path}: annotation {entry.get('id', f'number {index}')}"
+
+        identity = integer(where, entry, "id")
         if identity in seen:
-            raise DataError(f"{where}: the id occurs twice")
+            raise DataError(f"{where()}: the id occurs twice")
         seen.add(identity)
-        image = people.images.position.get(_integer(where, entry, "image_id"))
+        image = photos.position.get(integer(where, entry, "image_id"))
         if image is None:
-            people.skipped["unknown image"] += 1
+            skipped["unknown image"] += 1
         elif category_id is not None and entry.get("category_id", category_id) != category_id:
-            people.skipped["other category"] += 1
+            skipped["other category"] += 1
         elif entry.get("bbox") is None:
-            people.skipped["no box"] += 1
+            skipped["no box"] += 1
         elif entry.get("keypoints") is None:
-            people.skipped["no keypoints"] += 1
+            skipped["no keypoints"] += 1
         else:
-            found.append((image, entry, where))
-    found.sort(key=lambda item: item[0])  # stable: by photo, and within a photo in the file's order
-    for image, entry, where in found:
-        x, y, w, h = _numbers(where, "bbox", entry["bbox"], 4).tolist()
-        points = _numbers(where, "keypoints", entry["keypoints"], 3 * length).reshape(length, 3)
-        height, width = people.images.sizes[image].tolist()
-        x1, x2 = (min(max(value, 0), width - 1) if width else value for value in (x, x + w))
-        y1, y2 = (min(max(value, 0), height - 1) if height else value for value in (y, y + h))
-        empty = not np.all(np.array([x2 - x1, y2 - y1], np.float32) > 0)
-        annotated = entry.get("num_keypoints", np.count_nonzero(points[:, 2] > 0)) and points[:, :2].max() > 0
-        if empty:
-            people.skipped["empty box"] += 1
-        elif entry.get("iscrowd") and not keep_ignored:
-            people.skipped["crowd"] += 1
-        elif not annotated and not keep_ignored:
-            people.skipped["no keypoints"] += 1
-        else:
-            area = entry.get("area")
-            if area is None:
-                area = max((x2 - x1) * (y2 - y1) * AREA_OF_BOX, 1.0)
-            area = float(_numbers(where, "area", [area], 1)[0])
-            people.rows.append((image, entry["id"], area, 1.0, bool(entry.get("iscrowd")) or not annotated))
-            people.boxes.append((x1, y1, x2, y2))
-            people.keypoints.append(points[columns].astype(np.float32))
+            found.append((image, entry))
+    return found
 
 
-def _read_detections(path: Path, people: _People, category_id: int | None) -> None:
+def area_of_boxes(boxes: NDArray[Any]) -> NDArray[Any]:
+    """Areas [N] that stand in for outlines, square pixels, of boxes [N, 4] xyxy."""
+    return np.maximum((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) * AREA_OF_BOX, 1.0)
+
+
+def _areas(where: Any, kept: list[dict[str, Any]], boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    areas = area_of_boxes(boxes)
+    stated = [row for row, entry in enumerate(kept) if entry.get("area") is not None]
+    values = [[kept[row]["area"]] for row in stated]
+    areas[stated] = numbers(lambda i: where(stated[i]), "area", values, 1)[:, 0]
+    return areas
+
+
+def _track_ids(path: Path, kept: list[dict[str, Any]]) -> NDArray[np.int64] | None:
+    tracks = [entry.get("track_id") for entry in kept]
+    if all(track is None for track in tracks):
+        return None
+    for track, entry in zip(tracks, kept, strict=True):
+        if track is not None:
+            integer(lambda entry=entry: f"{path}: annotation {entry['id']}", entry, "track_id")  # type: ignore[misc]
+    return np.array([-1 if track is None else track for track in tracks], np.int64)
+
+
+def _read_detections(path: Path, photos: _Photos, skeleton: Skeleton, category_id: int | None) -> PoseRecords:
     content = read_json(path)
     if not isinstance(content, list):
-        raise DataError(f"{path}: expected a list of detections, got {_kind(content)}")
-    nothing = np.zeros((people.skeleton.num_keypoints, 3), np.float32)
-    for index, entry in enumerate(_entries(path, {"detections": content}, "detections")):
-        where = f"{path}: detection number {index}"
+        raise DataError(f"{path}: expected a list of detections, got {kind(content)}")
+    skipped: Counter[str] = Counter()
+    numbered: list[tuple[int, dict[str, Any]]] = []
+    image: list[int] = []
+    for index, entry in enumerate(entries(path, {"detections": content}, "detections")):
         if category_id is not None and entry.get("category_id", category_id) != category_id:
-            people.skipped["other category"] += 1
+            skipped["other category"] += 1
             continue
-        image_id = _integer(where, entry, "image_id")
-        if image_id not in people.images.position:
-            raise DataError(f"{where}: image_id {image_id} is not in the annotation file")
-        x, y, w, h = _numbers(where, "bbox", entry.get("bbox"), 4).tolist()
-        if not np.all(np.array([w, h], np.float32) > 0):
-            people.skipped["empty box"] += 1
-            continue
-        score = float(_numbers(where, "score", [entry.get("score")], 1)[0])
-        identity = len(people.rows)
-        people.rows.append((people.images.position[image_id], identity, w * h * AREA_OF_BOX, score, False))
-        corner, size = np.array([[x, y], [w, h]], np.float32)
-        people.boxes.append((*corner, *(corner + size)))
-        people.keypoints.append(nothing)
+        image_id = integer(lambda index=index: f"{path}: detection number {index}", entry, "image_id")  # type: ignore[misc]
+        if image_id not in photos.position:
+            raise DataError(f"{path}: detection number {index}: image_id {image_id} is not in the annotation file")
+        numbered.append((index, entry))
+        image.append(photos.position[image_id])
+
+    def where(row: int) -> str:
+        return f"{path}: detection number {numbered[row][0]}"
+
+    sides = numbers(where, "bbox", [entry.get("bbox") for _, entry in numbered], 4)
+    scores = numbers(where, "score", [[entry.get("score")] for _, entry in numbered], 1)[:, 0]
+    keep = np.flatnonzero((sides[:, 2:].astype(np.float32) > 0).all(1))
+    skipped["empty box"] = len(numbered) - len(keep)
+    sides, people, joints = sides[keep], len(keep), skeleton.num_keypoints
+    corners = sides.astype(np.float32)
+    arrays: dict[str, Any] = {
+        "image_index": np.array(image, np.int32)[keep],
+        "boxes": np.concatenate([corners[:, :2], corners[:, :2] + corners[:, 2:]], 1),
+        "keypoints": np.zeros((people, joints, 2)),
+        "visible": np.zeros((people, joints)),
+        "areas": sides[:, 2] * sides[:, 3] * AREA_OF_BOX,
+        "ids": np.arange(people),
+        "scores": scores[keep],
+        "ignore": np.zeros(people),
+    }
+    left_out = {reason: count for reason, count in skipped.items() if count}
+    return PoseRecords(skeleton, **photos.columns(), **arrays, source=str(path), skipped=left_out)
 
 
 def _category(path: Path, content: Mapping[str, Any], name: str | None) -> dict[str, Any] | None:
     """The category to read; None where the file describes none."""
-    categories = list(_entries(path, content, "categories")) if content.get("categories") else []
+    categories = list(entries(path, content, "categories")) if content.get("categories") else []
     if name is not None:
         for entry in categories:
             if entry.get("name") == name:
@@ -261,20 +343,29 @@ def _category(path: Path, content: Mapping[str, Any], name: str | None) -> dict[
     return categories[0] if len(categories) == 1 else None
 
 
-def _match_skeleton(
-    path: Path, category: Mapping[str, Any] | None, skeleton: Skeleton | None
-) -> tuple[int, NDArray[np.int64], Skeleton]:
-    """How many keypoints the file has, which of them is each of the skeleton's ([K] indices), and the skeleton."""
+def keypoint_names(path: Path, category: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """The names of a category's keypoints; none where it does not say.
+
+    Raises:
+        DataError: They are not a list of strings.
+    """
     names = (category or {}).get("keypoints") or []
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+    if isinstance(names, array) or not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise DataError(f"{path}: categories: keypoints: expected a list of names, got {names!r:.80}")
+    return tuple(names)
+
+
+def _match_skeleton(
+    path: Path, names: tuple[str, ...], category: Mapping[str, Any] | None, skeleton: Skeleton | None
+) -> tuple[tuple[str, ...], Skeleton]:
+    """The names of the file's keypoints in order, and the skeleton."""
     if not names:  # nothing to go by but the order
         if skeleton is None:
             raise DataError(f"{path}: the categories do not name the keypoints; pass the skeleton")
-        return skeleton.num_keypoints, np.arange(skeleton.num_keypoints), skeleton
+        return skeleton.keypoints, skeleton
     if skeleton is None:
         known = (get_skeleton(name) for name in list_skeletons())
-        skeleton = next((s for s in known if list(s.keypoints) == names), None)
+        skeleton = next((s for s in known if s.keypoints == names), None)
     if skeleton is None:
         links = (category or {}).get("skeleton") or []
         try:
@@ -285,38 +376,4 @@ def _match_skeleton(
     missing = [name for name in skeleton.keypoints if name not in names]
     if missing:
         raise DataError(f"{path}: the file has no keypoint named {', '.join(missing)}; it has {', '.join(names)}")
-    return len(names), np.array([names.index(name) for name in skeleton.keypoints]), skeleton
-
-
-def _entries(path: Path, content: Mapping[str, Any], key: str) -> Iterator[dict[str, Any]]:
-    entries = content.get(key)
-    if not isinstance(entries, list):
-        raise DataError(f"{path}: {key}: expected a list, got {_kind(entries)}")
-    for index, entry in enumerate(entries):
-        if not isinstance(entry, dict):
-            raise DataError(f"{path}: {key}: number {index}: expected an object, got {_kind(entry)}")
-        yield entry
-
-
-def _integer(where: str, entry: Mapping[str, Any], key: str) -> int:
-    value = entry.get(key)
-    if isinstance(value, bool) or not isinstance(value, int) or not -(2**63) <= value < 2**63:
-        raise DataError(f"{where}: {key}: expected an integer, got {_kind(value) if value is None else repr(value)}")
-    return value
-
-
-def _numbers(where: str, key: str, values: Any, count: int) -> NDArray[np.float64]:
-    if not isinstance(values, list) or len(values) != count:
-        got = f"{len(values)}" if isinstance(values, list) else _kind(values)
-        raise DataError(f"{where}: {key}: expected {count} numbers, got {got}")
-    try:
-        array = np.array(values, np.float64)
-    except (OverflowError, TypeError, ValueError):
-        raise DataError(f"{where}: {key}: expected numbers, got {values!r:.80}") from None
-    if array.shape != (count,) or not np.isfinite(array).all():
-        raise DataError(f"{where}: {key}: expected finite numbers, got {values!r:.80}")
-    return array
-
-
-def _kind(value: Any) -> str:
-    return {dict: "an object", list: "a list", type(None): "nothing"}.get(type(value), type(value).__name__)
+    return names, skeleton

@@ -1,0 +1,217 @@
+"""Annotation files: opened with one clear error each, their values checked in bulk.
+
+A file of COCO's size holds a quarter of a million people. Checks therefore run on whole columns, and only a column that
+fails is walked entry by entry, to name the one that is wrong.
+"""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastpose.data.records import DataError
+
+__all__ = ["JsonFile", "check_split", "entries", "integer", "kind", "numbers", "open_json", "read_json", "read_mat"]
+
+
+@dataclass(frozen=True, eq=False)
+class JsonFile:
+    """A JSON file that has been read.
+
+    Attributes:
+        path: The file.
+        content: What it holds; the ``keypoints`` of annotations are ``array("d")`` where they are plain numbers.
+    """
+
+    path: Path
+    content: Any
+
+
+def open_json(source: str | Path | JsonFile) -> JsonFile:
+    """Read an annotation file, or hand on one that has been read already.
+
+    Raises:
+        DataError: As :func:`read_json`.
+    """
+    return source if isinstance(source, JsonFile) else JsonFile(Path(source), read_json(source))
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file of annotations.
+
+    Args:
+        path: The file.
+
+    Returns:
+        What it holds, without the outlines (``segmentation``), and with ``keypoints`` packed, of which a hundred
+        thousand lists of number objects would fill a gigabyte while the file is read.
+
+    Raises:
+        DataError: It is missing, not readable, cut short or not JSON.
+    """
+    try:
+        return json.loads(_read_text(Path(path)), object_hook=_pack)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not a JSON text file ({error.reason} at byte {error.start})") from None
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}: not valid JSON ({error.msg}, line {error.lineno} column {error.colno})") from None
+    except RecursionError:
+        raise DataError(f"{path}: not an annotation file (nested too deeply)") from None
+
+
+def _read_text(path: Path) -> str:
+    """The text of a file; in a function of its own, so that its bytes are gone before the text is parsed."""
+    data = path.read_bytes()
+    return data.decode(json.detect_encoding(data))
+
+
+def _pack(entry: dict[str, Any]) -> dict[str, Any]:
+    points = entry.get("keypoints")
+    if points is not None and "image_id" in entry:
+        entry.pop("segmentation", None)
+        with suppress(OverflowError, TypeError):  # not plain numbers: they stay, for the error that names the entry
+            entry["keypoints"] = array("d", points)
+    return entry
+
+
+def read_mat(path: str | Path) -> dict[str, Any]:
+    """Read a MATLAB file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its variables; structures as objects with attributes, single values without their array around them.
+
+    Raises:
+        DataError: It is missing or no such file, or SciPy is not installed.
+    """
+    try:
+        from scipy.io import loadmat
+        from scipy.io.matlab import MatReadError
+    except ImportError:
+        raise DataError(f"{path}: reading MATLAB files needs SciPy: pip install scipy") from None
+    try:
+        variables = loadmat(str(path), struct_as_record=False, squeeze_me=True, appendmat=False)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except (MatReadError, NotImplementedError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: not a MATLAB file of version 5 to 7.2 ({error})") from None
+    return {name: value for name, value in variables.items() if not name.startswith("__")}
+
+
+def entries(path: Path, content: Mapping[str, Any], key: str) -> Iterator[dict[str, Any]]:
+    """The objects of a list.
+
+    Args:
+        path: The file, for the error.
+        content: Holds the list.
+        key: Its name there.
+
+    Yields:
+        One object after the other.
+
+    Raises:
+        DataError: It is no list, or something in it is no object.
+    """
+    values = content.get(key)
+    if not isinstance(values, list):
+        raise DataError(f"{path}: {key}: expected a list, got {kind(values)}")
+    for index, entry in enumerate(values):
+        if not isinstance(entry, dict):
+            raise DataError(f"{path}: {key}: number {index}: expected an object, got {kind(entry)}")
+        yield entry
+
+
+def integer(where: Callable[[], str], entry: Mapping[str, Any], key: str) -> int:
+    """An id of an entry.
+
+    Args:
+        where: Says where the entry stands, for the error.
+        entry: The entry.
+        key: The id's name.
+
+    Returns:
+        The id.
+
+    Raises:
+        DataError: It is no integer of 64 bits.
+    """
+    value = entry.get(key)
+    if type(value) is not int or not -(2**63) <= value < 2**63:
+        raise DataError(f"{where()}: {key}: expected an integer, got {kind(value) if value is None else repr(value)}")
+    return value
+
+
+def numbers(where: Callable[[int], str], key: str, values: Sequence[Any], count: int) -> NDArray[np.float64]:
+    """One value of every entry, each a list of so many numbers.
+
+    Args:
+        where: Says where entry i stands, for the error.
+        key: The value's name there.
+        values: N lists.
+        count: Length of each.
+
+    Returns:
+        [N, count].
+
+    Raises:
+        DataError: A list has another length, or something in it is no finite number.
+    """
+    table: Any = None
+    try:
+        if values and all(type(value) is array for value in values):
+            if all(len(value) == count for value in values):
+                table = np.frombuffer(b"".join(values), np.float64).reshape(len(values), count)
+        elif all(isinstance(value, list) for value in values):
+            table = np.array(values, np.float64).reshape(len(values), -1 if values else count)
+    except (OverflowError, TypeError, ValueError):
+        table = None
+    if table is not None and table.shape == (len(values), count) and np.isfinite(table).all():
+        return np.asarray(table, np.float64)
+    rows = [_row(where, index, key, value, count) for index, value in enumerate(values)]
+    return np.array(rows, np.float64).reshape(len(values), count)
+
+
+def _row(where: Callable[[int], str], index: int, key: str, value: Any, count: int) -> NDArray[np.float64]:
+    if not isinstance(value, (list, array)) or len(value) != count:
+        got = f"{len(value)}" if isinstance(value, (list, array)) else kind(value)
+        raise DataError(f"{where(index)}: {key}: expected {count} numbers, got {got}")
+    shown = value.tolist() if isinstance(value, array) else value
+    try:
+        row = np.array(shown, np.float64)
+    except (OverflowError, TypeError, ValueError):
+        raise DataError(f"{where(index)}: {key}: expected numbers, got {shown!r:.80}") from None
+    if row.shape != (count,) or not np.isfinite(row).all():
+        raise DataError(f"{where(index)}: {key}: expected finite numbers, got {shown!r:.80}")
+    return row
+
+
+def kind(value: Any) -> str:
+    """What something is, in the words of JSON."""
+    return {dict: "an object", list: "a list", type(None): "nothing"}.get(type(value), type(value).__name__)
+
+
+def check_split(path: str | Path, split: str | None, known: Sequence[str]) -> None:
+    """Refuse a part of a data set that this file does not have.
+
+    Raises:
+        DataError: ``split`` is given and not among ``known``.
+    """
+    if split is not None and split not in known:
+        there_are = f"there are {', '.join(known)}" if known else "the file is not divided"
+        raise DataError(f"{path}: split: no part is named {split!r}; {there_are}")

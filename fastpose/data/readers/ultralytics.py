@@ -1,0 +1,237 @@
+"""The layout of Ultralytics' pose data sets: a YAML file, folders of photos, a text file of labels for each photo."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastpose.data.readers.coco import area_of_boxes
+from fastpose.data.readers.files import check_split
+from fastpose.data.records import DataError, PathTable, PoseRecords
+from fastpose.skeletons import COCO17, Skeleton, get_skeleton, list_skeletons
+
+__all__ = ["read_ultralytics"]
+
+_SUFFIXES = frozenset((".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"))
+_SPLITS = ("train", "val", "test")
+
+
+def read_ultralytics(
+    file: str | Path,
+    image_root: str | Path | None = None,
+    *,
+    split: str | None = None,
+    skeleton: Skeleton | None = None,
+) -> PoseRecords:
+    """Read people from a data set in Ultralytics' layout.
+
+    Photos that are missing or cannot be read are left out and counted in ``skipped``, as labels are fractions of their
+    size; so are people without a box or keypoint.
+
+    Args:
+        file: YAML with ``kpt_shape`` ([K, 2] or [K, 3]), ``flip_idx``, ``names`` (classes), ``path``, and for each part
+            a folder of photos, a text file that lists them, or several. Labels lie where ``images`` in a photo's path
+            is ``labels``: a line a person, class, box (x, y of its centre, width, height), keypoints (x, y, visible),
+            all as fractions.
+        image_root: Instead of ``path``, which is relative to the YAML file.
+        split: ``train``, ``val`` or ``test``.
+        skeleton: What the K keypoints are. By default the known skeleton of exactly the names in ``kpt_names``; COCO's
+            where there are none, K is 17 and left and right change places as in COCO; else one of the names that there
+            are, or of numbers.
+
+    Returns:
+        N people in the order of the photos' names; photos are numbered from 1 and people are too. Boxes are cut to the
+        photo. Of two classes or more, ``person`` is read.
+
+    Raises:
+        DataError: The YAML file or a line of a label file does not say this, ``split`` is not one of its parts, or two
+            photos are one file.
+    """
+    path = Path(file)
+    content = _read_yaml(path)
+    parts = [name for name in _SPLITS if content.get(name)]
+    check_split(path, split or "", parts)
+    joints, columns, skeleton = _layout(path, content, skeleton)
+    root = Path(image_root) if image_root is not None else path.parent / str(content.get("path") or ".")
+    photos = _photos(path, root, content[split or ""])
+    person = _person_class(path, content.get("names"))
+
+    skipped: Counter[str] = Counter()
+    people: list[tuple[int, NDArray[np.float64]]] = []
+    sizes = np.zeros((len(photos), 2), np.int32)
+    with ThreadPoolExecutor(4) as pool:
+        for number, (photo, (size, lines)) in enumerate(zip(photos, pool.map(_read_photo, photos), strict=True)):
+            if size is None:
+                skipped["unreadable photo"] += 1
+                continue
+            sizes[number] = size
+            for where, values in _rows(photo, lines, 5 + joints * columns):
+                if person is not None and values[0] != person:
+                    skipped["other category"] += 1
+                    continue
+                if values[1:5].min() < 0 or values[1:5].max() > 1:
+                    raise DataError(f"{where}: expected a box in fractions between 0 and 1, got {values[1:5].tolist()}")
+                people.append((number, values))
+    table = np.array([values for _, values in people]).reshape(len(people), 5 + joints * columns)
+    index = np.array([number for number, _ in people], np.int64)
+    return _records(path, photos, sizes, skeleton, index, table, columns, skipped)
+
+
+def _records(
+    path: Path,
+    photos: list[Path],
+    sizes: NDArray[np.int32],
+    skeleton: Skeleton,
+    index: NDArray[np.int64],
+    table: NDArray[np.float64],
+    columns: int,
+    skipped: Counter[str],
+) -> PoseRecords:
+    extent = sizes[index][:, [1, 0]].astype(np.float64)
+    middle, sides = table[:, 1:3] * extent, table[:, 3:5] * extent
+    corners = np.concatenate([middle - sides / 2, middle + sides / 2], 1)
+    boxes = np.clip(corners, 0, np.maximum(extent[:, [0, 1, 0, 1]] - 1, 0))
+    points = table[:, 5:].reshape(len(table), skeleton.num_keypoints, columns)
+    # Without a third number a point is there unless it is negative.
+    visible = np.clip(points[..., 2], 0, 2) if columns == 3 else np.where((points >= 0).all(2), 2, 0)
+    empty = (boxes[:, 2:] <= boxes[:, :2]).any(1)
+    unlabelled = ~(visible > 0).any(1)
+    skipped["empty box"], skipped["no keypoints"] = int(empty.sum()), int((unlabelled & ~empty).sum())
+    rows = np.flatnonzero(~empty & ~unlabelled)
+    pixels = np.where(visible[..., None] > 0, points[..., :2] * extent[:, None], 0)
+    arrays: dict[str, Any] = {
+        "image_ids": np.arange(1, len(photos) + 1),
+        "image_sizes": sizes,
+        "image_index": index[rows],
+        "boxes": boxes[rows],
+        "keypoints": pixels[rows],
+        "visible": visible[rows],
+        "areas": area_of_boxes(boxes[rows]),
+        "ids": rows + 1,
+        "scores": np.ones(len(rows)),
+        "ignore": np.zeros(len(rows)),
+    }
+    left_out = {reason: count for reason, count in skipped.items() if count}
+    return PoseRecords(skeleton, PathTable(photos), **arrays, source=str(path), skipped=left_out)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DataError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(content, dict) or "kpt_shape" not in content:
+        raise DataError(f"{path}: expected the YAML file of a pose data set, with kpt_shape")
+    return content
+
+
+def _layout(path: Path, content: Mapping[str, Any], skeleton: Skeleton | None) -> tuple[int, int, Skeleton]:
+    """K, the numbers of a keypoint, and what the keypoints are."""
+    shape = content["kpt_shape"]
+    if not isinstance(shape, list) or len(shape) != 2 or not isinstance(shape[0], int) or shape[1] not in (2, 3):
+        raise DataError(f"{path}: kpt_shape: expected [K, 2] or [K, 3], got {shape!r}")
+    joints: int = shape[0]
+    if skeleton is not None:
+        if skeleton.num_keypoints != joints:
+            raise DataError(f"{path}: kpt_shape: expected {skeleton.num_keypoints} keypoints, got {joints}")
+        return joints, shape[1], skeleton
+    flip = content.get("flip_idx")
+    if flip is None:
+        flip = list(range(joints))
+    if sorted(flip) != list(range(joints)) or any(flip[flip[i]] != i for i in range(joints)):
+        raise DataError(f"{path}: flip_idx: expected the numbers 0 to {joints - 1}, pairs exchanged, got {flip}")
+    named = content.get("kpt_names")
+    names = tuple(named[min(named)]) if isinstance(named, dict) and named else tuple(named or ())
+    if names and len(names) != joints:
+        raise DataError(f"{path}: kpt_names: expected {joints} names, got {len(names)}")
+    for name in list_skeletons():
+        if names and get_skeleton(name).keypoints == names:
+            return joints, shape[1], get_skeleton(name)
+    if not names and tuple(flip) == COCO17.flip_index:
+        return joints, shape[1], COCO17
+    names = names or tuple(f"keypoint_{i}" for i in range(joints))
+    pairs = tuple((names[i], names[flip[i]]) for i in range(joints) if i < flip[i])
+    return joints, shape[1], Skeleton(path.stem, names, pairs)
+
+
+def _person_class(path: Path, names: Any) -> int | None:
+    """The number of the class to read; None: there is only one."""
+    classes = dict(enumerate(names)) if isinstance(names, list) else names if isinstance(names, dict) else {}
+    if len(classes) < 2:
+        return None
+    for number, name in classes.items():
+        if name == "person":
+            return int(number)
+    raise DataError(f"{path}: names: several classes and none is 'person': {list(classes.values())}")
+
+
+def _photos(path: Path, root: Path, part: Any) -> list[Path]:
+    found: list[Path] = []
+    for place in part if isinstance(part, list) else [part]:
+        source = root / str(place)
+        if source.is_dir():
+            found += sorted(photo for photo in source.rglob("*") if photo.suffix.lower() in _SUFFIXES)
+        elif source.is_file():
+            lines = source.read_text(encoding="utf-8").splitlines()
+            found += [source.parent / line.strip() for line in lines if line.strip()]
+        else:
+            raise DataError(f"{path}: no folder or list of photos at {source}")
+    if len(set(found)) != len(found):
+        twice = next(photo for photo, count in Counter(found).items() if count > 1)
+        raise DataError(f"{path}: {twice} is listed twice")
+    return found
+
+
+def _read_photo(photo: Path) -> tuple[tuple[int, int] | None, list[str]]:
+    """(height, width), None where the photo cannot be read, and the lines of its labels."""
+    from fastpose.data.images import ImageError, read_image_size
+
+    try:
+        size = read_image_size(photo)
+    except ImageError:
+        return None, []
+    labels = _label_file(photo)
+    try:
+        return size, labels.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:  # a photo of nobody
+        return size, []
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{labels}: cannot be read ({error})") from None
+
+
+def _label_file(photo: Path) -> Path:
+    parts = list(photo.parts)
+    for i in reversed(range(len(parts) - 1)):
+        if parts[i] == "images":
+            parts[i] = "labels"
+            break
+    return Path(*parts).with_suffix(".txt")
+
+
+def _rows(photo: Path, lines: list[str], count: int) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    for number, line in enumerate(lines, 1):
+        words = line.split()
+        if not words:
+            continue
+        where = f"{_label_file(photo)}: line {number}"
+        if len(words) != count:
+            raise DataError(f"{where}: expected {count} numbers, got {len(words)}")
+        try:
+            values = np.array(words, np.float64)
+        except ValueError:
+            raise DataError(f"{where}: expected numbers, got {line!r:.80}") from None
+        if not np.isfinite(values).all():
+            raise DataError(f"{where}: expected finite numbers, got {line!r:.80}")
+        yield where, values
