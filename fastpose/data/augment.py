@@ -1,7 +1,8 @@
 """Random crops for training: flip, half body, scale, rotation and shift of a person, folded into one matrix.
 
 Nothing touches a pixel here. The result is one 2x3 matrix a person, the keypoints seen through it, and a gain and an
-offset of colour, which ``ops.affine_crop`` applies while it samples the photo once.
+offset of colour, which ``ops.affine_crop`` applies while it samples the photo once; what cannot be written like that
+is in ``data.pixels``.
 
 The ranges, probabilities and distributions are those of MMPose's RandomFlip, RandomHalfBody and RandomBBoxTransform
 (https://mmpose.readthedocs.io), which the published figures of the zoo were trained with.
@@ -23,8 +24,9 @@ from numpy.typing import NDArray
 from ..geometry import box_to_center_scale, crop_matrices, flip_matrices, transform_points
 from ..skeletons import Skeleton
 from ..spec import PoseSpec
+from .pixels import PixelChanges
 
-__all__ = ["Augmentation", "Crops", "draw_table", "make_crops", "plain_crops"]
+__all__ = ["Augmentation", "Crops", "draw_seeds", "draw_table", "make_crops", "plain_crops"]
 
 Array = NDArray[Any]
 
@@ -72,6 +74,7 @@ class Augmentation:
         brightness: Largest change of brightness, as a fraction of the full range, either way.
         contrast: Largest change of contrast about mid-grey, as a fraction, either way.
         colour: Largest change of each channel's gain, as a fraction, either way.
+        pixels: What else happens to the pixels: HSV, blur, holes. Costs a pass of its own.
 
     Shift, scale and angle follow a standard normal cut off at one standard deviation, which is then stretched to the
     range; everything else is uniform.
@@ -99,6 +102,7 @@ class Augmentation:
     brightness: float = 0.2
     contrast: float = 0.2
     colour: float = 0.1
+    pixels: PixelChanges | None = None
 
     def __post_init__(self) -> None:
         for name in ("flip", "half_body", "shift", "scale", "rotate", "colour"):
@@ -141,6 +145,11 @@ def draw_table(seed: int, epoch: int, length: int) -> NDArray[np.float32]:
     """Uniform numbers in [0, 1) for every crop of an epoch: float32 [length, D]."""
     generator = np.random.default_rng((seed, epoch, 1))
     return generator.random((length, _NUM_DRAWS), dtype=np.float32)
+
+
+def draw_seeds(seed: int, epoch: int, length: int) -> NDArray[np.int64]:
+    """One seed for every crop of an epoch, for ``pixels.change_pixels``: int64 [length]."""
+    return np.random.default_rng((seed, epoch, 2)).integers(0, 1 << 62, length)
 
 
 def _truncated_normal(uniform: Array) -> Array:

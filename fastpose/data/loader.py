@@ -21,8 +21,9 @@ from torch import Tensor
 
 from ..ops import affine_crop
 from ..spec import PoseSpec
-from .augment import Augmentation, draw_table, make_crops, plain_crops
+from .augment import Augmentation, Crops, draw_seeds, draw_table, make_crops, plain_crops
 from .dataset import PoseDataset
+from .pixels import PixelChanges, change_pixels
 
 __all__ = ["Batch", "Loader"]
 
@@ -132,17 +133,19 @@ class Loader:
 
     def _batches(self, epoch: int, start: int, pool: ThreadPoolExecutor) -> Iterator[Batch]:
         if self.augmentation is None:
-            order, table = np.arange(len(self.dataset)), None
+            order, table, seeds = np.arange(len(self.dataset)), None, None
         else:
             order = self.dataset.epoch_order(self.seed, epoch)
             table = draw_table(self.seed, epoch, len(order))
+            seeds = draw_seeds(self.seed, epoch, len(order))
         for number in range(start, len(self)):
             rows = slice(number * self.batch_size, (number + 1) * self.batch_size)
-            batch = self._batch(order[rows], None if table is None else table[rows], pool)
+            draws = None if table is None else table[rows]
+            batch = self._batch(order[rows], draws, None if seeds is None else seeds[rows], pool)
             if batch is not None:
                 yield batch
 
-    def _batch(self, people: NDArray[np.int64], draws: Any, pool: ThreadPoolExecutor) -> Batch | None:
+    def _batch(self, people: NDArray[np.int64], draws: Any, seeds: Any, pool: ThreadPoolExecutor) -> Batch | None:
         data, photos = self.dataset, self.dataset.photos
         numbers, image_index = np.unique(data.photo[people], return_inverse=True)
         wanted = numbers.tolist()
@@ -155,7 +158,7 @@ class Loader:
             kept = readable[image_index]
             image_index = (np.cumsum(readable) - 1)[image_index[kept]]
             people = people[kept]
-            draws = None if draws is None else draws[kept]
+            draws, seeds = (None, None) if draws is None else (draws[kept], seeds[kept])
             if not len(people):
                 return None
 
@@ -164,12 +167,24 @@ class Loader:
             crops = plain_crops(boxes, keypoints, weights, self.spec, self.input_size)
         else:
             crops = make_crops(boxes, keypoints, weights, draws, self.spec, self.augmentation, self.input_size)
-        height, width = self.input_size
-        pixels = torch.empty((len(people), height, width, 3))
-        affine_crop(
-            [image for image in images if image is not None],
+        photo_list = [image for image in images if image is not None]
+        index = image_index.astype(np.int64)
+        changes = None if self.augmentation is None else self.augmentation.pixels
+        if changes is None:
+            pixels = self._crop(photo_list, crops, index)
+        else:
+            pixels = self._changed(photo_list, crops, index, changes, seeds, pool)
+        tensors = [pixels.permute(0, 3, 1, 2), torch.from_numpy(crops.keypoints), torch.from_numpy(crops.weights)]
+        if self.pin_memory:
+            tensors = [tensor.pin_memory() for tensor in tensors]
+        return Batch(tensors[0], tensors[1], tensors[2], crops.matrices, people)
+
+    def _crop(self, photos: list[Any], crops: Crops, index: NDArray[np.int64]) -> Tensor:
+        """Crops ready for the network: float32 [M, h, w, 3]."""
+        return affine_crop(
+            photos,
             crops.matrices,
-            image_index.astype(np.int64),
+            index,
             size=self.input_size,
             mean=self.spec.mean,
             std=self.spec.std,
@@ -177,9 +192,38 @@ class Loader:
             gain=crops.gain,
             offset=crops.offset,
             layout="nhwc",
-            out=pixels,
+            out=torch.empty((len(index), *self.input_size, 3)),
         )
-        tensors = [pixels.permute(0, 3, 1, 2), torch.from_numpy(crops.keypoints), torch.from_numpy(crops.weights)]
-        if self.pin_memory:
-            tensors = [tensor.pin_memory() for tensor in tensors]
-        return Batch(tensors[0], tensors[1], tensors[2], crops.matrices, people)
+
+    def _changed(
+        self,
+        photos: list[Any],
+        crops: Crops,
+        index: NDArray[np.int64],
+        changes: PixelChanges,
+        seeds: NDArray[np.int64],
+        pool: ThreadPoolExecutor,
+    ) -> Tensor:
+        """As :meth:`_crop`, with a stop at 8-bit pixels that are changed at random by several threads."""
+        rgb = self.spec.channel_order == "rgb"
+        plain = affine_crop(
+            photos,
+            crops.matrices,
+            index,
+            size=self.input_size,
+            swap_rb=rgb,
+            gain=crops.gain,
+            offset=crops.offset,
+            layout="nhwc",
+            out=np.empty((len(index), *self.input_size, 3), np.uint8),
+        )
+        list(pool.map(lambda crop, seed: change_pixels(crop, seed, changes, rgb=rgb), plain, seeds.tolist()))
+        return affine_crop(
+            plain,
+            np.tile(np.eye(2, 3), (len(index), 1, 1)),
+            size=self.input_size,
+            mean=self.spec.mean,
+            std=self.spec.std,
+            layout="nhwc",
+            out=torch.empty((len(index), *self.input_size, 3)),
+        )

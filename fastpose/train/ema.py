@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+from .recipe import EmaSettings
 
 __all__ = ["MovingAverage"]
 
@@ -14,38 +17,41 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 class MovingAverage(Generic[Network]):
-    """A copy of a network whose weights follow the trained ones slowly; buffers (running statistics) are copied.
+    """A copy of a network whose weights follow the trained ones slowly.
 
     Args:
         model: The network that is trained.
-        decay: Part of the old average that a step keeps. The first steps keep less, (1 + step) / (10 + step), so that
-            the random start is forgotten.
+        settings: How slowly, and what becomes of running statistics.
 
     Attributes:
         model: The averaged network, in evaluation mode.
     """
 
-    def __init__(self, model: Network, decay: float) -> None:
-        self.decay = decay
+    def __init__(self, model: Network, settings: EmaSettings) -> None:
+        self.settings = settings
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
-        self._pairs = _pairs(self.model, model)
+        self._averages, self._weights = _pairs(self.model, model, averaged=True, buffers=settings.buffers)
+        self._copies, self._values = _pairs(self.model, model, averaged=False, buffers=settings.buffers)
+
+    def decay(self, step: int) -> float:
+        """Part of the average that optimizer step number ``step`` (from 0) keeps."""
+        settings = self.settings
+        if settings.ramp == "hyperbolic":
+            return min(settings.decay, (1 + step) / (10 + step))
+        return settings.decay * (1 - math.exp(-(1 + step) / settings.ramp_steps)) if step else 0.0
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take in the trained weights after optimizer step number ``step`` (from 0)."""
-        (averages, weights), (buffers, new_buffers) = self._pairs
-        decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(averages, weights, 1 - decay)
-        torch._foreach_copy_(buffers, new_buffers)
+        torch._foreach_lerp_(self._averages, self._weights, 1 - self.decay(step))
+        if self._copies:
+            torch._foreach_copy_(self._copies, self._values)
 
 
-def _pairs(average: nn.Module, model: nn.Module) -> tuple[tuple[list[Tensor], list[Tensor]], ...]:
-    floats: tuple[list[Tensor], list[Tensor]] = ([], [])
-    others: tuple[list[Tensor], list[Tensor]] = ([], [])
-    for a, b in zip(average.parameters(), model.parameters(), strict=True):
-        floats[0].append(a.detach())
-        floats[1].append(b.detach())
-    for old, new in zip(average.buffers(), model.buffers(), strict=True):
-        others[0].append(old)
-        others[1].append(new)
-    return floats, others
+def _pairs(average: nn.Module, model: nn.Module, *, averaged: bool, buffers: bool) -> tuple[list[Tensor], list[Tensor]]:
+    """Tensors of both networks that are averaged, or that are copied: buffers, unless those are averaged and floats."""
+    pairs = [(a, b, True) for a, b in zip(average.parameters(), model.parameters(), strict=True)]
+    for a, b in zip(average.buffers(), model.buffers(), strict=True):
+        pairs.append((a, b, buffers and a.is_floating_point()))  # type: ignore[arg-type]
+    chosen = [(a.detach(), b.detach()) for a, b, is_averaged in pairs if is_averaged == averaged]
+    return [a for a, _ in chosen], [b for _, b in chosen]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import signal
 import threading
 import time
@@ -19,20 +20,24 @@ from ..models import PoseModel, save_model
 from .checkpoint import CheckpointError, load_state, save_state
 from .ema import MovingAverage
 from .log import RunLog, format_time
-from .optim import build_optimizer, learning_rate_factor, set_learning_rate
+from .optim import build_optimizer, learning_rate_factor, set_learning_rate, set_training_mode
 from .recipe import Recipe, parse_recipe
 from .setup import (
+    Phase,
     autocast_context,
     build_data,
     build_evaluator,
     build_model,
     build_phases,
     choose_precision,
+    compiled,
     pick_device,
 )
 
 __all__ = ["Outcome", "TrainingError", "train"]
 
+# A run that waits longer than this share of an epoch for its photos says so; epochs of a few seconds tell nothing.
+_WAITED, _SECONDS = 0.2, 10.0
 STATE, BEST, LAST, RECIPE, SKIPPED = "state.pt", "best.safetensors", "last.safetensors", "recipe.yaml", "skipped.txt"
 
 
@@ -50,6 +55,7 @@ class Outcome:
         skipped_steps: Steps without a finite loss or gradient.
         best: Best value of the validation's metric, or None.
         best_epoch: Its epoch, from 1.
+        no_better: Validations since then.
         last: Figures of the last validation.
         failed_photos: Photos that could not be read, each with the reason.
     """
@@ -59,6 +65,7 @@ class Outcome:
     skipped_steps: int = 0
     best: float | None = None
     best_epoch: int | None = None
+    no_better: int = 0
     last: dict[str, float] = dataclasses.field(default_factory=dict)
     failed_photos: list[str] = dataclasses.field(default_factory=list)
 
@@ -67,8 +74,8 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, console: Console |
     """Train the network of a recipe.
 
     Into ``out`` go ``recipe.yaml`` (every value written out), ``best.safetensors`` and ``last.safetensors`` (models
-    with their PoseSpec; averaged weights if the recipe averages), ``state.pt`` (to resume), ``log.csv``, TensorBoard's
-    ``events`` and ``skipped.txt`` (photos that could not be read).
+    with their PoseSpec; averaged weights if the recipe averages), ``epoch_N.safetensors`` (with ``train.keep``),
+    ``state.pt`` (to resume), ``log.csv``, TensorBoard's ``events`` and ``skipped.txt`` (photos that could not be read).
 
     Args:
         recipe: What to do.
@@ -100,7 +107,8 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, console: Console |
     evaluator = build_evaluator(recipe)
     phases = build_phases(recipe, model)
     optimizer = build_optimizer(model, settings.optimizer)
-    average = MovingAverage(model, settings.ema.decay) if settings.ema else None
+    average = MovingAverage(model, settings.ema) if settings.ema else None
+    forward: Callable[[torch.Tensor], Any] = compiled(model, say) if settings.compile else model
     joint_weights = torch.ones(model.spec.num_keypoints, device=device)
     if settings.use_joint_weights:
         joint_weights = joint_weights.new_tensor(model.spec.skeleton.joint_weights)
@@ -108,12 +116,12 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, console: Console |
     # Where the run stands.
     outcome = Outcome()
     first_epoch = first_batch = images_seen = failures_in_row = 0
-    if state:
-        precision = _restore(state, out / STATE, model, average, optimizer, outcome)
-        first_epoch, first_batch, images_seen = state["epoch"], state["batch"], state["images_seen"]
-    else:
-        precision = choose_precision(recipe, model, phases, device)
+    precision = str(state["precision"]) if state else choose_precision(recipe, model, phases, device)
     autocast = autocast_context(precision, device)
+    scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")
+    if state:
+        _restore(state, out / STATE, model, average, optimizer, scaler, outcome)
+        first_epoch, first_batch, images_seen = state["epoch"], state["batch"], state["images_seen"]
 
     loaders = [
         Loader(
@@ -131,7 +139,7 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, console: Console |
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     say(
         f"{recipe.model.name}: {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, "
-        f"{len(dataset)} people, {settings.epochs} epochs, {precision} on {device}"
+        f"{len(dataset)} people, {settings.epochs} epochs, {precision} on {device}, {_describe_rate(recipe, phases)}"
         + (f", resumed at epoch {first_epoch + 1}, step {outcome.steps}" if state else "")
     )
 
@@ -143,6 +151,7 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, console: Console |
                 "model": model.state_dict(),
                 "average": average.model.state_dict() if average else None,
                 "optimizer": optimizer.state_dict(),
+                "scaler": scaler.state_dict(),
                 "epoch": epoch,
                 "batch": batch,
                 "images_seen": images_seen,
@@ -150,6 +159,7 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, console: Console |
                 "skipped_steps": outcome.skipped_steps,
                 "best": outcome.best,
                 "best_epoch": outcome.best_epoch,
+                "no_better": outcome.no_better,
                 "precision": precision,
                 "random": torch.get_rng_state(),
             },
@@ -169,25 +179,35 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, console: Console |
         # Running statistics take in a step's activations before its loss is known to be finite.
         buffers = list(model.buffers())
         good_buffers = [buffer.clone() for buffer in buffers]
+        told = False  # that loading bounds the run
         for phase, loader in zip(phases, loaders, strict=True):
             for epoch in range(max(first_epoch, phase.first_epoch), phase.first_epoch + phase.epochs):
                 start = first_batch if epoch == first_epoch else 0
-                asked = time.perf_counter()
+                set_training_mode(model)
+                began = asked = time.perf_counter()
+                loss_sum = waited = waited_in_epoch = 0.0
                 for number, batch in enumerate(loader.epoch(epoch, start), start):
-                    waited = time.perf_counter() - asked
-                    factor = learning_rate_factor(settings.schedule, outcome.steps, images_seen / total_images)
-                    lr = settings.optimizer.lr * factor * phase.lr_factor
-                    set_learning_rate(optimizer, lr)
+                    waited += time.perf_counter() - asked
+                    position = number % settings.accumulate  # within the batches of one step
+                    if position == 0:
+                        factor = learning_rate_factor(settings.schedule, outcome.steps, images_seen / total_images)
+                        set_learning_rate(optimizer, phase.lr * factor)
+                        optimizer.zero_grad(set_to_none=True)
+                        summed = min(settings.accumulate, len(loader) - number)
                     with autocast():
-                        output = model(batch.images.to(device, non_blocking=True))
+                        output = forward(batch.images.to(device, non_blocking=True))
                     keypoints = batch.keypoints.to(device, non_blocking=True)
                     weights = batch.weights.to(device, non_blocking=True) * joint_weights
-                    loss = phase.loss(output, keypoints, weights)
-                    optimizer.zero_grad(set_to_none=True)
-                    loss.backward()
-                    grad_norm = torch.nn.utils.clip_grad_norm_(parameters, settings.clip_grad or float("inf"))
+                    loss = phase.loss(output, keypoints, weights) / summed
+                    scaler.scale(loss).backward()
                     images_seen += phase.batch_size
-                    if torch.isfinite(loss) and torch.isfinite(grad_norm):
+                    loss_sum += loss.item()
+                    if position + 1 < summed:
+                        asked = time.perf_counter()
+                        continue
+                    scaler.unscale_(optimizer)
+                    grad_norm = torch.nn.utils.clip_grad_norm_(parameters, settings.clip_grad or float("inf"))
+                    if math.isfinite(loss_sum) and torch.isfinite(grad_norm):
                         optimizer.step()
                         if average:
                             average.update(outcome.steps)
@@ -197,24 +217,27 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, console: Console |
                         torch._foreach_copy_(buffers, good_buffers)
                         outcome.skipped_steps += 1
                         failures_in_row += 1
-                        say(f"step {outcome.steps + 1}: loss {loss.item()}, gradient {grad_norm.item()}; step skipped")
+                        say(f"step {outcome.steps + 1}: loss {loss_sum}, gradient {grad_norm.item()}; step skipped")
                         if failures_in_row >= settings.nan_limit:
                             raise TrainingError(
                                 f"{failures_in_row} steps in a row without a finite loss and gradient, up to step "
                                 f"{outcome.steps + 1}; a smaller train.optimizer.lr or train.clip_grad may help"
                             )
+                    scaler.update()
                     outcome.steps += 1
                     log.step(
                         step=outcome.steps,
                         epoch=epoch,
                         epochs=settings.epochs,
                         images=images_seen,
-                        batch=phase.batch_size,
-                        loss=loss.item(),
-                        lr=lr,
+                        batch=phase.batch_size * summed,
+                        loss=loss_sum,
+                        lr=phase.lr * factor,
                         grad_norm=grad_norm.item(),
                         waited=waited,
                     )
+                    waited_in_epoch += waited
+                    loss_sum = waited = 0.0
                     if interrupted.is_set():
                         save(epoch, number + 1)
                         say(f"interrupted at epoch {epoch + 1}, step {outcome.steps}; saved, --resume continues")
@@ -222,6 +245,13 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, console: Console |
                         return outcome
                     asked = time.perf_counter()
 
+                seconds = time.perf_counter() - began
+                if not told and seconds > _SECONDS and waited_in_epoch > _WAITED * seconds:
+                    told = True
+                    say(
+                        f"loading bounds the run: for {waited_in_epoch / seconds:.0%} of epoch {epoch + 1} the network "
+                        "waited for photos; more data.workers, or more memory for them (data.cache_gb), may help"
+                    )
                 if images_seen == 0:
                     raise TrainingError(f"no photo can be read: {next(iter(dataset.photos.failed.values()))}")
                 final = epoch + 1 == settings.epochs
@@ -234,6 +264,7 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, console: Console |
                     # At another input size it is another model's figure.
                     comparable = phase.spec.input_size == model.spec.input_size
                     best = comparable and (outcome.best is None or outcome.last[name] > outcome.best)
+                    outcome.no_better = 0 if best else outcome.no_better + comparable
                     if best:
                         outcome.best, outcome.best_epoch = outcome.last[name], epoch + 1
                         save_model(judged, out / BEST, metadata={"epoch": str(epoch + 1), name: f"{outcome.best:.4f}"})
@@ -247,10 +278,20 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, console: Console |
                     )
                 elif final and not evaluator:
                     save_model(judged, out / BEST, metadata={"epoch": str(epoch + 1)})
+                if settings.keep and (final or (epoch + 1) % recipe.eval.every == 0):
+                    save_model(judged, out / f"epoch_{epoch + 1:04}.safetensors", metadata={"epoch": str(epoch + 1)})
+                    for old in sorted(out.glob("epoch_*.safetensors"))[: -settings.keep]:
+                        old.unlink()
                 save(epoch + 1, 0)
                 if interrupted.is_set() and not final:
                     say(f"interrupted after epoch {epoch + 1}; saved, --resume continues")
                     return outcome
+                if recipe.eval.patience and outcome.no_better >= recipe.eval.patience:
+                    say(f"ended after epoch {epoch + 1}: {outcome.no_better} validations no better than the best")
+                    break
+            else:
+                continue
+            break
 
     outcome.finished = True
     outcome.failed_photos = list(dataset.photos.failed.values()) + (evaluator.failed if evaluator else [])
@@ -276,24 +317,34 @@ def _open_run(recipe: Recipe, out: Path, resume: bool) -> dict[str, Any] | None:
     return state
 
 
+def _describe_rate(recipe: Recipe, phases: list[Phase]) -> str:
+    """The learning rate, and why it is not the recipe's where it is not."""
+    settings, lr = recipe.train, phases[-1].lr / recipe.train.phases[-1].lr_factor
+    if lr == settings.optimizer.lr:
+        return f"lr {lr:g}"
+    images = phases[-1].batch_size * settings.accumulate
+    return f"lr {lr:g} for {images} crops in a step ({settings.optimizer.lr:g} for {settings.base_batch_size})"
+
+
 def _restore(
     state: dict[str, Any],
     path: Path,
     model: PoseModel,
     average: MovingAverage[PoseModel] | None,
     optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
     outcome: Outcome,
-) -> str:
-    """Put a saved state into network, average, optimizer and generator; the precision that the run was started with."""
+) -> None:
+    """Put a saved state into network, average, optimizer, loss scale and generator."""
     try:
         model.load_state_dict(state["model"])
         if average:
             average.model.load_state_dict(state["average"] or state["model"])
         optimizer.load_state_dict(state["optimizer"])
+        scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["random"])
-        outcome.steps, outcome.skipped_steps = state["steps"], state["skipped_steps"]
-        outcome.best, outcome.best_epoch = state["best"], state["best_epoch"]
-        return str(state["precision"])
+        for name in ("steps", "skipped_steps", "best", "best_epoch", "no_better"):
+            setattr(outcome, name, state[name])
     except (KeyError, RuntimeError, ValueError) as error:
         raise CheckpointError(f"{path}: does not fit the recipe ({str(error).splitlines()[0]})") from None
 

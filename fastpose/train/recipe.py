@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import itertools
+import json
 import os
 from importlib import resources
 from pathlib import Path
@@ -15,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from ..data.augment import Augmentation
 from ..data.labels import Teacher
 from ..data.readers import list_formats
-from ..models import LossSettings
+from ..models import LossSettings, find_entry, list_entries
 
 __all__ = ["Recipe", "RecipeError", "list_recipes", "load_recipe", "parse_recipe"]
 
@@ -42,6 +44,8 @@ class ModelSettings(_Settings):
         options: Further arguments of ``create_model``: fields of the PoseSpec (``input_size``, ``udp``) and options of
             the architecture.
         codec: Fields of the CodecSpec that differ from the zoo entry's (``kind``, ``sigma``).
+        pretrained: Start from the zoo entry's published weights; with other keypoints, from all but the entries that
+            depend on the keypoints.
         init: A saved model (safetensors) whose weights training starts from; relative to the working directory.
     """
 
@@ -49,7 +53,14 @@ class ModelSettings(_Settings):
     skeleton: str | None = None
     options: dict[str, Any] = {}
     codec: dict[str, Any] = {}
+    pretrained: bool = False
     init: str | None = None
+
+    @model_validator(mode="after")
+    def _one_start(self) -> ModelSettings:
+        if self.pretrained and self.init is not None:
+            raise ValueError("expected pretrained or init, not both")
+        return self
 
 
 class SyntheticSettings(_Settings):
@@ -122,8 +133,13 @@ class OptimizerSettings(_Settings):
 
     Attributes:
         name: Which.
-        lr: Learning rate at the top of the schedule.
-        weight_decay: Not applied to biases and normalisation.
+        lr: Learning rate at the top of the schedule; of batches of ``train.base_batch_size`` where that is given.
+        weight_decay: Of what the next three do not name.
+        norm_decay: Factor on it for weights and biases of normalisation.
+        bias_decay: Factor on it for all other biases.
+        no_decay: Parts of names; a parameter whose name has one of them does not decay, whatever the factors say.
+        layer_decay: Factor on the learning rate for each layer further from the output, as transformers that were
+            trained before are fine-tuned (Bao et al., "BEiT", ICLR 2022); for networks that count their layers.
         betas: adam and adamw.
         momentum: sgd.
     """
@@ -131,6 +147,10 @@ class OptimizerSettings(_Settings):
     name: Literal["adamw", "adam", "sgd"] = "adamw"
     lr: Positive = 5e-4
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    norm_decay: Annotated[float, Field(ge=0)] = 0.0
+    bias_decay: Annotated[float, Field(ge=0)] = 0.0
+    no_decay: list[str] = []
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
     betas: tuple[Probability, Probability] = (0.9, 0.999)
     momentum: Probability = 0.9
 
@@ -140,8 +160,9 @@ class ScheduleSettings(_Settings):
 
     Attributes:
         kind: ``cosine`` falls to ``final`` along half a cosine, ``step`` is multiplied by ``factor`` at each milestone.
-        warmup: Optimizer steps of linear growth from ``warmup_start`` times the rate.
+        warmup: Optimizer steps of linear growth from ``warmup_start`` times the rate; the last of them has all of it.
         warmup_start: Fraction of the rate at the first step.
+        begin: Fraction of the run before the fall begins (cosine).
         final: Fraction of the rate at the end (cosine).
         milestones: Fractions of the run (step).
         factor: Multiplied in at each milestone (step).
@@ -150,8 +171,9 @@ class ScheduleSettings(_Settings):
     kind: Literal["cosine", "step"] = "cosine"
     warmup: Annotated[int, Field(ge=0)] = 500
     warmup_start: Probability = 0.001
+    begin: Annotated[float, Field(ge=0, lt=1)] = 0.0
     final: Probability = 0.01
-    milestones: list[Probability] = [0.81, 0.952]
+    milestones: list[Probability] = [170 / 210, 200 / 210]
     factor: Positive = 0.1
 
 
@@ -159,10 +181,18 @@ class EmaSettings(_Settings):
     """Moving average of the weights, which is what is validated and saved.
 
     Attributes:
-        decay: Per step; grows to this from 0 over the first steps as (1 + step) / (10 + step).
+        decay: Part of the average that a step keeps.
+        ramp: How it grows to that over the first steps, so that the random start is forgotten. ``hyperbolic``:
+            (1 + step) / (10 + step) where that is less; ``exponential``: ``decay`` times
+            1 - exp(-(1 + step) / ramp_steps), and the first step keeps nothing (MMPose's ExpMomentumEMA).
+        ramp_steps: See there.
+        buffers: Average running statistics too, instead of copying them.
     """
 
     decay: Annotated[float, Field(gt=0, lt=1)] = 0.999
+    ramp: Literal["hyperbolic", "exponential"] = "hyperbolic"
+    ramp_steps: Count = 2000
+    buffers: bool = False
 
 
 class PhaseSettings(_Settings):
@@ -190,16 +220,26 @@ class TrainSettings(_Settings):
 
     Attributes:
         epochs: Of the whole run.
-        batch_size: Crops in a step.
+        batch_size: Crops that go through the network at once.
+        accumulate: Batches whose gradients are added up for a step (the last step of an epoch may have fewer).
+        base_batch_size: Crops in a step that ``optimizer.lr`` is for. With ``batch_size * accumulate`` crops instead it
+            is multiplied by their ratio; null leaves it alone.
         phases: Parts of the run, in order; by default one.
         optimizer: See there.
         schedule: See there.
         ema: None trains without.
         clip_grad: Largest norm of the gradient; None does not clip.
+        freeze: Shell-style patterns of parameter names (``backbone.*``) that are not trained; running statistics of
+            frozen normalisation stay as they are.
         use_joint_weights: Multiply each label's weight by the skeleton's joint weight.
         loss: What is minimised: weights, hardest keypoints, stages.
         nan_limit: Stop after so many steps in a row without a finite loss and gradient; each is skipped.
-        precision: ``auto`` measures a few steps in both and takes the faster (float32 if deterministic).
+        precision: ``auto`` takes what trains faster of float32 and bfloat16 (float32 if deterministic; float16 on GPUs
+            without bfloat16). ``float16`` scales the loss, by a factor that adapts, so that gradients do not vanish.
+        grad_checkpointing: Recompute what is inside the network's blocks for the gradients: less memory, more time.
+        compile: Run the network through ``torch.compile``; where that fails, a line says why, and training goes on
+            without.
+        keep: Also save the model at every validation under its epoch's number, and keep the last so many.
         channels_last: Memory layout of the network.
         device: ``auto`` takes the GPU if there is one.
         seed: Of weights, order and augmentation.
@@ -208,15 +248,21 @@ class TrainSettings(_Settings):
 
     epochs: Count = 210
     batch_size: Count = 64
+    accumulate: Count = 1
+    base_batch_size: Count | None = None
     phases: Annotated[list[PhaseSettings], Field(min_length=1)] = [PhaseSettings()]
     optimizer: OptimizerSettings = OptimizerSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     ema: EmaSettings | None = None
     clip_grad: Positive | None = None
+    freeze: list[str] = []
     use_joint_weights: bool = True
     loss: LossSettings = LossSettings()
     nan_limit: Count = 20
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    grad_checkpointing: bool = False
+    compile: bool = False
+    keep: Annotated[int, Field(ge=0)] = 0
     channels_last: bool = True
     device: str = "auto"
     seed: int = 0
@@ -235,12 +281,14 @@ class EvalSettings(_Settings):
     Attributes:
         metric: ``pck`` (PCK@0.2 of the 12 limbs by torso) or ``coco_ap``.
         every: Epochs between validations; the last epoch is always validated.
+        patience: End the run after so many validations in a row that are no better than the best one.
         batch_size: Crops in a step.
         flip_test: Average with the mirrored crop; the model's setting where not given.
     """
 
     metric: Literal["pck", "coco_ap"] = "coco_ap"
     every: Count = 10
+    patience: Count | None = None
     batch_size: Count = 64
     flip_test: bool | None = None
 
@@ -294,8 +342,10 @@ def load_recipe(name: str | os.PathLike[str], overrides: list[str] | tuple[str, 
     """A recipe by name or file, with values changed.
 
     Args:
-        name: Name of a recipe in the package, or a YAML file.
-        overrides: ``dotted.key=value`` each, value in YAML; a number in the key is a position in a list.
+        name: Name of a recipe in the package, a YAML file, or a zoo entry: trained as that was, with ``data`` from the
+            overrides.
+        overrides: ``dotted.key=value`` each, value in YAML; a number in the key is a position in a list, the next free
+            one adds to it. ``data=FILE`` takes the data from a YAML file (of the keys under ``data``, or a recipe's).
 
     Returns:
         The validated recipe.
@@ -306,29 +356,50 @@ def load_recipe(name: str | os.PathLike[str], overrides: list[str] | tuple[str, 
     """
     path = Path(name)
     if path.suffix in (".yaml", ".yml") or path.is_file():
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise RecipeError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
-    elif str(name) in list_recipes():
+        return parse_recipe(_read(path), overrides, str(name))
+    if str(name) in list_recipes():
         text = (resources.files(__package__) / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
-    else:
-        near = difflib.get_close_matches(str(name), list_recipes(), 1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(list_recipes())}"
-        raise RecipeError(f"no recipe is named {str(name)!r}, and no such YAML file exists; {hint}")
-    return parse_recipe(text, overrides, str(name))
+        return parse_recipe(text, overrides, str(name))
+    entry = find_entry(str(name))
+    if entry is not None:
+        data = {"name": entry.name, "model": {"name": entry.name}, **json.loads(json.dumps(entry.recipe))}
+        return _validated(data, overrides, str(name))
+    names = [*list_recipes(), *(entry.name for entry in list_entries())]
+    near = difflib.get_close_matches(str(name), names, 1)
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(list_recipes())}, and the entries of the zoo"
+    raise RecipeError(f"no recipe or zoo entry is named {str(name)!r}, and no such YAML file exists; {hint}")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def parse_recipe(text: str, overrides: list[str] | tuple[str, ...] = (), source: str = "recipe") -> Recipe:
     """A recipe from YAML text; arguments and errors as :func:`load_recipe`."""
+    return _validated(_mapping(text, source), overrides, source)
+
+
+def _mapping(text: str, source: str) -> dict[str, Any]:
     try:
         data = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise RecipeError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise RecipeError(f"{source}: expected keys and values, got {type(data).__name__}")
+    return data
+
+
+def _validated(data: dict[str, Any], overrides: list[str] | tuple[str, ...], source: str) -> Recipe:
     for override in overrides:
         _override(data, override)
+    if not data.get("data"):
+        raise RecipeError(
+            f"{source}: it needs data: data.root=FOLDER data.train.0.annotations=FILE data.val.annotations=FILE, "
+            "or data=FILE.yaml"
+        )
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
@@ -347,26 +418,27 @@ def _override(data: dict[str, Any], override: str) -> None:
     if isinstance(value, str):
         with contextlib.suppress(ValueError):  # YAML 1.1 takes 1e-3 for text; everybody means the number.
             value = float(value)
-    *parents, last = key.split(".")
+    if key == "data" and isinstance(value, str):
+        value = _mapping(_read(Path(value)), value)
+        value = value.get("data", value)
+    parts = key.split(".")
     node: Any = data
-    for part in parents:
-        if isinstance(node, list):
-            node = node[_position(node, part, key)]
-        else:
-            if node.get(part) is None:
-                node[part] = {}
-            node = node[part]
+    for part, following in itertools.pairwise(parts):
+        place: Any = _position(node, part, key) if isinstance(node, list) else part
+        if isinstance(node, dict) and node.get(place) is None:
+            node[place] = [] if following.isdigit() else {}
+        node = node[place]
         if not isinstance(node, dict | list):
             raise RecipeError(f"{override!r}: {part} is a value, not a group of keys")
-    if isinstance(node, list):
-        node[_position(node, last, key)] = value
-    else:
-        node[last] = value
+    node[_position(node, parts[-1], key) if isinstance(node, list) else parts[-1]] = value
 
 
 def _position(items: list[Any], part: str, key: str) -> int:
-    if not part.isdigit() or int(part) >= len(items):
-        raise RecipeError(f"{key}: expected a position from 0 to {len(items) - 1}, got {part!r}")
+    """A position in a list, which is made where it is the next one after the last."""
+    if not part.isdigit() or int(part) > len(items):
+        raise RecipeError(f"{key}: expected a position from 0 to {len(items)} (a new one), got {part!r}")
+    if int(part) == len(items):
+        items.append({})
     return int(part)
 
 

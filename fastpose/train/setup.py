@@ -23,9 +23,20 @@ from ..data.synthetic import synthetic_records
 from ..models import Loss, PoseModel, build_loss, create_model, load_checkpoint
 from ..spec import PoseSpec
 from .evaluate import Evaluator
+from .optim import freeze, scaled_lr
 from .recipe import Recipe, RecipeError, SourceSettings
 
-__all__ = ["Phase", "build_data", "build_evaluator", "build_model", "build_phases", "choose_precision", "pick_device"]
+__all__ = [
+    "Phase",
+    "autocast_context",
+    "build_data",
+    "build_evaluator",
+    "build_model",
+    "build_phases",
+    "choose_precision",
+    "compiled",
+    "pick_device",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +48,7 @@ class Phase:
         epochs: Number of epochs.
         spec: The model's spec at this phase's input size and sigma.
         batch_size: Crops in a step.
-        lr_factor: On the schedule's rate.
+        lr: Learning rate at the top of the schedule.
         augmentation: Random changes of the crops.
         loss: What is minimised.
     """
@@ -46,7 +57,7 @@ class Phase:
     epochs: int
     spec: PoseSpec
     batch_size: int
-    lr_factor: float
+    lr: float
     augmentation: Augmentation
     loss: Loss
 
@@ -65,7 +76,9 @@ def build_model(recipe: Recipe, say: Callable[[str], None]) -> PoseModel:
     try:
         if settings.codec:
             options["codec"] = settings.codec
-        model = create_model(settings.name, skeleton=settings.skeleton, **options)
+        model = create_model(settings.name, skeleton=settings.skeleton, pretrained=settings.pretrained, **options)
+        if recipe.train.grad_checkpointing:
+            model.set_grad_checkpointing()
         if settings.init:
             report = load_checkpoint(model, settings.init, strict=False)
             fresh = [*report.missing, *report.mismatched]
@@ -73,7 +86,26 @@ def build_model(recipe: Recipe, say: Callable[[str], None]) -> PoseModel:
                 say(f"{settings.init}: {len(fresh)} entries start fresh: {', '.join(fresh[:4])}, …")
     except (TypeError, ValueError, KeyError) as error:
         raise RecipeError(f"model: {error.args[0] if isinstance(error, KeyError) else error}") from None
+    freeze(model, recipe.train.freeze)
     return model
+
+
+def compiled(model: PoseModel, say: Callable[[str], None]) -> Callable[[Tensor], Any]:
+    """The network through ``torch.compile``; where that fails, ``say`` gets the reason, and it runs as it is."""
+    run: Callable[[Tensor], Any] = torch.compile(model)
+
+    def forward(x: Tensor) -> Any:
+        nonlocal run
+        try:
+            return run(x)
+        except Exception as error:  # the compiler and its tools fail in many ways; a fault of the network shows below
+            if run is model:
+                raise
+            say(f"train.compile: goes on without, {type(error).__name__}: {str(error).strip().splitlines()[0]}")
+            run = model
+            return model(x)
+
+    return forward
 
 
 def build_data(recipe: Recipe, spec: PoseSpec, say: Callable[[str], None]) -> PoseDataset:
@@ -163,13 +195,14 @@ def build_phases(recipe: Recipe, model: PoseModel) -> list[Phase]:
             loss = build_loss(model.head, phase_spec, recipe.train.loss)
         except ValueError as error:
             raise RecipeError(f"train.{error}") from None
+        batch_size = phase.batch_size or recipe.train.batch_size
         phases.append(
             Phase(
                 first_epoch=first,
                 epochs=last - first,
                 spec=phase_spec,
-                batch_size=phase.batch_size or recipe.train.batch_size,
-                lr_factor=phase.lr_factor,
+                batch_size=batch_size,
+                lr=scaled_lr(recipe.train, batch_size) * phase.lr_factor,
                 augmentation=phase.augment or recipe.augment,
                 loss=loss,
             )
@@ -223,18 +256,18 @@ def autocast_context(precision: str, device: torch.device) -> Callable[[], Abstr
     """Makes the context in which a network of this precision runs."""
     if precision == "float32":
         return nullcontext
-    return lambda: torch.autocast(device.type, dtype=torch.bfloat16)
+    return lambda: torch.autocast(device.type, dtype=getattr(torch, precision))
 
 
 def choose_precision(recipe: Recipe, model: PoseModel, phases: list[Phase], device: torch.device) -> str:
-    """``float32`` or ``bfloat16``: what the recipe says, or what trains this network faster on this machine."""
+    """The precision that the recipe names, or what trains this network faster on this machine."""
     settings = recipe.train
     if settings.precision != "auto":
         return settings.precision
     if settings.deterministic:
         return "float32"
     if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
     model = copy.deepcopy(model)
     images = torch.randn(min(phases[-1].batch_size, 16), 3, *phases[-1].spec.input_size, device=device)
     seconds = {name: _time_step(model, images, autocast_context(name, device)) for name in ("float32", "bfloat16")}

@@ -97,7 +97,7 @@ def test_eval_with_detections(trained, photos, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("train", "no_such_recipe"), "no recipe is named 'no_such_recipe'"),
+        (("train", "no_such_recipe"), "no recipe or zoo entry is named 'no_such_recipe'"),
         (("train", "RECIPE", "train.epoch=1"), "did you mean train.epochs"),
         (("train", "RECIPE", "data.train.0={annotations: gone.json}"), "gone.json"),
         (("train", "RECIPE", "model.name=resnet18_slimmer"), "resnet18_slim"),

@@ -10,15 +10,15 @@ from fastpose.models import create_model, save_model
 from fastpose.train.checkpoint import CheckpointError, load_state, save_state
 from fastpose.train.ema import MovingAverage
 from fastpose.train.optim import build_optimizer, learning_rate_factor
-from fastpose.train.recipe import OptimizerSettings, RecipeError, ScheduleSettings, parse_recipe
+from fastpose.train.recipe import EmaSettings, OptimizerSettings, RecipeError, ScheduleSettings, parse_recipe
 from fastpose.train.setup import build_data, build_evaluator, build_model, build_phases, pick_device
 
 
 def test_cosine_with_warmup():
     schedule = ScheduleSettings(warmup=100, warmup_start=0.1, final=0.02)
     assert learning_rate_factor(schedule, 0, 0.0) == pytest.approx(0.1)
-    assert learning_rate_factor(schedule, 50, 0.0) == pytest.approx(0.55)
-    assert learning_rate_factor(schedule, 100, 0.0) == pytest.approx(1.0)
+    assert learning_rate_factor(schedule, 49, 0.0) == pytest.approx(0.1 + 0.9 * 49 / 99)
+    assert learning_rate_factor(schedule, 99, 0.0) == pytest.approx(1.0)
     assert learning_rate_factor(schedule, 1000, 0.5) == pytest.approx(0.51)
     assert learning_rate_factor(schedule, 1000, 1.0) == pytest.approx(0.02)
 
@@ -42,7 +42,7 @@ def test_weight_decay_spares_biases_and_normalisation(name):
 def test_moving_average_by_hand():
     model = nn.BatchNorm1d(1)
     with torch.no_grad():
-        average = MovingAverage(model, decay=0.5)
+        average = MovingAverage(model, EmaSettings(decay=0.5))
         model.weight.fill_(3.0)
         model.running_mean.fill_(8.0)
         average.update(step=0)  # decay (1 + 0) / (10 + 0) = 0.1

@@ -48,7 +48,7 @@ def test_overrides(override, value):
         ("augment.scale=[2, 1]", "augment.*scale"),
         ("train.epochs", "expected key=value"),
         ("train.epochs.x=1", "expected key=value|is a value|train.epochs"),
-        ("data.train.3.repeats=1", "data.train.3.repeats: expected a position from 0 to 0"),
+        ("data.train.3.repeats=1", "data.train.3.repeats: expected a position from 0 to 1"),
         ("data.train.0.synthetic={}", "either annotations or synthetic"),
         ("data.train.0.format=voc", "format: expected one of aic, coco, .*got 'voc'"),
         ("data.train.0={synthetic: {}, format: coco}", "format, images and teacher go with annotations"),

@@ -1,6 +1,6 @@
 """Training settings of a row of the table → the parts `augment`, `train` and `eval` of a recipe.
 
-What a recipe cannot say yet is not written; it is counted by name in `unsaid`.
+What a recipe cannot say is an error, but for where a backbone's first weights come from: that is counted in `unsaid`.
 """
 
 from __future__ import annotations
@@ -22,11 +22,10 @@ _BOX_TRANSFORM = {
     "shift": ("shift_factor", 0.16),
     "shift_prob": ("shift_prob", 0.3),
 }
-_IMAGE_TRANSFORMS = {
-    "mmdet.YOLOXHSVRandomAug": "change of hue, saturation and value",
-    "PhotometricDistortion": "photometric distortion",
-    "Albumentation": "blur and dropout of regions",
-}
+# Parts of names of which the table says that they have no weight decay.
+_UNDECAYED = ("absolute_pos_embed", "norm", "relative_position_bias_table")
+# Steps that change pixels, in the only order in which `fastpose.data.pixels` does them; all come after the crop.
+_PIXELS = ("hsv", "photometric", "blur", "median_blur", "holes", "grid")
 
 
 def read_recipe(row: Json, alias: str, training: Training, stages: int, unsaid: set[str]) -> Json:
@@ -42,18 +41,23 @@ def read_recipe(row: Json, alias: str, training: Training, stages: int, unsaid: 
     Returns:
         The parts, only with values that differ from the schema's defaults or that the table states.
     """
-    table = Node({key: row[key] for key in ("optim_wrapper", "param_scheduler", "train_cfg")}, alias)
+    parts = ("optim_wrapper", "param_scheduler", "train_cfg", "auto_scale_lr")
+    table = Node({key: row[key] for key in parts}, alias)
     cycle = table.node("train_cfg")
     cycle.require(by_epoch=True)
     epochs = cycle.take("max_epochs")
     batch_size = row["train"]["batch_size"] * int(re.search(r"[_-](\d+)xb\d+-", alias)[1])  # type: ignore[index]
-    train: Json = {"epochs": epochs, "batch_size": batch_size, "use_joint_weights": False}
+    # The rate is for the batches of the published run. Where `auto_scale_lr` gives another number (31 rows), following
+    # it would change the rate of the very run that it stands beside; it was switched off there.
+    table.node("auto_scale_lr").take("base_batch_size")
+    train: Json = {"epochs": epochs, "batch_size": batch_size, "base_batch_size": batch_size}
+    train["use_joint_weights"] = False
     wrapper = table.node("optim_wrapper")
-    train["optimizer"] = _optimizer(wrapper, train, unsaid)
-    train["schedule"] = _schedule(table.take("param_scheduler"), epochs, train["optimizer"]["lr"], unsaid)
-    augment = _augment(row["train"]["pipeline"], row["codec"], unsaid)
+    train["optimizer"] = _optimizer(wrapper, train, row["model"]["backbone"])
+    train["schedule"] = _schedule(table.take("param_scheduler"), epochs, train["optimizer"]["lr"])
+    augment = _augment(row["train"]["pipeline"], row["codec"])
     for config in row["custom_hooks"]:
-        _hook(Node(config, f"{alias}.{config['type']}"), row["codec"], train, augment, unsaid)
+        _hook(Node(config, f"{alias}.{config['type']}"), row["codec"], train)
     train.update(_loss(training, row, stages))
     if (row["model"]["backbone"].get("init_cfg") or {}).get("type") == "Pretrained":
         unsaid.add("backbone starts from weights of another training")
@@ -66,7 +70,7 @@ def read_recipe(row: Json, alias: str, training: Training, stages: int, unsaid: 
     return {"augment": augment, "train": train, "eval": evaluation}
 
 
-def _optimizer(wrapper: Node, train: Json, unsaid: set[str]) -> Json:
+def _optimizer(wrapper: Node, train: Json, backbone: Json) -> Json:
     optimizer = wrapper.node("optimizer")
     found = {"name": optimizer.take("type").lower(), "lr": optimizer.take("lr")}
     decay = optimizer.take("weight_decay", 0.0)
@@ -82,22 +86,37 @@ def _optimizer(wrapper: Node, train: Json, unsaid: set[str]) -> Json:
     clip.done()
     if wrapper.take("type", "OptimWrapper") == "AmpOptimWrapper":
         wrapper.require(loss_scale="dynamic")
-        unsaid.add("half precision with a dynamic loss scale")
+        train["precision"] = "float16"
     groups = wrapper.node("paramwise_cfg")
-    groups.ignore("bypass_duplicate")
+    groups.ignore("bypass_duplicate")  # there are no parameters twice
+    rules = groups.node("custom_keys")
     if wrapper.take("constructor", None) == "LayerDecayOptimWrapperConstructor":
-        groups.ignore("num_layers", "layer_decay_rate", "custom_keys")
-        unsaid.add("learning rate that decays by layer")
-    rules = groups.take("custom_keys", {})
-    if rules:
-        unsaid.add(f"no weight decay for {', '.join(sorted(rules))}, but for other biases and normalisation")
-    # A recipe leaves biases and normalisation out of the decay by itself.
-    groups.expect(norm_decay_mult=0, bias_decay_mult=0)
+        # It does not read the rules, and lets neither normalisation nor biases nor positions decay.
+        rules.ignore("bias", "norm", "pos_embed", "relative_position_bias_table")
+        found["no_decay"] = ["pos_embed"]
+        found["layer_decay"] = groups.take("layer_decay_rate")
+        groups.require(num_layers=_depth(backbone))
+    else:
+        no_decay = [key for key in _UNDECAYED if rules.take(key, None) == {"decay_mult": 0.0}]
+        if no_decay:
+            found["no_decay"] = no_decay
+        for ours, theirs in (("norm_decay", "norm_decay_mult"), ("bias_decay", "bias_decay_mult")):
+            factor = groups.take(theirs, 1)
+            if decay and factor:
+                found[ours] = factor
+    rules.done()
     groups.done()
     return found
 
 
-def _schedule(schedulers: list[Json], epochs: int, rate: float, unsaid: set[str]) -> Json:
+def _depth(backbone: Json) -> int:
+    """Blocks of a vision transformer."""
+    arch = backbone["arch"]
+    depth: int = arch["num_layers"] if isinstance(arch, dict) else {"base": 12, "large": 24, "huge": 32}[arch]
+    return depth
+
+
+def _schedule(schedulers: list[Json], epochs: int, rate: float) -> Json:
     warmup, course = (Node(config, config["type"]) for config in schedulers)
     warmup.require(type="LinearLR", begin=0, by_epoch=False)
     found: Json = {"warmup": warmup.take("end"), "warmup_start": warmup.take("start_factor")}
@@ -106,13 +125,13 @@ def _schedule(schedulers: list[Json], epochs: int, rate: float, unsaid: set[str]
     if kind == "MultiStepLR":
         course.expect(begin=0)
         course.ignore("end")  # of the run, or of a longer one that this was cut from
-        milestones = [round(epoch / epochs, 4) for epoch in course.take("milestones")]
+        # Not rounded: a milestone must not fall into the epoch before.
+        milestones = [epoch / epochs for epoch in course.take("milestones")]
         found = {"kind": "step", **found, "milestones": milestones, "factor": course.take("gamma")}
     elif kind == "CosineAnnealingLR":
         begin = course.take("begin")
         course.require(T_max=epochs - begin, end=epochs, convert_to_iter_based=True)
-        found = {"kind": "cosine", **found, "final": course.take("eta_min") / rate}
-        unsaid.add(f"cosine that begins after {begin / epochs:.0%} of the run")
+        found = {"kind": "cosine", **found, "begin": begin / epochs, "final": round(course.take("eta_min") / rate, 12)}
     else:
         raise ValueError(f"schedule {kind}: nobody accounts for it")
     warmup.done()
@@ -120,9 +139,11 @@ def _schedule(schedulers: list[Json], epochs: int, rate: float, unsaid: set[str]
     return found
 
 
-def _augment(pipeline: list[Json], codec: Json | list[Json], unsaid: set[str]) -> Json:
+def _augment(pipeline: list[Json], codec: Json | list[Json]) -> Json:
     """What is changed at random in a crop."""
     found: Json = {"half_body_prob": 0.0, "flip_prob": 0.0}
+    pixels: Json = {}
+    cropped = False
     for config in pipeline:
         step = Node(config, config["type"])
         kind = step.take("type")
@@ -136,32 +157,61 @@ def _augment(pipeline: list[Json], codec: Json | list[Json], unsaid: set[str]) -
             # Scale and rotation differ between data sets and are always said.
             always = ("scale", "rotate")
             found.update({key: value for key, (value, default) in values.items() if value != default or key in always})
-        elif kind in _IMAGE_TRANSFORMS:
-            step.ignore("transforms")
-            unsaid.add(_IMAGE_TRANSFORMS[kind])
+        elif kind == "mmdet.YOLOXHSVRandomAug" and cropped:
+            pixels["hsv"] = {}
+        elif kind == "PhotometricDistortion" and cropped:
+            pixels["photometric"] = {}
+        elif kind == "Albumentation" and cropped:
+            for transform in step.take("transforms"):
+                pixels.update(_pixels(Node(transform, f"Albumentation.{transform['type']}")))
         elif kind == "GenerateTarget":
             step.require(encoder=codec)
             step.expect(multilevel=isinstance(codec, list))
         elif kind == "TopdownAffine":
             step.ignore("input_size", "use_udp")  # the spec's; the pipelines of training and validation agree
+            cropped = True
         elif kind in ("LoadImage", "GetBBoxCenterScale", "PackPoseInputs"):
             step.ignore("backend_args", "file_client_args")
         else:
             raise ValueError(f"step {kind} of the pipeline: nobody accounts for it")
         step.done()
+    if list(pixels) != [key for key in _PIXELS if key in pixels]:
+        raise ValueError(f"steps that change pixels: expected the order {_PIXELS}, got {tuple(pixels)}")
+    return {**found, "pixels": pixels} if pixels else found
+
+
+def _pixels(transform: Node) -> Json:
+    """A transform of Albumentations, its values written out."""
+    kind = transform.take("type")
+    values: Json = {"prob": transform.take("p")}
+    if kind in ("Blur", "MedianBlur"):
+        found = {{"Blur": "blur", "MedianBlur": "median_blur"}[kind]: values}
+    elif kind == "CoarseDropout":
+        ranges = {
+            ours: [transform.take(f"min_{theirs}"), transform.take(f"max_{theirs}")]
+            for ours, theirs in (("count", "holes"), ("height", "height"), ("width", "width"))
+        }
+        whole = all(isinstance(value, int) for value in (*ranges["height"], *ranges["width"]))
+        found = {"holes": {**values, **ranges, "unit": "pixel" if whole else "crop"}}
+    elif kind == "GridDropout":
+        transform.require(random_offset=True)
+        unit = [transform.take("unit_size_min"), transform.take("unit_size_max")]
+        found = {"grid": {**values, "unit": unit}}
+    else:
+        raise ValueError(f"transform {kind}: nobody accounts for it")
+    transform.done()
     return found
 
 
-def _hook(hook: Node, codec: Json | list[Json], train: Json, augment: Json, unsaid: set[str]) -> None:
+def _hook(hook: Node, codec: Json | list[Json], train: Json) -> None:
     kind = hook.take("type")
     if kind == "EMAHook":
         hook.require(ema_type="ExpMomentumEMA", update_buffers=True)
         hook.ignore("priority")
-        train["ema"] = {"decay": 1 - hook.take("momentum")}
-        unsaid.add("moving average whose decay grows exponentially over 2000 steps")
+        train["ema"] = {"decay": 1 - hook.take("momentum"), "ramp": "exponential", "buffers": True}
     elif kind == "mmdet.PipelineSwitchHook":
         first, epochs = hook.take("switch_epoch"), train["epochs"]
-        later = _augment(hook.take("switch_pipeline"), codec, unsaid)
+        later = _augment(hook.take("switch_pipeline"), codec)
         train["phases"] = [{"share": first}, {"share": epochs - first, "augment": later}]
     elif kind != "SyncBuffersHook":  # which only concerns several GPUs
         raise ValueError(f"hook {kind}: nobody accounts for it")
