@@ -24,6 +24,9 @@ from fastpose.ops._native import C
 OP = "fastpose"
 COPY = "copy"
 MIN_ROUNDS = 3
+# Seconds before a call on several threads: OpenMP's threads, which torch's peers and the thrashing have just used, spin
+# for about 10 ms before they sleep, and would take a core from whoever comes next.
+SETTLE = 0.015
 MAX_ROUNDS = 400
 
 Thunk = Callable[[], Any]
@@ -298,11 +301,14 @@ def _timed(call: Thunk, cold: bool, clock: Callable[[], float] = time.perf_count
     begin = time.perf_counter()
     if cold:
         thrash()
+    else:
+        call()
+    if torch.get_num_threads() > 1:
+        time.sleep(SETTLE)
+    if cold:
         clock()  # the thrashing also threw out the interpreter's way to the clock: 30 µs that are nobody's
         _nothing()
         clock()
-    else:
-        call()
     start = clock()
     result = call()
     end = clock()
