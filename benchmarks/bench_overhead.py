@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastpose.ops import heatmap_decode, heatmap_encode, heatmap_loss, oks, oks_nms
+from fastpose.ops import affine_crop, heatmap_decode, heatmap_encode, heatmap_loss, oks, oks_nms
 from fastpose.ops._codec import codec_values
 from fastpose.ops._native import C
+from fastpose.ops.affine_crop import _plan as crop_options
 from fastpose.spec import CodecSpec
 
 from .harness import Case, Thunk, bench
@@ -48,6 +49,10 @@ class Tiny:
     lowered: Any
     count: Any
     space: Any
+    photo: Any
+    matrices: Any
+    index: Any
+    crops: Any
     empty: Callable[..., Any]
 
 
@@ -59,11 +64,22 @@ def tiny(framework: str) -> Tiny:
         *(np.array([0.5, 0.25], np.float32), np.array([100, 90], np.float32)),
         *(np.array([0.5, 0.25]), np.array([100.0, 90.0]), np.array([0.1]), np.zeros((2, 2), np.float32)),
         *(np.zeros(2, np.int64), np.zeros(2), np.zeros(1, np.int64), np.zeros((2, 1, 1))),
+        *(np.full((8, 8, 3), 7, np.uint8), np.array([[[1.0, 0, 0], [0, 1, 0]]]), np.zeros(1, np.int64)),
+        np.zeros((1, 3, 4, 4), np.float32),
     ]
     if framework == "numpy":
         return Tiny(*arrays, empty=lambda shape, like: np.empty(shape, like.dtype))
     tensors = [torch.from_numpy(array) for array in arrays]
     return Tiny(*tensors, empty=lambda shape, like: torch.empty(shape, dtype=like.dtype, device=like.device))
+
+
+def crop(d: Tiny) -> tuple[Call, Call]:
+    mean, std = (1.0, 2.0, 3.0), (4.0, 5.0, 6.0)
+    _, options, nhwc = crop_options(((4, 4), mean, std, True, "constant", 0.0, False, "nchw"))
+    return (
+        lambda: affine_crop(d.photo, d.matrices, size=(4, 4), mean=mean, std=std, swap_rb=True, out=d.crops),
+        lambda: C.affine_crop(d.photo, d.matrices, d.index, d.crops, *options, None, None, None, nhwc, 0),
+    )
 
 
 def encode(d: Tiny) -> tuple[Call, Call]:
@@ -178,6 +194,7 @@ CASES = [
         _case(name, framework, make)
         for framework in ("numpy", "torch")
         for name, make in (
+            ("affine_crop(out=)", crop),
             ("heatmap_encode(out=)", encode),
             ("heatmap_decode(out=)", decode_out),
             ("heatmap_decode", decode),

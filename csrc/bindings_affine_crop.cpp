@@ -1,12 +1,13 @@
 // Bindings of affine_crop and its gradient.
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <array>
 #include <vector>
 
 #include "affine_crop/affine_crop.h"
 #include "affine_crop/affine_crop_math.h"
-#include "python_view.h"
+#include "eager.h"
 
 namespace fastpose {
 namespace {
@@ -38,9 +39,14 @@ struct Images {
     }
   }
 
-  Images(py::handle object, const char* name, bool output, std::initializer_list<DType> dtypes) {
+  Images(py::handle object, const char* name, bool output, std::initializer_list<DType> dtypes)
+      : Images(object, dtypes, [&](py::handle item) { return output ? view_out(item, name) : view(item, name); }) {}
+
+  template <class View>
+  Images(py::handle object, std::initializer_list<DType> dtypes, View view_of) {
     const auto one = [&](py::handle item) {
-      const Arg a = output ? view_out(item, name) : view(item, name);
+      const Arg a = view_of(item);
+      if (!a.present) return a;
       expect_dtype(a, dtypes);
       if (first.present) {
         expect_device(a, first);
@@ -52,6 +58,7 @@ struct Images {
     };
     if (!PyList_Check(object.ptr()) && !PyTuple_Check(object.ptr())) {
       const Arg a = one(object);
+      if (!a.present) return;
       if (a.ndim != 3 && a.ndim != 4) fail_value(a, "shape [H, W, 3], or [B, H, W, 3]", shape_text(a));
       if (a.ndim == 3 || a.shape[0] > 0) add(a, a.ndim - 3);
       return;
@@ -60,6 +67,7 @@ struct Images {
     table.reserve(items.size());
     for (py::handle item : items) {
       const Arg a = one(item);
+      if (!a.present) return;
       if (a.ndim != 3) fail_value(a, "images of shape [H, W, 3] in a list", shape_text(a));
       add(a, 0);
     }
@@ -147,6 +155,39 @@ void affine_crop(py::handle images_object, py::handle matrices, py::handle image
   FASTPOSE_LAUNCH(affine_crop, args, out, stream);
 }
 
+py::object affine_crop_eager(py::handle images_object, py::handle matrices_object, py::handle index_object, py::object out_object, int64_t height,
+                             int64_t width, Triple scale, Triple shift, Triple border, bool swap_rb, bool replicate, bool antialias,
+                             py::handle flip_object, py::handle gain_object, py::handle offset_object, bool nhwc) {
+  Gate gate;
+  const Images images(images_object, kImageTypes, [&](py::handle item) {
+    Arg a = gate.array(item, "images");
+    if (!gate) a.present = false;
+    return a;
+  });
+  const int64_t num_images = static_cast<int64_t>(images.table.size());
+  const Arg matrices = gate.doubles(matrices_object, "matrices");
+  Arg index = gate.integers_or_none(index_object, "image_index");
+  const Arg flip = gate.booleans_or_none(flip_object, "flip");
+  const Arg gain = gate.floats_or_none(gain_object, "gain"), offset = gate.floats_or_none(offset_object, "offset");
+  if (!gate || matrices.ndim != 3 || num_images == 0) return py::none();
+  const int64_t m = matrices.shape[0];
+  if (!index) {
+    if (num_images != 1 && num_images != m) return py::none();
+    index = gate.scratch("image_index", DType::Int64, {m});
+    for (int64_t i = 0; i < m; ++i) index.as<int64_t>()[i] = num_images == 1 ? 0 : i;
+  }
+  const auto shape = nhwc ? std::array<int64_t, 4>{m, height, width, 3} : std::array<int64_t, 4>{m, 3, height, width};
+  const Arg out = gate.output(out_object, "out", {shape[0], shape[1], shape[2], shape[3]}, DType::Float32);
+  if (!gate || out.ndim != 4 || !std::equal(shape.begin(), shape.end(), out.shape)) return py::none();
+  if (out.dtype == DType::Int64 || out.dtype == DType::Int32 || out.dtype == DType::Bool) return py::none();
+  AffineCropArgs args =
+      common(images, out, matrices, index, flip, gain, offset, scale, shift, border, swap_rb, replicate, antialias, nhwc);
+  args.out = out.data;
+  args.out_dtype = out.dtype;
+  FASTPOSE_LAUNCH(affine_crop, args, out, 0);
+  return out_object;
+}
+
 void affine_crop_backward(py::handle grad_out_object, py::handle images_object, py::handle grad_images_object, py::handle matrices,
                           py::handle image_index, Triple scale, Triple shift, Triple border, bool swap_rb, bool replicate, bool antialias,
                           py::handle flip, py::handle gain, py::handle offset, bool nhwc, std::intptr_t stream) {
@@ -172,6 +213,7 @@ void bind_affine_crop(py::module_& m) {
   m.def("affine_crop", &affine_crop, py::arg("images"), py::arg("matrices"), py::arg("image_index"), py::arg("out"), py::arg("scale"),
         py::arg("shift"), py::arg("border"), py::arg("swap_rb"), py::arg("replicate"), py::arg("antialias"), py::arg("flip"),
         py::arg("gain"), py::arg("offset"), py::arg("nhwc"), py::arg("stream"));
+  m.def("affine_crop_eager", &affine_crop_eager, kEagerDoc);
   m.def("affine_crop_backward", &affine_crop_backward, py::arg("grad_out"), py::arg("images"), py::arg("grad_images"), py::arg("matrices"),
         py::arg("image_index"), py::arg("scale"), py::arg("shift"), py::arg("border"), py::arg("swap_rb"), py::arg("replicate"),
         py::arg("antialias"), py::arg("flip"), py::arg("gain"), py::arg("offset"), py::arg("nhwc"), py::arg("stream"));

@@ -176,6 +176,15 @@ Arg Gate::integers_or_none(py::handle object, const char* name) {
   return a;
 }
 
+Arg Gate::booleans_or_none(py::handle object, const char* name) {
+  Arg a;
+  a.name = name;
+  if (!plain_ || object.is_none()) return a;
+  a = small(object, name);
+  if (a.dtype != DType::Bool) plain_ = false;
+  return a;
+}
+
 double Gate::number(py::handle object) {
   if (PyFloat_CheckExact(object.ptr())) return PyFloat_AS_DOUBLE(object.ptr());
   return static_cast<double>(integer(object));

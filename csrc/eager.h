@@ -30,6 +30,7 @@ class Gate {
   Arg floats(py::handle object, const char* name);
   Arg floats_or_none(py::handle object, const char* name);
   Arg integers_or_none(py::handle object, const char* name);
+  Arg booleans_or_none(py::handle object, const char* name);  // arrays only
 
   // Plain numbers: float or int, int, bool.
   double number(py::handle object);

@@ -9,7 +9,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._native import LIBRARY, Array, C, as_input, contiguous, detached, empty, needs_grad, stream, symbolic, torch_dtype
+from ._native import (
+    LIBRARY,
+    Array,
+    C,
+    as_input,
+    contiguous,
+    detached,
+    empty,
+    is_compiling,
+    needs_grad,
+    stream,
+    symbolic,
+    torch_dtype,
+)
 
 __all__ = ["affine_crop"]
 
@@ -74,6 +87,14 @@ def affine_crop(
         ValueError: A shape or an option is wrong, an index has no photo, or a matrix is not finite and invertible
             (named by its row; where the matrices lie on CUDA such a crop is all border: looking would mean waiting).
     """
+    key = (size, mean, std, swap_rb, border, border_value, antialias, layout)
+    if dtype is None and not is_compiling():
+        (height, width), options, nhwc = _plan(key)
+        result = C.affine_crop_eager(
+            images, matrices, image_index, out, height, width, *options, flip, gain, offset, nhwc
+        )
+        if result is not None:
+            return result
     photos, batched = _photos(images)
     like = photos[0] if photos else matrices
     # Small arguments stay on the CPU unless one of them is on CUDA already: the kernel takes them along at launch.
@@ -100,7 +121,7 @@ def affine_crop(
         gain = as_input(detached(gain), torch.float32, beside, "gain")
     if offset is not None:
         offset = as_input(detached(offset), torch.float32, beside, "offset")
-    (height, width), options, nhwc = _plan((size, mean, std, swap_rb, border, border_value, antialias, layout))
+    (height, width), options, nhwc = _plan(key)
     shape = (count, height, width, 3) if nhwc else (count, 3, height, width)
     kind = torch.float32 if dtype is None and out is None else torch_dtype(out.dtype if dtype is None else dtype)  # type: ignore[union-attr]
     if kind not in _OUTPUTS:
@@ -184,7 +205,7 @@ def _plan(key: tuple[Any, ...]) -> tuple[tuple[int, int], tuple[Any, ...], bool]
     Returns:
         (height, width), the binding's (scale, shift, border, swap_rb, replicate, antialias), whether NHWC is wanted.
     """
-    if torch.compiler.is_compiling():
+    if is_compiling():
         return _read_options(*key)
     try:
         return _PLANS[key]
