@@ -197,8 +197,8 @@ class _Photos:
                 if not isinstance(value, int) or not 0 <= value < 2**31:
                     raise DataError(f"{where()}: {key}: expected a number of pixels, got {value!r}")
             crowded = entry.get("crowdIndex", np.nan)
-            if not isinstance(crowded, (int, float)):
-                raise DataError(f"{where()}: crowdIndex: expected a number, got {crowded!r}")
+            if not isinstance(crowded, (int, float)) or abs(crowded) > 1:
+                raise DataError(f"{where()}: crowdIndex: expected a number from 0 to 1, got {crowded!r}")
             position[image_id] = index
             names.append(name)
             sizes.append(size)

@@ -21,6 +21,9 @@ from fastpose.data.records import DataError
 
 __all__ = ["JsonFile", "check_split", "entries", "integer", "kind", "numbers", "open_json", "read_json", "read_mat"]
 
+# No coordinate, side or area in pixels is larger; what is would overflow single precision further on.
+_LARGEST = 1e12
+
 
 @dataclass(frozen=True, eq=False)
 class JsonFile:
@@ -170,7 +173,7 @@ def numbers(where: Callable[[int], str], key: str, values: Sequence[Any], count:
         [N, count].
 
     Raises:
-        DataError: A list has another length, or something in it is no finite number.
+        DataError: A list has another length, or something in it is no finite number of at most 1e12.
     """
     table: Any = None
     try:
@@ -181,7 +184,7 @@ def numbers(where: Callable[[int], str], key: str, values: Sequence[Any], count:
             table = np.array(values, np.float64).reshape(len(values), -1 if values else count)
     except (OverflowError, TypeError, ValueError):
         table = None
-    if table is not None and table.shape == (len(values), count) and np.isfinite(table).all():
+    if table is not None and table.shape == (len(values), count) and (np.abs(table) <= _LARGEST).all():
         return np.asarray(table, np.float64)
     rows = [_row(where, index, key, value, count) for index, value in enumerate(values)]
     return np.array(rows, np.float64).reshape(len(values), count)
@@ -196,7 +199,7 @@ def _row(where: Callable[[int], str], index: int, key: str, value: Any, count: i
         row = np.array(shown, np.float64)
     except (OverflowError, TypeError, ValueError):
         raise DataError(f"{where(index)}: {key}: expected numbers, got {shown!r:.80}") from None
-    if row.shape != (count,) or not np.isfinite(row).all():
+    if row.shape != (count,) or not (np.abs(row) <= _LARGEST).all():
         raise DataError(f"{where(index)}: {key}: expected finite numbers, got {shown!r:.80}")
     return row
 

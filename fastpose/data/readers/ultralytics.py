@@ -20,6 +20,7 @@ __all__ = ["read_ultralytics"]
 
 _SUFFIXES = frozenset((".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"))
 _SPLITS = ("train", "val", "test")
+_MOST_KEYPOINTS = 10_000
 
 
 def read_ultralytics(
@@ -140,8 +141,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def _layout(path: Path, content: Mapping[str, Any], skeleton: Skeleton | None) -> tuple[int, int, Skeleton]:
     """K, the numbers of a keypoint, and what the keypoints are."""
     shape = content["kpt_shape"]
-    if not isinstance(shape, list) or len(shape) != 2 or not isinstance(shape[0], int) or shape[1] not in (2, 3):
-        raise DataError(f"{path}: kpt_shape: expected [K, 2] or [K, 3], got {shape!r}")
+    whole = isinstance(shape, list) and len(shape) == 2 and all(type(number) is int for number in shape)
+    if not whole or not 1 <= shape[0] <= _MOST_KEYPOINTS or shape[1] not in (2, 3):
+        raise DataError(f"{path}: kpt_shape: expected [K, 2] or [K, 3], got {shape!r:.80}")
     joints: int = shape[0]
     if skeleton is not None:
         if skeleton.num_keypoints != joints:
@@ -150,12 +152,15 @@ def _layout(path: Path, content: Mapping[str, Any], skeleton: Skeleton | None) -
     flip = content.get("flip_idx")
     if flip is None:
         flip = list(range(joints))
-    if sorted(flip) != list(range(joints)) or any(flip[flip[i]] != i for i in range(joints)):
-        raise DataError(f"{path}: flip_idx: expected the numbers 0 to {joints - 1}, pairs exchanged, got {flip}")
+    known = isinstance(flip, list) and all(type(other) is int and 0 <= other < joints for other in flip)
+    if not known or len(flip) != joints or any(flip[flip[i]] != i for i in range(joints)):
+        raise DataError(f"{path}: flip_idx: expected the numbers 0 to {joints - 1}, pairs exchanged, got {flip!r:.80}")
     named = content.get("kpt_names")
-    names = tuple(named[min(named)]) if isinstance(named, dict) and named else tuple(named or ())
-    if names and len(names) != joints:
-        raise DataError(f"{path}: kpt_names: expected {joints} names, got {len(names)}")
+    if isinstance(named, dict) and named:  # of each class
+        named = next(iter(named.values()))
+    if named and (not isinstance(named, list) or len(named) != joints or len(set(map(str, named))) != joints):
+        raise DataError(f"{path}: kpt_names: expected {joints} different names, got {named!r:.80}")
+    names = tuple(map(str, named or ()))
     for name in list_skeletons():
         if names and get_skeleton(name).keypoints == names:
             return joints, shape[1], get_skeleton(name)
@@ -172,8 +177,8 @@ def _person_class(path: Path, names: Any) -> int | None:
     if len(classes) < 2:
         return None
     for number, name in classes.items():
-        if name == "person":
-            return int(number)
+        if name == "person" and type(number) is int:
+            return number
     raise DataError(f"{path}: names: several classes and none is 'person': {list(classes.values())}")
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +119,41 @@ def test_errors_name_file_and_entry(figures: Any, tmp_path: Path, name: str) -> 
     path.write_text(text[: len(text) // 2])
     with pytest.raises(DataError, match=r"people\.json: not valid JSON"):
         read_annotations(path)
+
+
+ODD = (None, True, -1, 1e40, 10**30, "x", [], {}, [[]], [None], {"a": 1}, [1, 2], 2**31, ["a"] * 51)
+
+
+def places(content: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The way to everything in a file, of lists only the beginning."""
+    if path:
+        yield path
+    items = (
+        content.items() if isinstance(content, dict) else enumerate(content[:2]) if isinstance(content, list) else ()
+    )
+    for key, value in items:
+        yield from places(value, (*path, key))
+
+
+@pytest.mark.parametrize("name", sorted(SKELETON))
+@pytest.mark.filterwarnings("error")
+def test_nothing_odd_gets_past_the_checks(figures: Any, tmp_path: Path, name: str) -> None:
+    """Whatever stands somewhere: it is read, left out, or a DataError that names the file."""
+    path = tmp_path / "people.json"
+    refused = 0
+    for place in places(figures[name]["file"]):
+        for odd in ODD:
+            content = copy.deepcopy(figures[name]["file"])
+            inside = content
+            for key in place[:-1]:
+                inside = inside[key]
+            inside[place[-1]] = odd
+            try:
+                read_annotations(write(path, content))
+            except DataError as error:
+                assert str(path) in str(error)  # noqa: PT017 - only some are refused
+                refused += 1
+    assert refused > 100
 
 
 def test_formats_that_cannot_be_told(tmp_path: Path) -> None:

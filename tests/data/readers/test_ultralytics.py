@@ -128,8 +128,10 @@ def test_labels_are_checked(file: Path, text: str, message: str) -> None:
     [
         ({"kpt_shape": [3]}, r"kpt_shape: expected \[K, 2\] or \[K, 3\], got \[3\]"),
         ({"kpt_shape": None}, r"kpt_shape: expected"),
+        ({"kpt_shape": [10**9, 3]}, r"kpt_shape: expected"),
+        ({"flip_idx": 5}, r"flip_idx: expected"),
         ({"flip_idx": [1, 2, 0]}, r"flip_idx: expected the numbers 0 to 2, pairs exchanged"),
-        ({"kpt_names": {0: ["a"]}}, r"kpt_names: expected 3 names, got 1"),
+        ({"kpt_names": {0: ["a"]}}, r"kpt_names: expected 3 different names, got"),
         ({"train": "images/nowhere"}, r"no folder or list of photos at .*nowhere"),
         ({"train": ["images/train", "images/train"]}, r"a\.png is listed twice"),
     ],
