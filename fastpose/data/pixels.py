@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -181,7 +181,7 @@ def change_pixels(crop: Pixels, seed: int, settings: PixelChanges, *, rgb: bool)
     if settings.hsv is not None:
         _hsv(crop, random, settings.hsv, rgb)
     if settings.photometric is not None:
-        _photometric(crop, random, settings.photometric, rgb)
+        distort(crop, draw_distortion(random, settings.photometric), rgb=rgb)
     if settings.blur is not None and random.random() < settings.blur.prob:
         side = _odd(random, settings.blur)
         cv2.blur(crop, (side, side), dst=crop)
@@ -215,30 +215,59 @@ def _through_hsv(crop: Pixels, tables: Pixels, cv2: Any, rgb: bool) -> None:
     cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB if rgb else cv2.COLOR_HSV2BGR, dst=crop)
 
 
-def _photometric(crop: Pixels, random: Random, settings: Photometric, rgb: bool) -> None:
+class Distortion(NamedTuple):
+    """What photometric distortion drew.
+
+    Attributes:
+        offset: Added to all pixels.
+        contrast: Factor on all pixels, before and after the next two.
+        hue: Added to the hue, or None.
+        saturation: Factor on the saturation, or None.
+        order: Of the channels.
+    """
+
+    offset: float
+    contrast: float
+    hue: int | None
+    saturation: float | None
+    order: list[int]
+
+
+def draw_distortion(random: Random, settings: Photometric) -> Distortion:
+    """Random choices of a photometric distortion."""
+    twice, brighter, contrasted, swapped = (random.integers(0, 2, 4) == 1).tolist()
+    mode = int(random.integers(4))
+    offset, contrast = random.uniform(-settings.brightness, settings.brightness), random.uniform(*settings.contrast)
+    saturation, hue = random.uniform(*settings.saturation), int(random.integers(-settings.hue, settings.hue))
+    order = random.permutation(3).tolist()
+    return Distortion(
+        offset if brighter else 0.0,
+        contrast if twice and contrasted else 1.0,
+        hue if mode in (2, 3) else None,
+        saturation if mode in (1, 3) else None,
+        order if swapped else [0, 1, 2],
+    )
+
+
+def distort(crop: Pixels, drawn: Distortion, *, rgb: bool) -> None:
+    """Apply a photometric distortion to a crop [h, w, 3], in place; ``rgb``: order of its channels."""
     import cv2
 
     steps = np.arange(256, dtype=np.float32)
-    twice, brighter, contrasted, swapped = (random.integers(0, 2, 4) == 1).tolist()
-    mode = int(random.integers(4))
-    contrast = np.clip(steps * np.float32(random.uniform(*settings.contrast)), 0, 255).astype(np.uint8)
-    offset = np.float32(random.uniform(-settings.brightness, settings.brightness))
-    factor = np.float32(random.uniform(*settings.saturation))
-    hue = int(random.integers(-settings.hue, settings.hue))
-    order = random.permutation(3).tolist()
-
-    if brighter:
-        cv2.LUT(crop, np.clip(steps + offset, 0, 255).astype(np.uint8), dst=crop)
-    if twice and contrasted:
+    contrast = np.clip(steps * np.float32(drawn.contrast), 0, 255).astype(np.uint8)
+    if drawn.offset:
+        cv2.LUT(crop, np.clip(steps + np.float32(drawn.offset), 0, 255).astype(np.uint8), dst=crop)
+    if drawn.contrast != 1:
         cv2.LUT(crop, contrast, dst=crop)
-    if mode:
-        hues = (steps + hue if mode in (2, 3) else steps) % 256
-        saturations = np.clip(steps * factor, 0, 255) if mode in (1, 3) else steps
+    if drawn.hue is not None or drawn.saturation is not None:
+        hues = (steps + (drawn.hue or 0)) % 256
+        factor = np.float32(1 if drawn.saturation is None else drawn.saturation)
+        saturations = np.clip(steps * factor, 0, 255)
         _through_hsv(crop, np.stack([hues, saturations, steps], axis=1).astype(np.uint8), cv2, rgb)
-    if twice and contrasted:
+    if drawn.contrast != 1:
         cv2.LUT(crop, contrast, dst=crop)
-    if swapped:
-        crop[:] = crop[..., order]
+    if drawn.order != [0, 1, 2]:
+        crop[:] = crop[..., drawn.order]
 
 
 def _holes(crop: Pixels, random: Random, settings: Holes) -> None:

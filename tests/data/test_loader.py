@@ -10,6 +10,7 @@ import torch
 from fastpose.data.augment import Augmentation
 from fastpose.data.dataset import PoseDataset, Source
 from fastpose.data.loader import Loader
+from fastpose.data.pixels import Blur, Holes, HueSaturationValue, PixelChanges
 from fastpose.data.synthetic import load_image, synthetic_records
 from fastpose.skeletons import COCO17
 from fastpose.spec import CodecSpec, PoseSpec
@@ -75,6 +76,29 @@ def test_an_epoch_repeats_and_starts_anywhere(scenes):
         assert torch.equal(batch.keypoints, first[number].keypoints)
     other = next(iter(make().epoch(8)))
     assert not torch.equal(other.images, first[0].images)
+
+
+PIXELS = PixelChanges(HueSaturationValue(), blur=Blur(0.5), holes=Holes(0.5))
+
+
+def test_changed_pixels_do_not_depend_on_batches_threads_or_a_new_start(scenes):
+    def images(start=0, **options):
+        loader = Loader(dataset(scenes), SPEC, augmentation=Augmentation(pixels=PIXELS), seed=4, **options)
+        return torch.cat([batch.images for batch in loader.epoch(2, start)])
+
+    whole = images(batch_size=2, workers=1)
+    assert torch.equal(whole, images(batch_size=5, workers=3))
+    assert torch.equal(whole[4:], images(start=2, batch_size=2))
+    plain = Loader(dataset(scenes), SPEC, batch_size=10, augmentation=Augmentation(), seed=4)
+    assert not torch.equal(whole, next(iter(plain.epoch(2))).images)
+
+
+def test_the_second_pass_over_changed_pixels_only_rounds_them(scenes):
+    settings = [Augmentation(colour_prob=1.0), Augmentation(colour_prob=1.0, pixels=PixelChanges())]
+    loaders = [Loader(dataset(scenes), SPEC, batch_size=10, augmentation=s, seed=4) for s in settings]
+    once, twice = (next(iter(loader.epoch(0))).images for loader in loaders)
+    grey_levels = (once - twice).permute(0, 2, 3, 1) * torch.tensor(SPEC.std)
+    assert 0.4 < grey_levels.abs().max() <= 0.52
 
 
 def test_an_unreadable_photo_leaves_its_people_out(tmp_path, scenes):

@@ -14,7 +14,8 @@ from fastpose.models import load_model, objective
 from fastpose.train import loop
 from fastpose.train.checkpoint import CheckpointError, load_state
 from fastpose.train.loop import TrainingError, train
-from fastpose.train.recipe import load_recipe, parse_recipe
+from fastpose.train.recipe import RecipeError, load_recipe, parse_recipe
+from fastpose.train.setup import build_model
 
 
 def quiet():
@@ -82,6 +83,122 @@ def test_resume_gives_the_weights_of_an_uninterrupted_run(recipe_text, tmp_path,
     with (tmp_path / "parts" / "log.csv").open() as file:
         steps = [int(row["step"]) for row in csv.DictReader(file) if row["loss"]]
     assert steps == [1, 2, 3, 4, 5, 6]
+
+
+def test_resume_with_accumulation_and_an_exponential_average(recipe_text, tmp_path, monkeypatch):
+    # 6 batches of 4 in an epoch, of which the last step has two.
+    options = (
+        "train.batch_size=4", "train.accumulate=4", "train.ema={decay: 0.99, ramp: exponential, buffers: true}",
+        "augment.pixels={hsv: {}, blur: {prob: 0.5}}", "train.precision=float32",
+    )  # fmt: skip
+    whole = run(recipe_text, tmp_path / "whole", *options)
+    assert whole.steps == 4
+    step = loop.RunLog.step
+
+    def stop(self, **values):
+        step(self, **values)
+        if values["step"] == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(loop.RunLog, "step", stop)
+    assert run(recipe_text, tmp_path / "parts", *options).steps == 3
+    monkeypatch.setattr(loop.RunLog, "step", step)
+    assert run(recipe_text, tmp_path / "parts", *options, resume=True).steps == 4
+    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_accumulated_gradients_are_those_of_the_whole_batch(recipe_text, tmp_path):
+    # Without batch statistics a step over 2 x 4 crops is one over 8.
+    options = ("train.epochs=1", "train.freeze=[backbone.*, head.deconv_layers.*]", "data.val=null", "log.every=1")
+    run(recipe_text, tmp_path / "whole", *options)
+    run(recipe_text, tmp_path / "parts", *options, "train.batch_size=4", "train.accumulate=2")
+    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    start = weights(tmp_path / "whole").keys()
+    assert any("final_layer" in name for name in start)
+    for name in whole:
+        torch.testing.assert_close(parts[name], whole[name], rtol=1e-3, atol=1e-5)
+
+
+def test_the_rate_follows_the_batch_and_the_first_line_says_so(recipe_text, tmp_path):
+    console = quiet()
+    options = ("train.base_batch_size=64", "train.epochs=1", "train.schedule.warmup=0", "data.val=null")
+    run(recipe_text, tmp_path, *options, console=console)
+    assert "lr 0.00025 for 8 crops in a step (0.002 for 64)" in console.file.getvalue()
+    with (tmp_path / "log.csv").open() as file:
+        assert float(next(csv.DictReader(file))["lr"]) == pytest.approx(0.00025)
+
+
+def test_frozen_parts_stay_as_they_are(recipe_text, tmp_path):
+    run(recipe_text, tmp_path / "start", "train.epochs=1", "train.optimizer.lr=1e-12")
+    init = f"model.init={tmp_path / 'start' / 'last.safetensors'}"
+    run(recipe_text, tmp_path / "out", init, "train.freeze=[backbone.*]", "train.epochs=2")
+    before, after = (load_model(tmp_path / name / "last.safetensors").state_dict() for name in ("start", "out"))
+    same = {name for name in before if torch.equal(before[name], after[name])}
+    assert {name for name in before if name.startswith("backbone.")} <= same
+    assert "head.final_layer.weight" not in same
+
+
+def test_patience_and_numbered_models(recipe_text, tmp_path):
+    console = quiet()
+    options = ("train.optimizer.lr=1e-12", "train.epochs=9", "eval.patience=2", "train.keep=2")
+    outcome = run(recipe_text, tmp_path, *options, console=console)
+    assert outcome.finished
+    assert outcome.steps == 3 * (outcome.best_epoch + 2) < 27
+    assert "2 validations no better than the best" in console.file.getvalue()
+    last = outcome.best_epoch + 2
+    assert sorted(p.name for p in tmp_path.glob("epoch_*")) == [f"epoch_{n:04}.safetensors" for n in (last - 1, last)]
+    assert load_model(tmp_path / f"epoch_{last:04}.safetensors").spec.input_size == (64, 64)
+
+
+def test_float16_scales_the_loss_and_survives_a_resume(recipe_text, tmp_path):
+    size = ("model.options.input_size=[32, 32]", "train.batch_size=2", "data.train.0.repeats=0.2")  # slow on CPUs
+    options = ("train.precision=float16", "train.deterministic=false", "data.val=null", *size)
+    outcome = run(recipe_text, tmp_path, *options, "train.epochs=1")
+    state = load_state(tmp_path / "state.pt")
+    assert state["precision"] == "float16"
+    # Every step that overflowed halved the scale.
+    assert state["scaler"]["scale"] == 65536.0 / 2**outcome.skipped_steps
+    assert run(recipe_text, tmp_path, *options, "train.epochs=2", resume=True).finished
+
+
+def test_compilation(recipe_text, tmp_path, monkeypatch):
+    calls = []
+
+    def fake(model):
+        def compiled(x):
+            calls.append(tuple(x.shape))
+            if len(calls) > 2:
+                raise RuntimeError("no compiler\nlong story")
+            return model(x)
+
+        return compiled
+
+    monkeypatch.setattr(torch, "compile", fake)
+    console = quiet()
+    outcome = run(recipe_text, tmp_path, "train.compile=true", "train.epochs=2", console=console)
+    assert outcome.finished
+    assert calls == [(8, 3, 64, 64)] * 3
+    assert console.file.getvalue().count("train.compile: goes on without, RuntimeError: no compiler") == 1
+
+
+def test_recomputing_where_the_network_can(recipe_text, tmp_path):
+    with pytest.raises(RecipeError, match="grad_checkpointing: ResNet has none"):
+        run(recipe_text, tmp_path / "a", "train.grad_checkpointing=true")
+    options = ("model.name=hrnet_w32", "train.grad_checkpointing=true", "train.epochs=1", "data.val=null")
+    recipe = parse_recipe(recipe_text, list(options))
+    assert build_model(recipe, print).backbone.grad_checkpointing
+
+
+def test_waiting_for_photos_is_said_once(recipe_text, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "_SECONDS", 0.0)
+    console = quiet()
+    run(recipe_text, tmp_path / "fast", "data.val=null", console=console)
+    monkeypatch.setattr(loop, "_WAITED", 0.0)
+    run(recipe_text, tmp_path / "slow", "data.val=null", console=console)
+    text = console.file.getvalue()
+    assert text.count("loading bounds the run: for") == 1
+    assert "of epoch 1 the network waited" in text
 
 
 def test_same_seed_same_weights_other_seed_others(recipe_text, tmp_path):

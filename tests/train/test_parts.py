@@ -1,5 +1,9 @@
 """Optimizer, schedule, moving average, state files, phases."""
 
+import json
+import math
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -9,9 +13,18 @@ from torch import nn
 from fastpose.models import create_model, save_model
 from fastpose.train.checkpoint import CheckpointError, load_state, save_state
 from fastpose.train.ema import MovingAverage
-from fastpose.train.optim import build_optimizer, learning_rate_factor
+from fastpose.train.optim import (
+    build_optimizer,
+    freeze,
+    learning_rate_factor,
+    scaled_lr,
+    set_learning_rate,
+    set_training_mode,
+)
 from fastpose.train.recipe import EmaSettings, OptimizerSettings, RecipeError, ScheduleSettings, parse_recipe
 from fastpose.train.setup import build_data, build_evaluator, build_model, build_phases, pick_device
+
+FIGURES = json.loads((Path(__file__).parents[1] / "data" / "schedule_figures.json").read_text())
 
 
 def test_cosine_with_warmup():
@@ -27,6 +40,119 @@ def test_steps():
     schedule = ScheduleSettings(kind="step", warmup=0, milestones=[0.5, 0.9], factor=0.1)
     factors = [learning_rate_factor(schedule, 9, progress) for progress in (0.0, 0.49, 0.5, 0.89, 0.95)]
     assert factors == pytest.approx([1, 1, 0.1, 0.1, 0.01])
+
+
+def test_rates_are_those_of_mmengine_step_by_step():
+    stepped = ScheduleSettings(kind="step", warmup=12, warmup_start=0.001, milestones=[17 / 21, 20 / 21])
+    flat_then_cosine = ScheduleSettings(warmup=15, warmup_start=1e-5, begin=0.5, final=0.05)
+    for key, lr, schedule in (("step", 5e-4, stepped), ("cosine", 4e-3, flat_then_cosine)):
+        expected = FIGURES[key]
+        # Images in batches of 48: what counts is that a milestone falls on the first step of its epoch.
+        total = 48 * len(expected)
+        rates = [lr * learning_rate_factor(schedule, n, 48 * n / total) for n in range(len(expected))]
+        assert rates == pytest.approx(expected, rel=1e-9)
+
+
+def test_rates_are_those_of_torch_step_by_step():
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=2.0)
+    warmup = torch.optim.lr_scheduler.LinearLR(optimizer, 0.01, total_iters=29)
+    course = torch.optim.lr_scheduler.MultiStepLR(optimizer, [170 * 10, 200 * 10], 0.1)
+    schedule = ScheduleSettings(kind="step", warmup=30, warmup_start=0.01)
+    for step in range(2100):
+        expected = optimizer.param_groups[0]["lr"]
+        assert 2 * learning_rate_factor(schedule, step, step * 7 / (2100 * 7)) == pytest.approx(expected, rel=1e-9)
+        optimizer.step()
+        warmup.step()
+        course.step()
+
+
+@pytest.mark.parametrize(
+    ("settings", "decays"),
+    [
+        ({}, {"0.weight": 1, "0.bias": 0, "1.weight": 0, "1.bias": 0, "table": 1}),
+        ({"norm_decay": 1, "bias_decay": 0.5}, {"0.weight": 1, "0.bias": 0.5, "1.weight": 1, "1.bias": 1, "table": 1}),
+        ({"no_decay": ["tab", "0.w"]}, {"0.weight": 0, "0.bias": 0, "1.weight": 0, "1.bias": 0, "table": 0}),
+    ],
+)
+def test_weight_decay_rules(settings, decays):
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.LayerNorm(4))
+    model.table = nn.Parameter(torch.zeros(5))  # neither a bias nor of a normalisation, though flat
+    optimizer = build_optimizer(model, OptimizerSettings(weight_decay=1.0, **settings))
+    found = {p: group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    assert {name: found[p] for name, p in model.named_parameters()} == decays
+
+
+def test_rate_by_layer():
+    model = create_model("vitpose_small")
+    optimizer = build_optimizer(model, OptimizerSettings(lr=0.1, layer_decay=0.5))
+    set_learning_rate(optimizer, 0.2)
+    rates = {p: group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    layers = {
+        "head.final_layer.weight": 13,
+        "backbone.ln1.weight": 13,
+        "backbone.layers.11.attn.qkv.bias": 12,
+        "backbone.layers.0.ln1.weight": 1,
+        "backbone.patch_embed.projection.weight": 0,
+        "backbone.pos_embed": 0,
+    }
+    for name, layer in layers.items():
+        assert rates[model.get_parameter(name)] == pytest.approx(0.2 * 0.5 ** (13 - layer))
+    with pytest.raises(RecipeError, match=r"layer_decay: .* does not count its layers"):
+        build_optimizer(create_model("resnet18_slim"), OptimizerSettings(layer_decay=0.5))
+
+
+def test_rate_by_batch():
+    def lr(*overrides):
+        recipe = parse_recipe("model: {name: resnet18_slim}\ndata: {train: [{annotations: a.json}]}", list(overrides))
+        return scaled_lr(recipe.train, 32)
+
+    assert lr("train.optimizer.lr=0.1") == 0.1
+    assert lr("train.optimizer.lr=0.1", "train.base_batch_size=256") == pytest.approx(0.0125)
+    assert lr("train.optimizer.lr=0.1", "train.base_batch_size=256", "train.accumulate=8") == pytest.approx(0.1)
+
+
+def test_freeze():
+    model = create_model("resnet18_slim")
+    freeze(model, ["backbone.layer1.*", "backbone.*.bias"])
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert not any(
+        n.startswith("backbone.layer1.") or (n.startswith("backbone") and n.endswith("bias")) for n in trained
+    )
+    assert "backbone.layer2.0.conv1.weight" in trained
+    set_training_mode(model)
+    assert not model.backbone.layer1[0].bn1.training
+    assert model.backbone.layer2[0].bn1.training  # its weight is still trained
+    assert sum(len(g["params"]) for g in build_optimizer(model, OptimizerSettings()).param_groups) == len(trained)
+    with pytest.raises(
+        RecipeError, match=r"train\.freeze\.1: no parameter fits 'body\.\*'; names begin with backbone, head"
+    ):
+        freeze(model, ["head.*", "body.*"])
+    with pytest.raises(RecipeError, match="nothing is left to train"):
+        freeze(model, ["*"])
+
+
+def test_exponential_average_is_that_of_mmpose():
+    model = nn.BatchNorm1d(1)
+    average = MovingAverage(model, EmaSettings(decay=1 - 0.0002, ramp="exponential", buffers=True))
+    with torch.no_grad():
+        for step, expected in enumerate(FIGURES["average"]):
+            model.weight.fill_(math.sin(step))
+            model.running_mean.fill_(math.cos(step))
+            average.update(step)
+            found = average.model.weight.item(), average.model.running_mean.item()
+            assert found == pytest.approx(expected, abs=1e-6)
+    assert average.decay(10**6) == pytest.approx(0.9998)
+
+
+def test_published_weights_and_other_keypoints():
+    text = "data: {train: [{annotations: a.json}]}\nmodel: {name: resnet18_slim, pretrained: true, skeleton: NAME}"
+    own = build_model(parse_recipe(text.replace("NAME", "null")), print)
+    other = build_model(parse_recipe(text.replace("NAME", "lsp14")), print)
+    assert (own.spec.num_keypoints, other.spec.num_keypoints) == (17, 14)
+    for name, tensor in own.backbone.state_dict().items():
+        assert torch.equal(tensor, other.backbone.state_dict()[name])
+    with pytest.raises(RecipeError, match="pretrained or init, not both"):
+        parse_recipe(text, ["model.init=a.safetensors"])
 
 
 @pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
