@@ -1,28 +1,43 @@
-"""``fastpose eval``: a model's published metric on annotated photos."""
+"""``fastpose eval``: the published metric of a model, or of existing results, on annotated photos."""
 
 from __future__ import annotations
 
 import json
-import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
     from ..models import PoseModel
+    from ..train.evaluate import Evaluator, Predictions
+    from ..train.measures import Scores
 
 __all__ = ["evaluate"]
 
+# Written out here, so that --help need not import numpy; a test holds them against fastpose.train.measures.
+_METRICS = ("coco_ap", "crowdpose_ap", "posetrack_ap", "mpii_pckh", "trb_accuracy", "jhmdb_pck", "pck")
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_ANYTHING = click.Path(exists=True, path_type=Path)
+_NEW_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+class _Sigmas(click.ParamType):
+    name = "numbers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[float]:
+        try:
+            return [float(part) for part in str(value).split(",")]
+        except ValueError:
+            self.fail(f"expected numbers with commas between them, got {value!r}", param, ctx)
+
 
 @click.command("eval")
-@click.argument("model")
-@click.option(
-    "--data",
-    required=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Annotation file.",
-)
+@click.argument("model", required=False)
+@click.option("--data", required=True, type=_ANYTHING, help="Annotation file, or the folder of them.")
 @click.option("--format", "data_format", help="What it is: coco, mpii, …  [default: told from the file]")
 @click.option("--split", help="Which part, where the file has several: train, val, test.")
 @click.option(
@@ -32,93 +47,262 @@ __all__ = ["evaluate"]
 )
 @click.option(
     "--metric",
-    type=click.Choice(["auto", "pck", "coco_ap"]),
+    type=click.Choice(["auto", *_METRICS]),
     default="auto",
     show_default=True,
-    help="pck: PCK@0.2 of the 12 limbs by torso. auto: coco_ap where data and model have the same keypoints.",
+    help="auto: the data set's own, or pck (PCK@0.2 of the 12 limbs by torso) where the model lacks keypoints for it.",
+)
+@click.option("--detections", type=_FILE, help="COCO detections to use as boxes instead of the annotated ones.")
+@click.option(
+    "--predictions", type=_ANYTHING, help="Score these results instead of a model's: COCO's list, PoseTrack's folder."
 )
 @click.option(
-    "--detections",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="COCO detections to use as boxes instead of the annotated ones (coco_ap).",
+    "--save-predictions",
+    type=click.Path(path_type=Path),
+    help="Write the results: COCO's list, or PoseTrack's folder if the name has no suffix.",
 )
+@click.option(
+    "--score-mode",
+    type=click.Choice(["bbox", "keypoint", "bbox_keypoint", "bbox_rle"]),
+    default="bbox_keypoint",
+    show_default=True,
+    help="What a pose's score is made of.",
+)
+@click.option(
+    "--nms",
+    type=click.Choice(["none", "oks_nms", "soft_oks_nms"]),
+    default="oks_nms",
+    show_default=True,
+    help="How doubles are suppressed.",
+)
+@click.option("--nms-threshold", type=click.FloatRange(0, 1), default=0.9, show_default=True)
+@click.option("--sigmas", type=_Sigmas(), help="Of the OKS, one a keypoint: 0.026,0.025,…  [default: the data set's]")
+@click.option("--area/--no-area", "use_area", default=True, help="Annotated areas for the OKS, or 0.53 of the box.")
+@click.option("--bootstrap", type=click.IntRange(0), default=0, help="Samples of photos for 95 % intervals, e.g. 1000.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the samples.")
+@click.option("--errors", type=_NEW_FILE, help="Draw what is wrong with the keypoints (.png, .svg, .pdf).")
 @click.option(
     "--flip-test/--no-flip-test", default=None, help="Average with the mirrored crop.  [default: as the model says]"
 )
 @click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
-@click.option(
-    "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Also write the figures here."
-)
+@click.option("--json", "json_file", type=_NEW_FILE, help="Also write figures, settings and versions here.")
 def evaluate(
-    model: str,
+    model: str | None,
     data: Path,
     data_format: str | None,
     split: str | None,
     images: Path | None,
     metric: str,
     detections: Path | None,
+    predictions: Path | None,
+    save_predictions: Path | None,
+    score_mode: Any,
+    nms: Any,
+    nms_threshold: float,
+    sigmas: list[float] | None,
+    use_area: bool,
+    bootstrap: int,
+    seed: int,
+    errors: Path | None,
     flip_test: bool | None,
     batch_size: int,
     device: str,
     json_file: Path | None,
 ) -> None:
-    """Measure MODEL, a zoo name or a safetensors file, on annotated people."""
+    """Measure MODEL, a zoo name or a safetensors file, on annotated people.
+
+    Under torchrun the people are shared out to its processes; the figures are the same.
+    """
+    if (model is None) == (predictions is None):
+        raise click.UsageError("expected either MODEL or --predictions")
     # Imported here: the command line's help must not wait for torch.
     import time
 
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-    from rich.table import Table
-
     from ..data.readers import read_annotations
     from ..train.evaluate import Evaluator
-    from ..train.setup import pick_device
+    from ..train.measures import AP_METRICS, default_metric, read_predictions, write_predictions
 
-    network = _load(model).to(pick_device(device)).eval()
-    records = read_annotations(data, images, format=data_format, detections=detections, split=split)
-    if metric == "auto":
-        metric = "coco_ap" if records.skeleton.keypoints == network.spec.skeleton.keypoints else "pck"
-    if detections is not None and metric == "pck":
-        raise click.UsageError(
-            "--detections goes with --metric coco_ap: a detection has no annotated joints to compare"
+    with _processes() as rank:
+        network = None if model is None else _load(model).to(_device(device)).eval()
+        records = read_annotations(data, images, format=data_format, detections=detections, split=split)
+        if metric == "auto":
+            metric = default_metric(records, None if network is None else network.spec.skeleton)
+        if metric not in AP_METRICS and (detections or errors):
+            option = "--detections" if detections else "--errors"
+            raise click.UsageError(f"{option} goes with average precision ({', '.join(AP_METRICS)}), not with {metric}")
+        evaluator = Evaluator(
+            records,
+            metric,
+            annotations=data,
+            batch_size=batch_size,
+            score_mode=score_mode,
+            nms=nms,
+            nms_threshold=nms_threshold,
+            sigmas=sigmas,
+            use_area=use_area,
         )
-    evaluator = Evaluator(records, metric, annotations=data, batch_size=batch_size)
+        start = time.perf_counter()
+        if network is None:
+            assert predictions is not None
+            results = read_predictions(predictions)
+            flip = None
+        else:
+            found = _predict(network, evaluator, flip_test, show=rank == 0)
+            if rank:
+                return  # the first process has everybody's predictions
+            flip = network.spec.flip_test if flip_test is None else flip_test
+            results = list(evaluator.results(found, network.spec))
+        seconds = time.perf_counter() - start
+        if save_predictions:
+            write_predictions(save_predictions, results, evaluator.content if metric == "posetrack_ap" else None)
+        scores = evaluator.score(results)
+        figures = scores.figures(None)
+        intervals = _intervals(scores, bootstrap, seed)
+        shares = None
+        if metric in AP_METRICS:
+            shares = _errors(evaluator, results, errors, str(model or predictions))
 
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    start = time.perf_counter()
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("people", total=len(evaluator))
-        predictions = evaluator.predict(
-            network, flip_test=flip_test, on_batch=lambda count: progress.update(task, advance=count)
-        )
-    seconds = time.perf_counter() - start
-    values = evaluator.measure(predictions, network)
-
-    flip = network.spec.flip_test if flip_test is None else flip_test
-    title = f"{model} on {data.name}: {len(evaluator)} people, flip test {'on' if flip else 'off'}, {seconds:.1f} s"
-    table = Table("figure", "value")
-    for name, value in values.items():
-        table.add_row(name, "-" if math.isnan(value) else f"{value:.4f}")
-    click.echo(title)
-    Console().print(table)
+    subject = str(model if model is not None else predictions)
+    flipped = "" if flip is None else f", flip test {'on' if flip else 'off'}"
+    click.echo(f"{subject} on {data.name}: {metric}, {len(evaluator)} people{flipped}, {seconds:.1f} s")
+    _print_table(figures, intervals)
+    left_out = {**evaluator.skipped, "no result": scores.unpredicted}
+    for reason, count in left_out.items():
+        if count:
+            click.echo(
+                f"left out: {reason}: {count}" if reason != "no result" else f"wrong, no result: {count}", err=True
+            )
     for photo in evaluator.failed:
         click.echo(f"left out: {photo}", err=True)
     if json_file:
         from ..models.weights import atomic_write
 
+        settings = {
+            "flip_test": flip,
+            "score_mode": score_mode,
+            "nms": nms,
+            "nms_threshold": nms_threshold,
+            "sigmas": evaluator.sigmas.tolist(),
+            "use_area": use_area,
+            "detections": None if detections is None else str(detections),
+            "bootstrap": bootstrap,
+            "seed": seed,
+        }
         report = {
             "model": model,
+            "predictions": None if predictions is None else str(predictions),
             "data": str(data),
             "metric": metric,
-            "flip_test": flip,
             "people": len(evaluator),
+            "results": len(results),
             "seconds": round(seconds, 2),
-            "figures": {name: None if math.isnan(value) else value for name, value in values.items()},
+            "figures": {name: _known(value) for name, value in figures.items()},
+            "intervals": {name: [_known(end) for end in ends] for name, ends in intervals.items()},
+            "errors": shares,
+            "settings": settings,
+            "versions": _versions(),
+            "left_out": {reason: count for reason, count in left_out.items() if count},
             "failed_photos": evaluator.failed,
         }
         atomic_write(json_file, (json.dumps(report, indent=1) + "\n").encode())
+
+
+@contextmanager
+def _processes() -> Iterator[int]:
+    """Meets the other processes of torchrun, if it started this one; the rank among them."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield 0
+        return
+    import torch.distributed as dist
+
+    dist.init_process_group("gloo")
+    try:
+        yield dist.get_rank()
+    finally:
+        dist.destroy_process_group()
+
+
+def _device(name: str) -> Any:
+    import torch
+
+    from ..train.setup import pick_device
+
+    local = os.environ.get("LOCAL_RANK")
+    if name == "auto" and local is not None and torch.cuda.is_available():
+        name = f"cuda:{int(local) % torch.cuda.device_count()}"
+    return pick_device(name)
+
+
+def _predict(network: PoseModel, evaluator: Evaluator, flip_test: bool | None, *, show: bool) -> Predictions:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not (show and console.is_terminal)) as progress:
+        task = progress.add_task("people", total=len(evaluator.own))
+        return evaluator.predict(
+            network, flip_test=flip_test, on_batch=lambda count: progress.update(task, advance=count)
+        )
+
+
+def _intervals(scores: Scores, samples: int, seed: int) -> dict[str, tuple[float, float]]:
+    if not samples:
+        return {}
+    from ..metrics.bootstrap import bootstrap_intervals
+
+    return bootstrap_intervals(scores.figures, scores.photos, samples=samples, seed=seed)
+
+
+def _errors(evaluator: Evaluator, results: list[Any], path: Path | None, title: str) -> dict[str, dict[str, float]]:
+    """Shares of the kinds of errors; drawn, too, if a path is given."""
+    from dataclasses import replace
+
+    from ..metrics.errors import pose_errors
+
+    skeleton = replace(evaluator.records.skeleton, sigmas=tuple(evaluator.sigmas.tolist()))
+    found = pose_errors(evaluator.content, results, skeleton, use_area=evaluator.use_area)
+    if path:
+        from ..metrics.plots import plot_errors
+
+        plot_errors(found, path, title=title)
+    return found.shares()
+
+
+def _print_table(figures: dict[str, float], intervals: dict[str, tuple[float, float]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    def text(value: float) -> str:
+        return "-" if _known(value) is None else f"{value:.4f}"
+
+    table = Table("figure", "value", *(("95 % interval",) if intervals else ()))
+    for name, value in figures.items():
+        ends = (" to ".join(map(text, intervals[name])),) if intervals else ()
+        table.add_row(name, text(value), *ends)
+    Console().print(table)
+
+
+def _known(value: float) -> float | None:
+    """None where there is nothing to measure: NaN, or -1 in average precision."""
+    return value if value >= 0 else None
+
+
+def _versions() -> dict[str, str]:
+    import platform
+
+    import numpy as np
+    import torch
+
+    from .._version import __version__
+
+    return {
+        "fastpose": __version__,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+    }
 
 
 def _load(name: str) -> PoseModel:

@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+import torch.distributed as dist
+from numpy.typing import ArrayLike, NDArray
 
 from ..codecs import build_codec
 from ..data.dataset import PoseDataset, Source
-from ..data.loader import Loader
+from ..data.loader import Batch, Loader
 from ..data.records import PoseRecords
 from ..geometry import box_to_center_scale, invert_matrices
-from ..metrics.coco import coco_ap
-from ..metrics.pck import LIMB_KEYPOINTS, lsp_pck
-from ..metrics.scoring import coco_results
+from ..metrics.pck import LIMB_KEYPOINTS
+from ..metrics.scoring import NmsMode, ScoreMode, coco_results
 from ..models import PoseModel
 from ..spec import PoseSpec
+from .measures import AP_METRICS, METRICS, Scores, annotation_content, default_metric, score_results
 
 __all__ = ["Evaluator", "Predictions"]
 
 Array = NDArray[Any]
+_Part = tuple[Array, Array, Array, list[str]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,57 +38,110 @@ class Predictions:
     Attributes:
         keypoints: float32 [N, K, 2] (x, y), pixels of the photo; NaN where the photo cannot be read.
         scores: float32 [N, K]; 0 where the photo cannot be read.
+        read: bool [N], whether the photo can be read.
     """
 
     keypoints: Array
     scores: Array
+    read: Array
 
 
 class Evaluator:
     """Annotated people that one model after another can be measured on; photos are decoded once.
 
+    Where torch.distributed runs, each process predicts its part of the people and all of them get everybody's
+    predictions; so every process has to call :meth:`predict`, and the figures are those of one process.
+
     Args:
         records: The people; their boxes are cropped.
-        metric: ``pck`` (PCK@0.2 of the 12 limbs by torso) or ``coco_ap``.
-        annotations: COCO annotation file with the truth; ``coco_ap`` needs it.
+        metric: A name of :data:`fastpose.train.measures.METRICS`; the data set's own where not given.
+        annotations: Annotation file with the truth, where it says more than the records (crowds, ignored regions).
         cache: Bytes of decoded photos to keep.
         batch_size: Crops in a step.
         workers: Threads that decode photos.
+        score_mode: What a pose's score is made of; see :func:`fastpose.metrics.score_poses`.
+        nms: How doubles are suppressed; see :func:`fastpose.metrics.coco_results`.
+        nms_threshold: From which similarity on.
+        sigmas: [K] of the OKS; by default the data's.
+        use_area: Take the annotated areas for the OKS; otherwise 0.53 of the annotated box.
+
+    Attributes:
+        records: The people that can be cropped.
+        metric: The metric's name.
+        skipped: Entries of the annotation file that are not among them, by reason.
+        failed: Photos that could not be read in the last prediction, each with the reason.
 
     Raises:
-        ValueError: Nobody is in the records, or ``coco_ap`` has no annotations.
+        ValueError: Nobody is in the records, or there is no such metric.
     """
 
     def __init__(
         self,
         records: PoseRecords,
-        metric: str,
+        metric: str | None = None,
         *,
         annotations: Path | None = None,
         cache: int = 0,
         batch_size: int = 64,
         workers: int = 2,
+        score_mode: ScoreMode = "bbox_keypoint",
+        nms: NmsMode = "oks_nms",
+        nms_threshold: float = 0.9,
+        sigmas: ArrayLike | None = None,
+        use_area: bool = True,
     ) -> None:
-        if metric == "coco_ap" and annotations is None:
-            raise ValueError("eval.metric: coco_ap needs an annotation file, got people without one")
+        self.metric = metric or default_metric(records)
+        if self.metric not in METRICS:
+            raise ValueError(f"metric: expected one of {', '.join(METRICS)}, got {metric!r}")
         sides = records.boxes[:, 2:] - records.boxes[:, :2]
-        self.records = records.select(np.flatnonzero((sides > 0).all(1) & ~records.ignore))
-        self.metric, self.annotations = metric, annotations
-        self._dataset = PoseDataset([Source(self.records)], records.skeleton, cache=cache, labelled_only=False)
-        self._batch_size, self._workers = batch_size, workers
+        fine = np.isfinite(records.boxes).all(1) & (sides > 0).all(1)
+        self.skipped = dict(records.skipped)
+        if not fine.all():
+            self.skipped["empty box"] = self.skipped.get("empty box", 0) + int((~fine).sum())
+        self.records = records.select(np.flatnonzero(fine & ~records.ignore))
+        if not len(self.records):
+            raise ValueError(f"data: nobody to measure on in {records.source or 'the records'}")
+        self.failed: list[str] = []
+        self.sigmas = np.asarray(records.skeleton.sigmas if sigmas is None else sigmas, np.float64)
+        if self.sigmas.shape != (records.skeleton.num_keypoints,) or not (self.sigmas > 0).all():
+            raise ValueError(
+                f"sigmas: expected {records.skeleton.num_keypoints} numbers above 0 ({records.skeleton.name}), got "
+                f"{self.sigmas.tolist()}"
+            )
+        self.score_mode, self.nms, self.nms_threshold, self.use_area = score_mode, nms, nms_threshold, use_area
+        self._everybody, self._annotations = records, annotations
+        self._cache, self._batch_size, self._workers = cache, batch_size, workers
 
     def __len__(self) -> int:
         return len(self.records)
 
     @property
-    def failed(self) -> list[str]:
-        """Photos that could not be read, each with the reason."""
-        return list(self._dataset.photos.failed.values())
-
-    @property
     def metric_name(self) -> str:
         """Key of the deciding figure in what :meth:`measure` returns."""
-        return "AP" if self.metric == "coco_ap" else "PCK@0.2"
+        return METRICS[self.metric]
+
+    @property
+    def ranks_poses(self) -> bool:
+        """Whether the metric is an average precision: then boxes may come from a detector."""
+        return self.metric in AP_METRICS
+
+    @cached_property
+    def content(self) -> Mapping[str, Any]:
+        """The annotations in COCO's format."""
+        return annotation_content(self._annotations, self._everybody)
+
+    @cached_property
+    def own(self) -> NDArray[np.int64]:
+        """Positions of the people that this process predicts: neighbours, which share photos."""
+        rank, world = (dist.get_rank(), dist.get_world_size()) if _distributed() else (0, 1)
+        return np.array_split(np.arange(len(self.records)), world)[rank]
+
+    @cached_property
+    def _dataset(self) -> PoseDataset | None:
+        if not len(self.own):  # more processes than people
+            return None
+        source = Source(self.records.select(self.own))
+        return PoseDataset([source], self.records.skeleton, cache=self._cache, labelled_only=False)
 
     def predict(
         self,
@@ -103,7 +159,7 @@ class Evaluator:
             spec: Instead of the model's own, e.g. at another input size.
             flip_test: Average with the mirrored crop; the model's setting where not given.
             autocast: Makes the context in which the network runs.
-            on_batch: Called with the number of people after each batch.
+            on_batch: Called with the number of people after each batch of this process.
 
         Returns:
             The predictions, one row a person.
@@ -115,13 +171,14 @@ class Evaluator:
         flip = spec.flip_test if flip_test is None else flip_test
         codec = build_codec(spec.codec, spec.input_size)
         device = next(model.parameters()).device
-        count = len(self.records)
-        keypoints = np.full((count, spec.num_keypoints, 2), np.nan, np.float32)
-        scores = np.zeros((count, spec.num_keypoints), np.float32)
-        read = 0
-        loader = Loader(self._dataset, spec, batch_size=self._batch_size, workers=self._workers)
+        keypoints = np.full((len(self.own), spec.num_keypoints, 2), np.nan, np.float32)
+        scores = np.zeros((len(self.own), spec.num_keypoints), np.float32)
+        read = np.zeros(len(self.own), bool)
+        batches: Iterable[Batch] = ()
+        if self._dataset is not None:
+            batches = Loader(self._dataset, spec, batch_size=self._batch_size, workers=self._workers).epoch()
         with _evaluation_mode(model), torch.inference_mode():
-            for batch in loader.epoch():
+            for batch in batches:
                 images = batch.images.to(device)
                 with autocast():
                     output, _ = model.predict(images)
@@ -135,52 +192,113 @@ class Evaluator:
                 )
                 keypoints[batch.people] = torch.as_tensor(points).cpu().numpy()
                 scores[batch.people] = torch.as_tensor(confidence).cpu().numpy()
-                read += len(batch.people)
+                read[batch.people] = True
                 if on_batch:
                     on_batch(len(batch.people))
-        if self.failed and not read:
+        failed = list(self._dataset.photos.failed.values()) if self._dataset else []
+        parts = _all_gather((keypoints, scores, read, failed))
+        keypoints, scores, read = (np.concatenate([part[i] for part in parts]) for i in range(3))
+        self.failed = list(dict.fromkeys(reason for part in parts for reason in part[3]))
+        if self.failed and not read.any():
             raise ValueError(f"no photo can be read: {self.failed[0]}")
-        return Predictions(keypoints, scores)
+        return Predictions(keypoints, scores, read)
 
-    def measure(self, predictions: Predictions, model: PoseModel) -> dict[str, float]:
-        """The metric: ``PCK@0.2`` and each limb's share, or COCO's ten figures, between 0 and 1.
+    def results(self, predictions: Predictions, spec: PoseSpec) -> list[dict[str, Any]]:
+        """The predictions in COCO's results format, with the data's keypoints in its order, found by name.
+
+        For average precision they are scored and doubles are suppressed, as published figures are made. Other metrics
+        compare people one by one: then each result has the ``id`` of its person.
+
+        Args:
+            predictions: From :meth:`predict`.
+            spec: That of the model: its keypoints may be more than the data's.
+
+        Returns:
+            One dict a pose; people whose photo cannot be read have none.
+
+        Raises:
+            ValueError: The model lacks keypoints that the metric is about, or predicts a value that is not finite.
+        """
+        records = self.records
+        wanted = LIMB_KEYPOINTS if self.metric == "pck" else records.skeleton.keypoints
+        lacking = [name for name in wanted if name not in spec.skeleton.keypoints]
+        if lacking:
+            raise ValueError(
+                f"eval: {self.metric} needs {', '.join(lacking)}, which {spec.skeleton.name!r} has not (the data are "
+                f"{records.skeleton.name!r})"
+            )
+        read = np.flatnonzero(predictions.read)
+        shape = (len(read), records.skeleton.num_keypoints)
+        keypoints, scores = np.zeros((*shape, 2)), np.zeros(shape)
+        for column, name in enumerate(records.skeleton.keypoints):
+            if name in spec.skeleton.keypoints:
+                keypoints[:, column] = predictions.keypoints[read, spec.skeleton.index(name)]
+                scores[:, column] = predictions.scores[read, spec.skeleton.index(name)]
+        if not np.isfinite(keypoints).all() or not np.isfinite(scores).all():
+            bad = ~(np.isfinite(keypoints).all((1, 2)) & np.isfinite(scores).all(1))
+            raise ValueError(
+                f"eval: the model predicts values that are not finite, for {int(bad.sum())} of {len(read)} people"
+            )
+        # Published figures suppress doubles by the area of the crop, not of the box.
+        _, extents = box_to_center_scale(records.boxes[read], spec.input_size, spec.padding)
+        everyone = not self.ranks_poses
+        category = self._category()
+        results = coco_results(
+            records.image_ids[records.image_index[read]],
+            keypoints,
+            scores,
+            records.scores[read],
+            extents.prod(1),
+            self.sigmas,
+            score_mode=self.score_mode,
+            nms="none" if everyone else self.nms,
+            nms_threshold=self.nms_threshold,
+            category_id=category,
+        )
+        if everyone:
+            for entry, identity in zip(results, records.ids[read].tolist(), strict=True):
+                entry["id"] = identity
+        return results
+
+    def _category(self) -> int:
+        """Number of the category of people."""
+        if not self.ranks_poses:
+            return 1
+        numbers = {e.get("category_id", 1) for e in self.content["annotations"] if e.get("keypoints")}
+        return min(numbers, default=1)
+
+    def score(self, results: Sequence[Mapping[str, Any]]) -> Scores:
+        """Prepare the metric of results, from :meth:`results` or from a file; arguments and errors as there."""
+        content = self.content if self.ranks_poses else None
+        return score_results(
+            self.metric, self.records, results, content=content, sigmas=self.sigmas, use_area=self.use_area
+        )
+
+    def measure(self, predictions: Predictions, model: PoseModel, *, spec: PoseSpec | None = None) -> dict[str, float]:
+        """The metric's figures, the deciding one (:attr:`metric_name`) among them.
 
         Raises:
             ValueError: The keypoints are not those that the metric is about.
         """
-        records = self.records
-        if self.metric == "pck":
-            result = lsp_pck(
-                predictions.keypoints,
-                records.keypoints,
-                records.visible,
-                records.skeleton,
-                predicted_skeleton=model.spec.skeleton,
-            )
-            joints = zip(LIMB_KEYPOINTS, result.per_joint.tolist(), strict=True)
-            return {"PCK@0.2": result.mean, **dict(joints)}
-        if records.skeleton.keypoints != model.spec.skeleton.keypoints:
-            raise ValueError(
-                f"eval: coco_ap compares equal keypoints, got {model.spec.skeleton.name!r} for data of "
-                f"{records.skeleton.name!r}"
-            )
-        read = np.isfinite(predictions.keypoints).all((1, 2))
-        # Published figures suppress doubles by the area of the crop, not of the box.
-        _, extents = box_to_center_scale(records.boxes[read], model.spec.input_size, model.spec.padding)
-        results = coco_results(
-            records.image_ids[records.image_index[read]],
-            predictions.keypoints[read],
-            predictions.scores[read],
-            records.scores[read],
-            extents.prod(1),
-            records.skeleton.sigmas,
-        )
-        assert self.annotations is not None
-        return coco_ap(self.annotations, results, sigmas=records.skeleton.sigmas)
+        return self.score(self.results(predictions, spec or model.spec)).figures(None)
 
     def __call__(self, model: PoseModel, **options: Any) -> dict[str, float]:
         """:meth:`predict`, then :meth:`measure`; options as for ``predict``."""
-        return self.measure(self.predict(model, **options), model)
+        return self.measure(self.predict(model, **options), model, spec=options.get("spec"))
+
+
+def _distributed() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def _all_gather(part: _Part) -> list[_Part]:
+    """The parts of all processes, in the order of their ranks."""
+    if not _distributed():
+        return [part]
+    group = None if dist.get_backend() == "gloo" else dist.new_group(backend="gloo")  # they are arrays of the CPU
+    parts: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(parts, part, group=group)
+    return parts
 
 
 @contextmanager

@@ -1,6 +1,9 @@
 """``fastpose train`` and ``fastpose eval`` from end to end, on rendered scenes and on a drawn photo."""
 
 import json
+import os
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -10,6 +13,7 @@ import yaml
 from fastpose.cli import main
 from fastpose.data.synthetic import render_scene
 
+ENVIRONMENT = {"OMP_NUM_THREADS": "1"}
 RECIPE = """
 name: tiny
 model: {name: resnet18_slim, skeleton: coco17, options: {input_size: [64, 64]}}
@@ -78,8 +82,85 @@ def test_eval_prints_and_writes_the_figures(trained, photos, tmp_path, capsys, m
     deciding = "PCK@0.2" if metric == "pck" else "AP"
     assert 0 <= report["figures"][deciding] <= 1
     assert report["people"] == 2
-    assert report["flip_test"] is False
+    assert report["settings"]["flip_test"] is False
+    assert set(report["versions"]) == {"fastpose", "python", "torch", "numpy"}
     assert deciding in out
+
+
+def test_eval_of_saved_predictions_gives_the_same_figures(trained, photos, tmp_path, capsys):
+    for metric in ("coco_ap", "pck"):
+        options = ("--data", photos / "truth.json", "--metric", metric, "--bootstrap", 20)
+        code, _, err = fastpose(
+            capsys, "eval", trained / "out" / "best.safetensors", *options, "--save-predictions",
+            tmp_path / "results.json", "--json", tmp_path / "model.json",
+        )  # fmt: skip
+        assert code == 0, err
+        code, out, err = fastpose(
+            capsys, "eval", "--predictions", tmp_path / "results.json", *options, "--json", tmp_path / "file.json"
+        )
+        assert code == 0, err
+        assert "95 % interval" in out
+        model, file = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("model", "file"))
+        for part in ("figures", "intervals", "errors"):
+            assert model[part] == file[part]
+        assert (file["model"], file["settings"]["flip_test"]) == (None, None)
+
+
+def test_eval_says_who_has_no_result(trained, photos, tmp_path, capsys):
+    values = json.loads((photos / "truth.json").read_text())["annotations"][0]["keypoints"]
+    results = [{"image_id": 0, "id": 1, "keypoints": values, "score": 0.5}]
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    arguments = ("eval", "--predictions", tmp_path / "results.json", "--data", photos / "truth.json")
+    code, _, err = fastpose(capsys, *arguments, "--metric", "pck")
+    assert code == 0
+    assert "wrong, no result: 1" in err
+    for text, said in (("[]", "empty"), (json.dumps(results)[:-9], "cannot be read as JSON")):
+        (tmp_path / "results.json").write_text(text)
+        code, _, err = fastpose(capsys, *arguments)
+        assert code == 2
+        assert said in err
+
+
+def test_eval_draws_the_errors(photos, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    people = json.loads((photos / "truth.json").read_text())["annotations"]
+    results = [{"image_id": p["image_id"], "keypoints": p["keypoints"], "score": 0.5} for p in people]
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    code, _, err = fastpose(
+        capsys, "eval", "--predictions", tmp_path / "results.json", "--data", photos / "truth.json",
+        "--errors", tmp_path / "errors.png",
+    )  # fmt: skip
+    assert code == 0, err
+    assert cv2.imread(str(tmp_path / "errors.png")).shape[2] == 3
+
+
+def test_eval_offers_the_metrics_there_are():
+    from fastpose.cli.eval import _METRICS
+    from fastpose.train.measures import METRICS
+
+    assert set(_METRICS) == set(METRICS)
+
+
+@pytest.mark.slow
+def test_eval_under_torchrun(trained, photos, tmp_path):
+    reports = []
+    for count in (1, 2):
+        file = tmp_path / f"{count}.json"
+        words = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}", "-m", "fastpose"]
+        words += ["eval", trained / "out" / "best.safetensors", "--data", photos / "truth.json", "--json", file]
+        done = subprocess.run(
+            [sys.executable, *map(str, words)],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            env=os.environ | ENVIRONMENT,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("2 people") == 1  # the first process alone speaks
+        reports.append(json.loads(file.read_text()))
+    one, two = reports
+    assert one["figures"] == pytest.approx(two["figures"], abs=1e-6)
+    assert (one["people"], one["results"]) == (two["people"], two["results"]) == (2, 2)
 
 
 def test_eval_with_detections(trained, photos, tmp_path, capsys):
@@ -112,6 +193,14 @@ def test_eval_with_detections(trained, photos, tmp_path, capsys):
         (("eval", "MODEL", "--data", "TRUTH", "--format", "mpii"), "expected a list of people, got an object"),
         (("eval", "MODEL", "--data", "TRUTH", "--split", "val"), "split: no part is named 'val'"),
         (("eval", "MODEL"), "--data"),
+        (("eval", "--data", "TRUTH"), "either MODEL or --predictions"),
+        (("eval", "MODEL", "--predictions", "TRUTH", "--data", "TRUTH"), "either MODEL or --predictions"),
+        (("eval", "--predictions", "MODEL", "--data", "TRUTH"), "best.safetensors: cannot be read as JSON"),
+        (("eval", "--predictions", "TRUTH", "--data", "TRUTH"), "has no score"),
+        (("eval", "MODEL", "--data", "TRUTH", "--sigmas", "0.1,x"), "expected numbers with commas"),
+        (("eval", "MODEL", "--data", "TRUTH", "--sigmas", "0.1"), "sigmas: expected 17"),
+        (("eval", "MODEL", "--data", "TRUTH", "--metric", "mpii_pckh"), "no head boxes"),
+        (("eval", "MODEL", "--data", "TRUTH", "--metric", "pck", "--errors", "e.png"), "--errors goes with"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(trained, photos, tmp_path, monkeypatch, capsys, arguments, said):
