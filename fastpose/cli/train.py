@@ -19,9 +19,10 @@ __all__ = ["train"]
 )
 @click.option("--resume", is_flag=True, help="Continue the run in that folder.")
 def train(recipe: str, overrides: tuple[str, ...], out: Path | None, resume: bool) -> None:
-    """Train a model by RECIPE, the name of a packaged recipe or a YAML file.
+    """Train a model by RECIPE: a zoo name, the name of a packaged recipe, or a YAML file.
 
-    Values of the recipe are changed by KEY=VALUE, e.g. data.root=~/lspet train.epochs=40 data.train.0.repeats=2.
+    Values of the recipe are changed by KEY=VALUE, e.g. data.root=~/lspet train.epochs=40 data.train.0.repeats=2. A zoo
+    entry is trained as it was officially, on the data that data=FILE.yaml or keys under data say.
     """
     # Imported here: the command line's help must not wait for torch.
     from ..train.loop import TrainingError
