@@ -59,7 +59,7 @@ class _Sigmas(click.ParamType):
 @click.option(
     "--save-predictions",
     type=click.Path(path_type=Path),
-    help="Write the results: COCO's list, or PoseTrack's folder if the name has no suffix.",
+    help="Write the results: COCO's list; MPII's preds (.mat); PoseTrack's folder (no suffix).",
 )
 @click.option(
     "--score-mode",

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CocoPoses", "CocoTruth", "read_content", "read_results", "read_truth"]
+__all__ = ["CocoPoses", "CocoTruth", "id_column", "number_table", "read_content", "read_results", "read_truth"]
 
 # What a person's outline fills of the box, where a data set has no outlines (CrowdPose, AI Challenger, PoseTrack).
 AREA_OF_BOX = 0.53
@@ -65,7 +65,6 @@ class CocoPoses:
         keypoints: float64 [D, K, 2] (x, y) in pixels.
         point_scores: float64 [D, K].
         scores: float64 [D].
-        ids: int64 [D], annotations that the poses are of; -1 where the file does not say.
     """
 
     image: NDArray[np.int64]
@@ -73,7 +72,6 @@ class CocoPoses:
     keypoints: NDArray[np.float64]
     point_scores: NDArray[np.float64]
     scores: NDArray[np.float64]
-    ids: NDArray[np.int64]
 
 
 def read_content(content: Any) -> Any:
@@ -107,40 +105,41 @@ def read_truth(content: Content, joints: int, *, use_area: bool = True) -> CocoT
     content = read_content(content)
     if not isinstance(content, Mapping) or "images" not in content or "annotations" not in content:
         raise ValueError("annotations: expected an object with images and annotations")
-    photos = sorted(content["images"], key=lambda entry: entry["id"])
-    image_ids = np.array([entry["id"] for entry in photos], np.int64)
+    photos = _objects("images", content["images"])
+    image_ids = id_column("images", photos, "id")
     _check_distinct("images", image_ids)
-    people = [entry for entry in content["annotations"] if entry.get("keypoints")]
+    order = np.argsort(image_ids)
+    image_ids, photos = image_ids[order], [photos[place] for place in order]
+    people = [entry for entry in _objects("annotations", content["annotations"]) if entry.get("keypoints")]
     if not people:
         raise ValueError("annotations: none of them has keypoints")
+    ids = id_column("annotations", people, "id")
+    _check_distinct("annotations", ids)
     for entry in people:
-        lacking = [key for key in ("id", "image_id", "bbox") if entry.get(key) is None]
-        if lacking:
-            raise ValueError(f"annotations: {entry.get('id', 'an entry')} has no {', '.join(lacking)}")
-        if len(entry["keypoints"]) != 3 * joints:
-            count = len(entry["keypoints"]) // 3
+        points, box = entry["keypoints"], entry.get("bbox")
+        if not isinstance(points, Sequence) or len(points) != 3 * joints:
+            count = len(points) // 3 if isinstance(points, Sequence) else type(points).__name__
             raise ValueError(
                 f"sigmas: expected one per annotated keypoint ({count}, annotation {entry['id']}), got {joints}"
             )
-        if len(entry["bbox"]) != 4:
-            raise ValueError(f"annotations: {entry['id']}: expected a bbox of 4 numbers, got {len(entry['bbox'])}")
-    ids = np.array([entry["id"] for entry in people], np.int64)
-    _check_distinct("annotations", ids)
-    image = _positions(image_ids, np.array([entry["image_id"] for entry in people], np.int64))
+        if not isinstance(box, Sequence) or len(box) != 4:
+            raise ValueError(f"annotations: {entry['id']}: bbox: expected 4 numbers, got {box!r:.80}")
+    image = _positions(image_ids, id_column("annotations", people, "image_id"))
     if (image < 0).any():
         lost = people[int(np.argmax(image < 0))]
         raise ValueError(f"annotations: {lost['id']} is of image_id {lost['image_id']}, which images does not list")
-    points = _table("annotations", ids, [entry["keypoints"] for entry in people]).reshape(-1, joints, 3)
-    boxes = _table("annotations", ids, [entry["bbox"] for entry in people])
+    points = number_table("annotations:", ids, [entry["keypoints"] for entry in people]).reshape(-1, joints, 3)
+    boxes = number_table("annotations:", ids, [entry["bbox"] for entry in people])
     areas = boxes[:, 2] * boxes[:, 3] * AREA_OF_BOX
     if use_area:
         stated = [entry.get("area") for entry in people]
-        areas = np.array([b if a is None else a for a, b in zip(stated, areas.tolist(), strict=True)], np.float64)
+        rows = [[b if a is None else a] for a, b in zip(stated, areas.tolist(), strict=True)]
+        areas = number_table("annotations:", ids, rows)[:, 0]
     visible = np.clip(np.ceil(points[..., 2]), 0, 255).astype(np.uint8)
     counted = [entry.get("num_keypoints") for entry in people]
     annotated = [bool(v.any()) if n is None else n != 0 for n, v in zip(counted, visible, strict=True)]
     crowd = np.array([bool(entry.get("iscrowd")) for entry in people])
-    categories = np.array([entry.get("category_id", 1) for entry in people], np.int64)
+    categories = id_column("annotations", people, "category_id", missing=1)
     category_ids, category = np.unique(categories, return_inverse=True)
     return CocoTruth(
         image_ids=image_ids,
@@ -178,9 +177,8 @@ def read_results(content: Results, truth: CocoTruth) -> CocoPoses:
     if not entries:
         raise ValueError("results: empty, there is nothing to evaluate")
     joints = truth.keypoints.shape[1]
+    entries = _objects("results", entries)
     for index, entry in enumerate(entries):
-        if not isinstance(entry, Mapping):
-            raise ValueError(f"results: number {index}: expected an object, got {type(entry).__name__}")
         missing = [key for key in ("image_id", "keypoints", "score") if key not in entry]
         if missing:
             raise ValueError(f"results: number {index} has no {', '.join(missing)}")
@@ -188,15 +186,14 @@ def read_results(content: Results, truth: CocoTruth) -> CocoPoses:
         if not isinstance(values, Sequence) or len(values) != 3 * joints:
             got = len(values) if isinstance(values, Sequence) else type(values).__name__
             raise ValueError(f"results: number {index}: expected {3 * joints} keypoint values, got {got}")
-    image = _positions(truth.image_ids, _integers([entry["image_id"] for entry in entries]))
+    image = _positions(truth.image_ids, id_column("results", entries, "image_id"))
     if (image < 0).any():
         index = int(np.argmax(image < 0))
         raise ValueError(f"results: number {index} is of image_id {entries[index]['image_id']}, which is not annotated")
     numbers = np.arange(len(entries))
     rows = [[*entry["keypoints"], entry["score"]] for entry in entries]
-    table = _table("results: number", numbers, rows)
-    first = int(truth.category_ids[0])
-    categories = np.array([entry.get("category_id", first) for entry in entries], np.int64)
+    table = number_table("results: number", numbers, rows)
+    categories = id_column("results", entries, "category_id", missing=int(truth.category_ids[0]))
     points = table[:, :-1].reshape(-1, joints, 3)
     return CocoPoses(
         image=image,
@@ -204,7 +201,6 @@ def read_results(content: Results, truth: CocoTruth) -> CocoPoses:
         keypoints=points[..., :2],
         point_scores=points[..., 2],
         scores=table[:, -1],
-        ids=_integers([entry.get("id", -1) for entry in entries]),
     )
 
 
@@ -214,9 +210,29 @@ def _check_distinct(what: str, ids: NDArray[np.int64]) -> None:
         raise ValueError(f"{what}: id {values[counts > 1][0]} occurs twice")
 
 
-def _integers(values: list[Any]) -> NDArray[np.int64]:
-    """Ids; -1 for what is no integer, which is then the id of nothing."""
-    return np.array([v if isinstance(v, int | np.integer) else -1 for v in values], np.int64)
+def _objects(what: str, values: Any) -> list[Mapping[str, Any]]:
+    if not isinstance(values, Sequence) or isinstance(values, str):
+        raise ValueError(f"{what}: expected a list, got {type(values).__name__}")
+    for number, entry in enumerate(values):
+        if not isinstance(entry, Mapping):
+            raise ValueError(f"{what}: number {number}: expected an object, got {type(entry).__name__}")
+    return list(values)
+
+
+def id_column(
+    what: str, entries: Sequence[Mapping[str, Any]], key: str, *, missing: int | None = None
+) -> NDArray[np.int64]:
+    """The integers of one key, int64 [N].
+
+    Raises:
+        ValueError: One is absent and nothing stands for it, or is no integer of 64 bits; the message names the entry.
+    """
+    values = [entry.get(key, missing) for entry in entries]
+    for number, value in enumerate(values):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or not -(2**63) <= value < 2**63:
+            name = entries[number].get("id", f"number {number}") if key != "id" else f"number {number}"
+            raise ValueError(f"{what}: {name}: {key}: expected an integer, got {value!r:.80}")
+    return np.array(values, np.int64)
 
 
 def _positions(ascending: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -227,16 +243,21 @@ def _positions(ascending: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArr
     return np.where(ascending[place] == wanted, place, -1)
 
 
-def _table(what: str, names: NDArray[np.int64], rows: list[list[Any]]) -> NDArray[np.float64]:
-    """Rows of finite numbers as one array; the error names the row."""
+def number_table(what: str, names: NDArray[np.int64], rows: Sequence[Sequence[Any]]) -> NDArray[np.float64]:
+    """Rows of equally many finite numbers as float64 [N, n].
+
+    Raises:
+        ValueError: A value is not a finite number; the message names the row.
+    """
     try:
         table = np.array(rows, np.float64)
     except (TypeError, ValueError, OverflowError):
+        table = np.full((len(rows), 1), np.nan)
         for name, row in zip(names.tolist(), rows, strict=True):
             if not all(isinstance(value, int | float | np.number) for value in row):
                 raise ValueError(f"{what} {name} has a value that is not a number") from None
-        raise
-    bad = ~np.isfinite(table).all(1)
+    with np.errstate(over="ignore"):
+        bad = ~np.isfinite(table).all(1)
     if bad.any():
         raise ValueError(f"{what} {names[np.argmax(bad)]} has a value that is not finite")
     return table

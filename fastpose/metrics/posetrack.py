@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastpose.metrics.coco_files import Content, Results, read_results, read_truth
+from fastpose.metrics.coco_files import CocoTruth, Content, Results, number_table, read_results, read_truth
 from fastpose.skeletons import POSETRACK18_17
 
 __all__ = ["POSETRACK_PARTS", "PoseTrackMatches", "posetrack_ap", "posetrack_figures", "posetrack_matches"]
@@ -72,7 +72,7 @@ def posetrack_matches(annotations: Content, results: Results) -> PoseTrackMatche
     truth = read_truth(annotations, POSETRACK18_17.num_keypoints, use_area=False)
     poses = read_results(results, truth)
     columns = list(POSETRACK18_17.indices(_NAMES))
-    heads = np.array([_head_size(person) for person in truth.people])
+    heads = _head_sizes(truth)
     goal, known = truth.keypoints[:, columns], truth.visible[:, columns] > 0
     points, scores = poses.keypoints[:, columns], poses.point_scores[:, columns]
     given = (points != 0).any(-1) | (scores != 0)
@@ -156,17 +156,29 @@ def _mean(values: list[float]) -> float:
     return float(np.mean(known)) if known else float("nan")
 
 
-def _head_size(person: Mapping[str, Any]) -> float:
-    box = person.get("bbox_head")
-    if not isinstance(box, list | tuple) or len(box) != 4:
-        raise ValueError(f"annotations: {person['id']}: expected bbox_head, x, y, width and height, got {box!r}")
-    return _HEAD_OF_DIAGONAL * float(np.hypot(box[2], box[3]))
+def _head_sizes(truth: CocoTruth) -> NDArray[np.float64]:
+    rows = []
+    for person in truth.people:
+        box = person.get("bbox_head")
+        if not isinstance(box, list | tuple) or len(box) != 4:
+            raise ValueError(
+                f"annotations: {person['id']}: expected bbox_head, x, y, width and height, got {box!r:.80}"
+            )
+        rows.append(box)
+    sides = number_table("annotations: bbox_head of", truth.ids, rows)[:, 2:]
+    return np.asarray(_HEAD_OF_DIAGONAL * np.hypot(sides[:, 0], sides[:, 1]))
 
 
 def _regions(entry: Mapping[str, Any]) -> list[NDArray[np.float64]]:
     """The polygons of a frame that are not looked at, each [V, 2]."""
     xs, ys = entry.get("ignore_regions_x") or [], entry.get("ignore_regions_y") or []
-    return [np.stack([x, y], 1).astype(np.float64) for x, y in zip(xs, ys, strict=True) if len(x) > 2]
+    try:
+        regions = [np.stack([x, y], 1).astype(np.float64) for x, y in zip(xs, ys, strict=True) if len(x) > 2]
+    except (TypeError, ValueError, IndexError):
+        regions = [np.full((1, 2), np.nan)]
+    if not all(region.shape[1:] == (2,) and np.isfinite(region).all() for region in regions):
+        raise ValueError(f"annotations: image {entry['id']}: ignore_regions: expected polygons, xs and ys of each")
+    return regions
 
 
 def _inside(points: NDArray[np.float64], regions: list[NDArray[np.float64]]) -> NDArray[np.bool_]:

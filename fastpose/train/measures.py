@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -152,6 +153,8 @@ def read_predictions(path: Path) -> list[Result]:
 def _with_scores(entry: Result) -> Result:
     """PoseTrack states the keypoints' scores apart from their coordinates."""
     scores, points = entry.get("scores"), entry.get("keypoints")
+    if not isinstance(scores, list) or not all(isinstance(score, int | float) for score in scores):
+        return entry
     if not scores or not isinstance(points, list) or len(points) != 3 * len(scores):
         return entry
     values = list(points)
@@ -241,9 +244,11 @@ def _by_person(records: PoseRecords, results: Sequence[Result]) -> tuple[NDArray
     taken: set[int] = set()
     for number, entry in enumerate(results):
         where = f"results: number {number}"
-        row = row_of.get(entry["id"]) if "id" in entry else alone.get(entry.get("image_id", -1))
+        key = entry["id"] if "id" in entry else entry.get("image_id")
+        known = row_of if "id" in entry else alone
+        row = known.get(key) if isinstance(key, int) else None
         if row is None:
-            why = f"id {entry['id']}" if "id" in entry else f"image_id {entry.get('image_id')} and no id"
+            why = f"id {key!r:.80}" if "id" in entry else f"image_id {key!r:.80} and no id"
             raise ValueError(f"{where} has {why}, which is not one annotated person")
         if row in taken:
             raise ValueError(f"{where} is of annotation {ids[row]}, of which there is one already")
@@ -266,15 +271,22 @@ def write_predictions(path: Path, results: Sequence[Result], content: Mapping[st
     """Write results as their data set's evaluation server takes them.
 
     Args:
-        path: A file for a list in COCO's format; a name without suffix for PoseTrack's folder with one file a video.
+        path: A file for a list in COCO's format; with the suffix ``.mat`` MPII's ``preds``, [N, 16, 2] in the order of
+            its annotation file, pixels counted from 1 and 0 where nobody was predicted; a name without suffix for
+            PoseTrack's folder with one file a video.
         results: The poses.
         content: PoseTrack's annotations, which say what the videos are; None writes a list.
 
     Raises:
-        ValueError: A folder is asked for and the annotations do not say which file a photo is.
+        ImportError: A .mat file is asked for and SciPy is not installed.
+        ValueError: A folder is asked for and the annotations do not say which file a photo is; or a .mat file, and the
+            results are not of MPII's keypoints and people.
     """
     from ..models.weights import atomic_write
 
+    if path.suffix == ".mat":
+        atomic_write(path, _mpii_mat(results))
+        return
     if content is None or path.suffix:
         atomic_write(path, (json.dumps(list(results)) + "\n").encode())
         return
@@ -303,3 +315,19 @@ def write_predictions(path: Path, results: Sequence[Result], content: Mapping[st
         frames = [{"id": image["id"], "file_name": image["file_name"]} for image in images]
         document = {"images": frames, "categories": [category], "annotations": poses}
         atomic_write(path / f"{video}.json", (json.dumps(document) + "\n").encode())
+
+
+def _mpii_mat(results: Sequence[Result]) -> bytes:
+    try:
+        from scipy.io import savemat
+    except ImportError:
+        raise ImportError("writing .mat files needs SciPy: pip install scipy") from None
+    joints = MPII16.num_keypoints
+    if not all("id" in entry and len(entry["keypoints"]) == 3 * joints for entry in results):
+        raise ValueError("predictions: a .mat file holds MPII's 16 keypoints of each person, got others")
+    preds = np.zeros((1 + max((entry["id"] for entry in results), default=-1), joints, 2))
+    for entry in results:
+        preds[entry["id"]] = np.reshape(entry["keypoints"], (joints, 3))[:, :2] + 1
+    file = io.BytesIO()
+    savemat(file, {"preds": preds})
+    return file.getvalue()

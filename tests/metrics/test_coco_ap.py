@@ -215,14 +215,24 @@ def test_errors_name_what_is_wrong(tmp_path: Path) -> None:
             coco_ap(content, results)
     for change, message in (
         ({"id": 2}, "annotations: id 2 occurs twice"),
+        ({"id": None}, "annotations: number 0: id: expected an integer, got None"),
+        ({"image_id": "9"}, "annotations: 1: image_id: expected an integer, got '9'"),
+        ({"area": "much"}, "annotations: 1 has a value that is not a number"),
         ({"image_id": 9}, "annotations: 1 is of image_id 9, which images does not list"),
-        ({"bbox": None}, "annotations: 1 has no bbox"),
-        ({"bbox": [0, 0, 1]}, "annotations: 1: expected a bbox of 4 numbers, got 3"),
-        ({"keypoints": [float("nan")] * 51}, "annotations 1 has a value that is not finite"),
+        ({"bbox": None}, "annotations: 1: bbox: expected 4 numbers, got None"),
+        ({"bbox": [0, 0, 1]}, r"annotations: 1: bbox: expected 4 numbers, got \[0, 0, 1\]"),
+        ({"keypoints": [float("nan")] * 51}, "annotations: 1 has a value that is not finite"),
     ):
         people = [content["annotations"][0] | change, *content["annotations"][1:]]
         with pytest.raises(ValueError, match=message):
             coco_ap(content | {"annotations": people}, perfect(content))
+    for images, message in (
+        ([{}], "images: number 0: id: expected an integer, got None"),
+        ([7], "images: number 0: expected an object, got int"),
+        ("photos", "images: expected a list, got str"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            coco_ap(content | {"images": images}, perfect(content))
     with pytest.raises(ValueError, match="images: id 0 occurs twice"):
         coco_ap(content | {"images": content["images"] + content["images"][:1]}, perfect(content))
     with pytest.raises(ValueError, match="annotations: expected an object"):

@@ -162,6 +162,7 @@ def test_results_without_ids() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"id": [7]}, r"results: number 1 has id \[7\], which is not one annotated person"),
         ({"id": 7}, "results: number 1 has id 7, which is not one annotated person"),
         ({"id": 100}, "results: number 1 is of annotation 100, of which there is one already"),
         ({"keypoints": [1.0]}, "results: number 1: expected 42 keypoint values, got 1"),
@@ -217,6 +218,18 @@ def test_posetracks_folder(tmp_path: Path) -> None:
     del content["images"][0]["file_name"]
     with pytest.raises(ValueError, match="image 10 has no file_name"):
         write_predictions(tmp_path / "out", entries, content)
+
+
+def test_mpiis_file(tmp_path: Path) -> None:
+    scipy = pytest.importorskip("scipy.io")
+    data = dataclasses.replace(records(MPII16), ids=np.array([3, 0, 1]))
+    write_predictions(tmp_path / "pred.mat", results(data), None)
+    preds = scipy.loadmat(tmp_path / "pred.mat")["preds"]
+    assert preds.shape == (4, 16, 2)
+    np.testing.assert_allclose(preds[[3, 0, 1]], data.keypoints + 1)
+    assert not preds[2].any()
+    with pytest.raises(ValueError, match="MPII's 16 keypoints"):
+        write_predictions(tmp_path / "pred.mat", results(records(COCO17)), None)
 
 
 def test_posetracks_scores_stand_apart(tmp_path: Path) -> None:
