@@ -104,7 +104,7 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, console: Console |
     if settings.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     dataset = build_data(recipe, model.spec, say)
-    evaluator = build_evaluator(recipe)
+    evaluator = build_evaluator(recipe, model.spec.skeleton)
     phases = build_phases(recipe, model)
     optimizer = build_optimizer(model, settings.optimizer)
     average = MovingAverage(model, settings.ema) if settings.ema else None

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from ..data.augment import Augmentation
 from ..data.labels import Teacher
 from ..data.readers import list_formats
+from ..metrics.scoring import NmsMode, ScoreMode
 from ..models import LossSettings, find_entry, list_entries
 
 __all__ = ["Recipe", "RecipeError", "list_recipes", "load_recipe", "parse_recipe"]
@@ -117,6 +118,8 @@ class DataSettings(_Settings):
         root: Folder that the other names are relative to; itself relative to the working directory.
         train: Sources, mixed.
         val: What is validated on; none: nothing is, and the last weights are the best.
+        detections: Boxes that a detector found in ``val`` (COCO's results format), cropped instead of the annotated
+            ones (average precision only); relative to ``root``.
         cache_gb: Gigabytes of decoded photos to keep in memory; by default half of what is free.
         workers: Threads that decode photos.
     """
@@ -124,6 +127,7 @@ class DataSettings(_Settings):
     root: str = "."
     train: Annotated[list[SourceSettings], Field(min_length=1)]
     val: SourceSettings | None = None
+    detections: str | None = None
     cache_gb: Annotated[float, Field(ge=0)] | None = None
     workers: Count = 2
 
@@ -279,14 +283,22 @@ class EvalSettings(_Settings):
     """Validation, at the input size of the phase; the best model is looked for where that is the model's own.
 
     Attributes:
-        metric: ``pck`` (PCK@0.2 of the 12 limbs by torso) or ``coco_ap``.
+        metric: A name of ``fastpose.train.measures.METRICS``; ``auto`` is the one published for the data set.
+        score_mode: What a pose's score is made of (average precision).
+        nms: How doubles are suppressed (average precision).
+        use_area: Take the annotated areas for the OKS; otherwise 0.53 of the annotated box.
         every: Epochs between validations; the last epoch is always validated.
         patience: End the run after so many validations in a row that are no better than the best one.
         batch_size: Crops in a step.
         flip_test: Average with the mirrored crop; the model's setting where not given.
     """
 
-    metric: Literal["pck", "coco_ap"] = "coco_ap"
+    metric: Literal[
+        "auto", "coco_ap", "crowdpose_ap", "posetrack_ap", "mpii_pckh", "trb_accuracy", "jhmdb_pck", "pck"
+    ] = "auto"
+    score_mode: ScoreMode = "bbox_keypoint"
+    nms: NmsMode = "oks_nms"
+    use_area: bool = True
     every: Count = 10
     patience: Count | None = None
     batch_size: Count = 64

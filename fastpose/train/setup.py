@@ -21,8 +21,10 @@ from ..data.labels import apply_teacher, read_teacher
 from ..data.readers import read_annotations
 from ..data.synthetic import synthetic_records
 from ..models import Loss, PoseModel, build_loss, create_model, load_checkpoint
+from ..skeletons import Skeleton
 from ..spec import PoseSpec
 from .evaluate import Evaluator
+from .measures import AP_METRICS, default_metric
 from .optim import freeze, scaled_lr
 from .recipe import Recipe, RecipeError, SourceSettings
 
@@ -131,6 +133,7 @@ def _source(settings: SourceSettings, recipe: Recipe, part: str) -> tuple[Source
         None if whole and settings.images is None else root / (settings.images or ""),
         format=settings.format,
         split=part if whole else None,
+        detections=root / recipe.data.detections if recipe.data.detections and part == "val" else None,
     )
     keypoints = weights = None
     note = f"{settings.annotations}: {len(records)} people on {len(records.image_paths)} photos"
@@ -142,21 +145,31 @@ def _source(settings: SourceSettings, recipe: Recipe, part: str) -> tuple[Source
     return Source(records, keypoints, weights, settings.repeats), note
 
 
-def build_evaluator(recipe: Recipe) -> Evaluator | None:
-    """What the recipe validates on, or None."""
+def build_evaluator(recipe: Recipe, skeleton: Skeleton | None = None) -> Evaluator | None:
+    """What the recipe validates a network with this skeleton on, or None.
+
+    Raises:
+        RecipeError: Detected boxes are given, and the metric compares person by person.
+    """
     settings = recipe.data.val
     if settings is None:
         return None
     source, _ = _source(settings, recipe, "val")
     root = Path(recipe.data.root).expanduser()
     annotations = root / settings.annotations if settings.annotations else None
+    metric = default_metric(source.records, skeleton) if recipe.eval.metric == "auto" else recipe.eval.metric
+    if recipe.data.detections and metric not in AP_METRICS:
+        raise RecipeError(f"data.detections: goes with average precision ({', '.join(AP_METRICS)}), not with {metric}")
     return Evaluator(
         source.records,
-        recipe.eval.metric,
+        metric,
         annotations=annotations,
         cache=_cache_bytes(recipe) // 4,
         batch_size=recipe.eval.batch_size,
         workers=recipe.data.workers,
+        score_mode=recipe.eval.score_mode,
+        nms=recipe.eval.nms,
+        use_area=recipe.eval.use_area,
     )
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from fastpose.models import create_model, save_model
+from fastpose.skeletons import LSP14
 from fastpose.train.checkpoint import CheckpointError, load_state, save_state
 from fastpose.train.ema import MovingAverage
 from fastpose.train.optim import (
@@ -257,6 +258,24 @@ def test_what_does_not_fit_is_named():
             build_model(parse_recipe(base + model), print)
     with pytest.raises(RecipeError, match=r"train\.device: 'gpu'"):
         pick_device("gpu")
+
+
+def test_validation_on_detected_boxes(figures, tmp_path):
+    boxes = [
+        {"image_id": 1, "category_id": 1, "bbox": [10, 10, 40, 60], "score": 0.9},
+        {"image_id": 1, "category_id": 1, "bbox": [30, 10, 40, 60], "score": 0.4},
+    ]
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    text = f"""
+model: {{name: resnet18_slim}}
+data: {{root: {figures}, train: [{{annotations: train.json}}], val: {{annotations: val.json}}}}
+"""
+    assert len(build_evaluator(parse_recipe(text))) == 8
+    evaluator = build_evaluator(parse_recipe(text, [f"data.detections={tmp_path / 'boxes.json'}", "eval.nms=none"]))
+    assert (len(evaluator), evaluator.metric, evaluator.nms) == (2, "coco_ap", "none")
+    assert build_evaluator(parse_recipe(text), LSP14).metric == "pck"  # what both skeletons have
+    with pytest.raises(RecipeError, match=r"data\.detections: goes with average precision .* not with pck"):
+        build_evaluator(parse_recipe(text, [f"data.detections={tmp_path / 'boxes.json'}", "eval.metric=pck"]))
 
 
 def test_codec_of_the_recipe():

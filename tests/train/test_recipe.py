@@ -2,6 +2,7 @@
 
 import pytest
 
+from fastpose.train.measures import METRICS
 from fastpose.train.recipe import Recipe, RecipeError, list_recipes, load_recipe, parse_recipe
 
 TEXT = """
@@ -59,6 +60,12 @@ def test_overrides(override, value):
 def test_mistakes_are_named(override, said):
     with pytest.raises(RecipeError, match=said):
         parse_recipe(TEXT, [override])
+
+
+def test_every_metric_can_be_named():
+    for name in METRICS:
+        assert parse_recipe(TEXT, [f"eval.metric={name}"]).eval.metric == name
+    assert parse_recipe(TEXT).eval.metric == "auto"
 
 
 def test_more_phases_than_epochs():

@@ -1,6 +1,7 @@
 """The recipes of the zoo's entries: all of them can be used, and say what the table says."""
 
 import functools
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -79,6 +80,15 @@ def test_cspnext_changes_its_augmentation_after_epoch_180():
     assert (first.augmentation.pixels.holes.prob, second.augmentation.pixels.holes.prob) == (1.0, 0.5)
     assert (first.augmentation.scale, second.augmentation.scale) == ((0.6, 1.4), (0.75, 1.25))
     assert first.lr == second.lr == 4e-3 * 1024 / recipe.train.base_batch_size
+
+
+def test_evaluation_is_that_of_the_table():
+    evals = {name: load_recipe(name, DATA).eval for name in TABLE}
+    counts = Counter(settings.metric for settings in evals.values())
+    assert counts == {"coco_ap": 134, "mpii_pckh": 29, "jhmdb_pck": 9, "crowdpose_ap": 6, "posetrack_ap": 5}
+    assert sum(not settings.use_area for settings in evals.values()) == 9
+    assert sum(settings.nms == "none" for settings in evals.values()) == 8
+    assert sum(settings.score_mode == "bbox_rle" for settings in evals.values()) == 6
 
 
 def test_data_comes_from_the_user(tmp_path):

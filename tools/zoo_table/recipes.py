@@ -22,6 +22,13 @@ _BOX_TRANSFORM = {
     "shift": ("shift_factor", 0.16),
     "shift_prob": ("shift_prob", 0.3),
 }
+# What the metrics are called here.
+_METRICS = {
+    "CocoMetric": "coco_ap",
+    "JhmdbPCKAccuracy": "jhmdb_pck",
+    "MpiiPCKAccuracy": "mpii_pckh",
+    "PoseTrack18Metric": "posetrack_ap",
+}
 # Parts of names of which the table says that they have no weight decay.
 _UNDECAYED = ("absolute_pos_embed", "norm", "relative_position_bias_table")
 # Steps that change pixels, in the only order in which `fastpose.data.pixels` does them; all come after the crop.
@@ -63,8 +70,7 @@ def read_recipe(row: Json, alias: str, training: Training, stages: int, unsaid: 
         unsaid.add("backbone starts from weights of another training")
     if row["train"]["dataset_type"] == "CombinedDataset":
         unsaid.add("training on two data sets at once")
-    evaluation = {"every": cycle.take("val_interval")}
-    _evaluation(row, unsaid)
+    evaluation = {"every": cycle.take("val_interval"), **_evaluation(row)}
     for node in (cycle, wrapper, table):
         node.done()
     return {"augment": augment, "train": train, "eval": evaluation}
@@ -218,20 +224,23 @@ def _hook(hook: Node, codec: Json | list[Json], train: Json) -> None:
     hook.done()
 
 
-def _evaluation(row: Json, unsaid: set[str]) -> None:
-    """Say what of the evaluation a recipe cannot say: it knows COCO's, on the true boxes of people."""
-    if row["val"]["bbox_file"]:
-        unsaid.add("evaluation on detected boxes")
-    for config in row["val_evaluator"] if isinstance(row["val_evaluator"], list) else [row["val_evaluator"]]:
-        metric = Node(config, config["type"])
-        metric.ignore("ann_file", "prefix")
-        kind = metric.take("type")
-        names = ("iou_type", "nms_mode", "norm_item", "score_mode", "thr", "use_area")
-        settings = {name: value for name in names if (value := metric.take(name, None)) is not None}
-        if kind != "CocoMetric" or settings:
-            said = ", ".join(f"{name} {value}" for name, value in settings.items())
-            unsaid.add(f"evaluation by {kind}{f' ({said})' if said else ''}")
-        metric.done()
+def _evaluation(row: Json) -> Json:
+    """What is measured, where it is not what the data set's metric does anyway; on which boxes, the user's data say."""
+    configs = row["val_evaluator"] if isinstance(row["val_evaluator"], list) else [row["val_evaluator"]]
+    (metric,) = (Node(config, config["type"]) for config in configs)
+    metric.ignore("ann_file", "prefix")
+    kind = metric.take("type")
+    found: Json = {"metric": _METRICS[kind]}
+    if kind == "JhmdbPCKAccuracy":
+        metric.require(thr=0.2, norm_item=["bbox", "torso"])
+    if metric.take("iou_type", "keypoints") == "keypoints_crowd":
+        found["metric"] = "crowdpose_ap"
+    for ours, theirs in (("score_mode", "score_mode"), ("nms", "nms_mode"), ("use_area", "use_area")):
+        value = metric.take(theirs, None)
+        if value is not None:
+            found[ours] = value
+    metric.done()
+    return found
 
 
 def _loss(training: Training, row: Json, stages: int) -> Json:
