@@ -1,0 +1,260 @@
+"""Every op on a GPU beside what people use instead of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastpose.ops import affine_crop, heatmap_decode, heatmap_encode, heatmap_loss, oks, oks_nms, reference
+from fastpose.skeletons import COCO17
+from fastpose.spec import CodecKind, CodecSpec
+
+from ..data import MEAN, STD
+from ..data import people as found_people
+from . import peers
+from .inputs import KEYPOINTS, MapSet, PhotoSet, crowd, map_set, photo_set
+from .timing import COPY, OP, Case
+
+HEATMAP, INPUT = (64, 48), (256, 192)
+HOST = f"{OP} (parameters on the CPU)"
+
+
+def cases(device: torch.device, people: tuple[int, ...]) -> list[Case]:
+    """All of them, what matters most first."""
+    found = []
+    for count in people:
+        found.append(crop_case(count, device, torch.float32, nhwc=False))
+        found.append(crop_case(count, device, torch.bfloat16, nhwc=True))
+        found += [decode_case(count, device, "gaussian", dtype) for dtype in (torch.float32, torch.bfloat16)]
+        found.append(loss_case(count, device, torch.float32))
+        found.append(loss_case(count, device, torch.bfloat16))
+        found.append(encode_case(count, device, "gaussian"))
+    for count in people:
+        found += [decode_case(count, device, kind, torch.float32) for kind in ("dark", "udp")]
+        found.append(decode_case(count, device, "gaussian", torch.float32, mirrored=True))
+        found.append(encode_case(count, device, "udp"))
+        found.append(oks_case(count, device))
+        found.append(nms_case(count, device))
+    return found
+
+
+def close(what: str, ours: Tensor, theirs: Tensor, limit: float) -> None:
+    """Raises AssertionError if they differ by more than the limit anywhere."""
+    worst = float((ours.float().cpu() - theirs.float().cpu()).abs().max())
+    assert worst <= limit, f"{what} differ by {worst:.2e}, more than {limit:g}"
+
+
+# --- affine_crop ----------------------------------------------------------------------------------------------------
+def crop_case(people: int, device: torch.device, dtype: torch.dtype, *, nhwc: bool) -> Case:
+    host = crowd(people)
+    options: dict[str, Any] = {"size": host.size, "mean": MEAN, "std": STD, "swap_rb": True}
+    options |= {"dtype": dtype, "layout": "nhwc" if nhwc else "nchw"}
+
+    def fastpose(data: PhotoSet) -> Tensor:
+        return affine_crop(data.photos, data.matrices, data.index, out=data.out, **options)
+
+    def from_host(data: PhotoSet) -> Tensor:
+        return affine_crop(data.photos, data.host.matrices, data.host.index, out=data.out, **options)
+
+    def converted(peer: Callable[[PhotoSet], Tensor]) -> Callable[[PhotoSet], Tensor]:
+        if dtype is torch.float32 and not nhwc:
+            return peer
+        return lambda data: peer(data).to(dtype, memory_format=torch.channels_last).permute(0, 2, 3, 1)
+
+    def check(ours: Tensor, theirs: Tensor) -> None:
+        # Most of it within a grey level; cv2 rounds to whole ones and its positions to 1/32 px.
+        difference = (ours.float() - theirs.float()).abs() * 58
+        if nhwc:
+            difference = difference / 2  # bfloat16 has steps of a grey level by itself
+        near = float((difference <= 1.5).float().mean())
+        assert near > 0.99, f"{near:.4f} of the values lie within 1.5 grey levels"
+
+    contenders = {OP: fastpose, HOST: from_host}
+    contenders["torch.compile (gather)"] = converted(peers.gather_crop(True, device))
+    contenders["torch (grid_sample)"] = converted(peers.grid_sample_crop)
+    contenders["torch (gather)"] = converted(peers.gather_crop(False, device))
+    contenders["kornia"] = converted(peers.kornia_crop)
+    contenders["stand-in for mmpose (cv2, one thread; uint8 moved)"] = converted(peers.cpu_crop)
+    contenders["cv2 and NumPy, one thread; float32 moved"] = converted(peers.normalised_crop)
+    made = people * 3 * host.size[0] * host.size[1] * dtype.itemsize
+    name = f"affine_crop {people}×{host.size[0]}×{host.size[1]} {_name(dtype)} {'nhwc' if nhwc else 'nchw'}"
+    return Case(
+        name,
+        host.moved() - host.out.nbytes + made,
+        lambda: photo_set(host, device, dtype, nhwc),
+        contenders,
+        check,
+        frozenset({OP, HOST, COPY, "torch.compile (gather)"}),
+    )
+
+
+# --- heatmaps -------------------------------------------------------------------------------------------------------
+def decode_case(
+    people: int, device: torch.device, kind: CodecKind, dtype: torch.dtype, *, mirrored: bool = False
+) -> Case:
+    codec = CodecSpec(kind, HEATMAP)
+    pairs = torch.tensor(COCO17.flip_index, device=device) if mirrored else None
+
+    def fastpose(data: MapSet) -> tuple[Tensor, Tensor]:
+        flipped = data.target if mirrored else None
+        return heatmap_decode(data.maps, codec, INPUT, flipped=flipped, flip_index=pairs, flip_shift=mirrored)
+
+    def plain(data: MapSet) -> tuple[Tensor, Tensor]:
+        flipped = data.target if mirrored else None
+        options = {"flipped": flipped, "flip_index": pairs, "flip_shift": mirrored}
+        return reference.heatmap_decode(data.maps, codec, INPUT, **options)
+
+    def check(ours: Any, theirs: Any) -> None:
+        # bfloat16 maps have equal neighbours, of which others take another.
+        worst = (ours[0].cpu() - theirs[0].cpu()).abs().amax(-1)
+        near = float((worst <= 0.05).float().mean())
+        assert near > (0.98 if dtype is torch.bfloat16 else 0.9999), f"{near:.4f} of the keypoints lie within 0.05 px"
+        close("scores", ours[1], theirs[1], 1e-5)
+
+    contenders: dict[str, Callable[[MapSet], Any]] = {OP: fastpose}
+    if kind == "gaussian" and not mirrored:
+        quarter = peers.compiled(peers.quarter, device)
+        contenders["torch.compile"] = lambda data: quarter(data.maps)
+        contenders["torch"] = lambda data: peers.quarter(data.maps)
+        contenders["stand-in for mmpose (maps moved, NumPy)"] = peers.numpy_decode
+    else:
+        contenders["torch (reference, made for exactness)"] = plain
+    size = people * KEYPOINTS * HEATMAP[0] * HEATMAP[1] * dtype.itemsize
+    name = f"heatmap_decode {kind}{' mirrored' if mirrored else ''} {_maps(people)} {_name(dtype)}"
+    return Case(
+        name,
+        size * (2 if mirrored else 1),
+        lambda: map_set(people, HEATMAP, device, dtype),
+        contenders,
+        check,
+        frozenset({OP, COPY, "torch.compile"}),
+    )
+
+
+def encode_case(people: int, device: torch.device, kind: CodecKind) -> Case:
+    codec = CodecSpec(kind, HEATMAP)
+    outputs: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def fastpose(data: MapSet) -> Tensor:
+        # data.target is read by no contender here: it serves as memory to fill.
+        out = outputs.setdefault(id(data), (torch.empty_like(data.target), torch.empty_like(data.weights)))
+        return heatmap_encode(data.keypoints, data.weights, codec, INPUT, out=out[0], out_weights=out[1])[0]
+
+    def plain(data: MapSet) -> Tensor:
+        return reference.heatmap_encode(data.keypoints, data.weights, codec, INPUT)[0]
+
+    contenders: dict[str, Callable[[MapSet], Any]] = {OP: fastpose}
+    if kind == "gaussian":
+        draw = peers.compiled(peers.drawn, device)
+        contenders["torch.compile"] = lambda data: draw(data.keypoints, *HEATMAP)
+        contenders["torch"] = lambda data: peers.drawn(data.keypoints, *HEATMAP)
+    contenders["torch (reference, made for exactness)"] = plain
+    return Case(
+        f"heatmap_encode {kind} {_maps(people)}",
+        people * KEYPOINTS * HEATMAP[0] * HEATMAP[1] * 4,
+        lambda: map_set(people, HEATMAP, device, torch.float32),
+        contenders,
+        lambda ours, theirs: close("maps", ours, theirs, 1e-5),
+        frozenset({OP, COPY, "torch.compile"}),
+    )
+
+
+def loss_case(people: int, device: torch.device, dtype: torch.dtype) -> Case:
+    codec = CodecSpec("gaussian", HEATMAP)
+
+    def both(loss: Callable[[Tensor, MapSet], Tensor]) -> Callable[[MapSet], tuple[Tensor, Tensor]]:
+        def run(data: MapSet) -> tuple[Tensor, Tensor]:
+            predicted = data.maps.detach().requires_grad_()
+            value = loss(predicted, data)
+            (gradient,) = torch.autograd.grad(value, predicted)
+            return value.detach(), gradient
+
+        return run
+
+    fused, given = peers.compiled(peers.drawn_mse, device), peers.compiled(peers.weighted_mse, device)
+    contenders = {
+        OP: both(lambda p, data: heatmap_loss(p, data.keypoints, data.weights, codec, INPUT)),
+        "torch.compile (targets drawn)": both(lambda p, data: fused(p, data.keypoints, data.weights)),
+        "torch.compile (targets given)": both(lambda p, data: given(p, data.target, data.weights)),
+        "fastpose.heatmap_encode, then torch": both(
+            lambda p, data: peers.weighted_mse(p, *heatmap_encode(data.keypoints, data.weights, codec, INPUT))
+        ),
+        "torch (targets given)": both(lambda p, data: peers.weighted_mse(p, data.target, data.weights)),
+    }
+
+    def check(ours: Any, theirs: Any) -> None:
+        # Given targets are around the point itself, not its pixel: only the size of the loss can be compared.
+        ratio = float(theirs[0]) / float(ours[0])
+        assert 0.5 < ratio < 2, f"the loss is {ratio:.3f} times the op's"
+
+    return Case(
+        f"heatmap_loss forward and backward {_maps(people)} {_name(dtype)}",
+        2 * people * KEYPOINTS * HEATMAP[0] * HEATMAP[1] * dtype.itemsize,
+        lambda: map_set(people, HEATMAP, device, dtype),
+        contenders,
+        check,
+        frozenset({OP, COPY}),
+    )
+
+
+# --- poses ----------------------------------------------------------------------------------------------------------
+def oks_case(people: int, device: torch.device) -> Case:
+    sigmas = torch.tensor(COCO17.sigmas, dtype=torch.float64, device=device)
+
+    def make() -> tuple[Tensor, Tensor, Tensor]:
+        found = found_people(1, people, 1)
+        poses = torch.from_numpy(found.poses[..., :2].copy()).to(device)
+        return poses, poses.flip(0).contiguous(), torch.from_numpy(found.areas).double().to(device)
+
+    similar = peers.compiled(reference.oks, device)
+    return Case(
+        f"oks {people}×{people} poses",
+        None,
+        make,
+        {
+            OP: lambda data: oks(*data, sigmas),
+            "torch.compile": lambda data: similar(data[0], data[1], data[2].float(), sigmas.float()),
+            "torch (reference)": lambda data: reference.oks(data[0], data[1], data[2].float(), sigmas.float()),
+        },
+        lambda ours, theirs: close("similarities", ours, theirs, 1e-4),
+    )
+
+
+def nms_case(people: int, device: torch.device) -> Case:
+    images = max(1, people // 64)
+    found = found_people(images, min(people, 16), 4)
+    sigmas = torch.tensor(COCO17.sigmas, dtype=torch.float64, device=device)
+
+    def make() -> tuple[Tensor, ...]:
+        poses, scores, areas, _, index = found.tensors()
+        return poses.to(device), scores.double().to(device), areas.double().to(device), index.to(device)
+
+    def fastpose(data: tuple[Tensor, ...]) -> Tensor:
+        return oks_nms(*data[:3], sigmas, 0.5, image_index=data[3], padded=True)
+
+    def on_cpu(data: tuple[Tensor, ...]) -> Tensor:
+        poses, scores, areas, index = (each.cpu() for each in data)
+        return oks_nms(poses, scores, areas, COCO17.sigmas, 0.5, image_index=index, padded=True)
+
+    def check(ours: Tensor, theirs: Tensor) -> None:
+        assert np.array_equal(ours.cpu().numpy(), theirs.cpu().numpy()), "other poses are kept"
+
+    return Case(
+        f"oks_nms {len(found.poses)} poses of {images} images",
+        None,
+        make,
+        {OP: fastpose, "moved to the CPU, fastpose there": on_cpu},
+        check,
+    )
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _maps(people: int) -> str:
+    return f"{people}×{KEYPOINTS}×{HEATMAP[0]}×{HEATMAP[1]}"

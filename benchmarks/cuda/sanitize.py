@@ -1,0 +1,100 @@
+"""Every kernel once on small inputs, for compute-sanitizer: `compute-sanitizer python -m benchmarks.cuda.sanitize`.
+
+Sizes are odd on purpose, so that rows begin off 16 bytes and blocks end early. Results are compared with the CPU's too.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, get_args
+
+import numpy as np
+import torch
+
+from fastpose.ops import affine_crop, heatmap_decode, heatmap_encode, heatmap_loss, oks, oks_nms
+from fastpose.spec import CodecKind, CodecSpec
+
+KINDS = tuple(kind for kind in get_args(CodecKind) if kind != "regression")
+FLOATS = (torch.float32, torch.float16, torch.bfloat16)
+
+
+def crops(device: torch.device) -> None:
+    generator = torch.Generator().manual_seed(0)
+    photos = [torch.randint(0, 256, (h, w, 3), generator=generator, dtype=torch.uint8) for h, w in ((31, 27), (9, 40))]
+    matrices = torch.tensor([[[0.8, 0.2, -2], [-0.1, 1.1, 3]], [[0.3, 0, 1], [0, 0.3, 2]]]).repeat(9, 1, 1).double()
+    index = torch.arange(18) % 2
+    options: dict[str, Any] = {"size": (13, 11), "antialias": True, "flip": torch.arange(18) % 3 == 0}
+    for dtype in (torch.uint8, torch.float32, torch.float64, torch.float16, torch.bfloat16):
+        for layout in ("nchw", "nhwc"):
+            wanted = affine_crop(photos, matrices, index, dtype=dtype, layout=layout, **options)
+            there = [photo.to(device) for photo in photos]
+            for where in ("cpu", device):
+                moved = matrices.to(where), index.to(where)
+                flags = options | {"flip": options["flip"].to(where)}
+                close(affine_crop(there, *moved, dtype=dtype, layout=layout, **flags), wanted, 2.0)
+    for kind in (torch.float32, torch.float64):
+        leaves = [photo.to(device, kind).requires_grad_() for photo in photos]
+        affine_crop(leaves, matrices, index, dtype=kind, **options).square().sum().backward()
+
+
+def heatmaps(device: torch.device) -> None:
+    generator = torch.Generator().manual_seed(0)
+    for kind in KINDS:
+        for height, width in ((21, 15), (16, 12)):
+            codec, size = CodecSpec(kind, (height, width)), (height * 4, width * 4)
+            points = torch.rand((3, 5, 2), generator=generator) * 90 - 10
+            visible = torch.ones(3, 5)
+            maps, weights = heatmap_encode(points.to(device), visible.to(device), codec, size)
+            close(maps, heatmap_encode(points, visible, codec, size)[0], 1e-3)
+            for dtype in FLOATS:
+                noisy = maps.cpu() + 0.01 * torch.rand(maps.shape, generator=generator)
+                predicted = noisy.to(device, dtype)
+                for flipped in (None, predicted):
+                    pairs = None if flipped is None else [1, 0, 2, 4, 3]
+                    heatmap_decode(predicted, codec, size, flipped=flipped, flip_index=pairs, flip_shift=True)
+                for topk in (None, 2):
+                    leaf = predicted.detach().requires_grad_()
+                    heatmap_loss(leaf, points.to(device), weights, codec, size, ohkm_topk=topk).backward()
+                    loss = heatmap_loss(leaf, None, weights, codec, size, target=maps.to(dtype), ohkm_topk=topk)
+                    loss.backward()
+
+
+def poses(device: torch.device) -> None:
+    rng = np.random.default_rng(0)
+    sigmas = [0.05, 0.1, 0.2]
+    for dtype in (np.float32, np.float64):
+        given = rng.uniform(0, 60, (133, 3, 2)).astype(dtype)
+        areas, scores = rng.uniform(100, 900, 133), rng.random(133)
+        there = torch.from_numpy(given).to(device)
+        close(
+            oks(there, there[:7].contiguous(), areas, sigmas),
+            torch.from_numpy(oks(given, given[:7], areas, sigmas)),
+            1e-5,
+        )
+        for soft in (False, True):
+            for index in (None, np.arange(133) // 50):
+                options: dict[str, Any] = {"image_index": index, "soft": soft, "padded": True}
+                found = oks_nms(there, scores, areas, sigmas, 0.5, **options)
+                wanted = oks_nms(given, scores, areas, sigmas, 0.5, **options)
+                close((found[0] if soft else found), torch.from_numpy(wanted[0] if soft else wanted), 0)
+
+
+def close(ours: torch.Tensor, wanted: torch.Tensor, limit: float) -> None:
+    """Raises AssertionError where they differ by more than the limit."""
+    worst = float((ours.cpu().double() - wanted.double()).abs().max())
+    assert worst <= limit, f"differs from the CPU by {worst}"
+
+
+def main() -> int:
+    """Runs on the device that is named, CUDA if none is."""
+    device = torch.device(sys.argv[1] if len(sys.argv) > 1 else "cuda")
+    for part in (crops, heatmaps, poses):
+        part(device)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        print(f"{part.__name__}: done", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
