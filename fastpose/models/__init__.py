@@ -9,7 +9,7 @@ from .losses import RLELoss, heatmap_mse, smooth_l1, visibility_loss
 from .objective import Loss, LossSettings, StageLoss, build_loss
 from .pose_model import PoseModel
 from .registry import build_model, list_architectures, register_model
-from .weights import WeightsError, load_checkpoint, load_model, read_checkpoint, save_model
+from .weights import WeightsError, load_backbone, load_checkpoint, load_model, read_checkpoint, save_model
 from .zoo import ZooEntry, find_entry, list_entries
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "list_architectures",
     "list_entries",
     "list_models",
+    "load_backbone",
     "load_body",
     "load_checkpoint",
     "load_model",

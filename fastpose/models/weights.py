@@ -101,6 +101,36 @@ def load_checkpoint(model: PoseModel, path: str | os.PathLike[str], strict: bool
     return _load(model, Path(path), read_checkpoint(path), strict)
 
 
+def load_backbone(model: PoseModel, path: str | os.PathLike[str]) -> None:
+    """Load a network's backbone alone, from a classifier's weights (ImageNet) or from another pose network's.
+
+    Args:
+        model: the network; neck and head keep their values. Untouched where an error is raised.
+        path: any file that `read_checkpoint` takes; its entries are the backbone's own, or those under `backbone.`.
+            What else it holds (a classifier) is left alone.
+
+    Raises:
+        WeightsError: the file cannot be used, or lacks an entry of the backbone (counters of batches may be missing).
+    """
+    tensors = read_checkpoint(path).tensors
+    inside = {name: tensor for name, tensor in tensors.items() if name.startswith("backbone.")}
+    tensors = _fit_positions(model, inside or {f"backbone.{name}": tensor for name, tensor in tensors.items()}, None)
+    expected = {name: tensor for name, tensor in model.state_dict().items() if name.startswith("backbone.")}
+    wrong = [
+        name
+        for name, tensor in expected.items()
+        if not name.endswith("num_batches_tracked") and (name not in tensors or tensors[name].shape != tensor.shape)
+    ]
+    if wrong:
+        more = f" and {len(wrong) - _NAMES_PER_KIND} more" if len(wrong) > _NAMES_PER_KIND else ""
+        shown = ", ".join(wrong[:_NAMES_PER_KIND])
+        raise WeightsError(
+            f"{path}: not the weights of a backbone of {model.name or type(model).__name__}: missing or of another "
+            f"shape are {shown}{more}, of {len(expected)}"
+        )
+    model.load_state_dict({name: tensors[name] for name in expected if name in tensors}, strict=False)
+
+
 def load_model(path: str | os.PathLike[str]) -> PoseModel:
     """Rebuild a network from a file that `save_model` wrote, from its header alone.
 

@@ -47,6 +47,7 @@ class ModelSettings(_Settings):
         codec: Fields of the CodecSpec that differ from the zoo entry's (``kind``, ``sigma``).
         pretrained: Start from the zoo entry's published weights; with other keypoints, from all but the entries that
             depend on the keypoints.
+        backbone: A file or address of weights that the backbone starts from: a classifier's, or another pose network's.
         init: A saved model (safetensors) whose weights training starts from; relative to the working directory.
     """
 
@@ -55,12 +56,13 @@ class ModelSettings(_Settings):
     options: dict[str, Any] = {}
     codec: dict[str, Any] = {}
     pretrained: bool = False
+    backbone: str | None = None
     init: str | None = None
 
     @model_validator(mode="after")
     def _one_start(self) -> ModelSettings:
-        if self.pretrained and self.init is not None:
-            raise ValueError("expected pretrained or init, not both")
+        if self.pretrained + (self.backbone is not None) + (self.init is not None) > 1:
+            raise ValueError("expected one of pretrained, backbone and init")
         return self
 
 

@@ -20,7 +20,8 @@ from ..data.dataset import PoseDataset, Source
 from ..data.labels import apply_teacher, read_teacher
 from ..data.readers import read_annotations
 from ..data.synthetic import synthetic_records
-from ..models import Loss, PoseModel, build_loss, create_model, load_checkpoint
+from ..models import Loss, PoseModel, build_loss, create_model, load_backbone, load_checkpoint
+from ..models.hub import fetch
 from ..skeletons import Skeleton
 from ..spec import PoseSpec
 from .evaluate import Evaluator
@@ -81,6 +82,8 @@ def build_model(recipe: Recipe, say: Callable[[str], None]) -> PoseModel:
         model = create_model(settings.name, skeleton=settings.skeleton, pretrained=settings.pretrained, **options)
         if recipe.train.grad_checkpointing:
             model.set_grad_checkpointing()
+        if settings.backbone:
+            load_backbone(model, fetch(settings.backbone) if "://" in settings.backbone else settings.backbone)
         if settings.init:
             report = load_checkpoint(model, settings.init, strict=False)
             fresh = [*report.missing, *report.mismatched]

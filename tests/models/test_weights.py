@@ -14,6 +14,7 @@ import torch
 from fastpose.models import (
     WeightsError,
     create_model,
+    load_backbone,
     load_checkpoint,
     load_model,
     read_checkpoint,
@@ -360,3 +361,23 @@ def test_atomic_write_replaces_whole_files(tmp_path):
     weights.atomic_write(tmp_path / "a", b"two")
     assert (tmp_path / "a").read_bytes() == b"two"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_backbone_alone_comes_from_a_classifier_or_a_pose_network(tmp_path):
+    source, target = create_model("resnet18_slim"), create_model("resnet18_slim", skeleton="lsp14")
+    head = target.head.final_layer.weight.clone()
+    save_model(source, tmp_path / "pose.safetensors")
+    classifier = {name: t for name, t in source.backbone.state_dict().items() if "num_batches" not in name}
+    torch.save({"state_dict": {**classifier, "fc.bias": torch.zeros(3)}}, tmp_path / "classifier.pth")
+    for name in ("pose.safetensors", "classifier.pth"):
+        for parameter in target.backbone.parameters():
+            torch.nn.init.zeros_(parameter)
+        load_backbone(target, tmp_path / name)
+        assert torch.equal(target.backbone.conv1.weight, source.backbone.conv1.weight)
+        assert torch.equal(target.head.final_layer.weight, head)
+    del classifier["layer1.0.conv1.weight"]
+    torch.save(classifier, tmp_path / "broken.pth")
+    with pytest.raises(
+        WeightsError, match=r"broken\.pth: .* of another shape are backbone\.layer1\.0\.conv1\.weight, of"
+    ):
+        load_backbone(target, tmp_path / "broken.pth")

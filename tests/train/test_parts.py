@@ -152,8 +152,25 @@ def test_published_weights_and_other_keypoints():
     assert (own.spec.num_keypoints, other.spec.num_keypoints) == (17, 14)
     for name, tensor in own.backbone.state_dict().items():
         assert torch.equal(tensor, other.backbone.state_dict()[name])
-    with pytest.raises(RecipeError, match="pretrained or init, not both"):
+    with pytest.raises(RecipeError, match="one of pretrained, backbone and init"):
         parse_recipe(text, ["model.init=a.safetensors"])
+
+
+def test_backbone_of_a_classifier(tmp_path, monkeypatch):
+    monkeypatch.setenv("FASTPOSE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("FASTPOSE_MIRROR", str(tmp_path / "mirror"))
+    start = create_model("resnet18_slim").backbone.state_dict()
+    file = tmp_path / "classifier.pth"
+    torch.save({**start, "fc.weight": torch.zeros(10, 5)}, file)
+    text = "data: {train: [{annotations: a.json}]}\nmodel: {name: resnet18_slim}"
+    model = build_model(parse_recipe(text, [f"model.backbone={file}"]), print)
+    assert all(torch.equal(tensor, start[name]) for name, tensor in model.backbone.state_dict().items())
+    with pytest.raises(
+        RecipeError, match=r"classifier\.pth: not the weights of a backbone of resnet50.* and \d+ more, of"
+    ):
+        build_model(parse_recipe(text, [f"model.backbone={file}", "model.name=resnet50"]), print)
+    with pytest.raises(RecipeError, match=r"FASTPOSE_MIRROR"):
+        build_model(parse_recipe(text, ["model.backbone=https://example.org/gone.pth"]), print)
 
 
 @pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
