@@ -282,8 +282,8 @@ def choose_precision(recipe: Recipe, model: PoseModel, phases: list[Phase], devi
         return settings.precision
     if settings.deterministic:
         return "float32"
-    if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+    if device.type == "cuda":  # before Ampere, bfloat16 is emulated
+        return "bfloat16" if torch.cuda.get_device_capability(device) >= (8, 0) else "float16"
     model = copy.deepcopy(model)
     images = torch.randn(min(phases[-1].batch_size, 16), 3, *phases[-1].spec.input_size, device=device)
     seconds = {name: _time_step(model, images, autocast_context(name, device)) for name in ("float32", "bfloat16")}
