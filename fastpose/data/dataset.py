@@ -98,6 +98,7 @@ class PoseDataset:
         boxes: float32 [N, 4] xyxy, pixels of the photo.
         keypoints: float32 [N, K, 2] (x, y), pixels of the photo.
         weights: float32 [N, K].
+        annotated: bool [N, K], whether the person's source labels this keypoint at all.
         photo: int64 [N], the number of each person's photo in ``photos``.
         photos: The store.
 
@@ -109,7 +110,7 @@ class PoseDataset:
         self, sources: Sequence[Source], skeleton: Skeleton, *, cache: int = 0, labelled_only: bool = True
     ) -> None:
         self.skeleton = skeleton
-        boxes, points, weights, photo = [], [], [], []
+        boxes, points, weights, annotated, photo = [], [], [], [], []
         photos: list[Path] = []
         self._counts: list[int] = []
         self._repeats = [source.repeats for source in sources]
@@ -119,12 +120,14 @@ class PoseDataset:
             own_weights = label_weights(records) if source.weights is None else source.weights
             k, w = match_keypoints(own, own_weights, records.skeleton, skeleton)
             sides = records.boxes[:, 2:] - records.boxes[:, :2]
+            _, a = match_keypoints(own, records.annotated, records.skeleton, skeleton)
             keep = ~records.ignore & (sides > 0).all(1)
             if labelled_only:
                 keep &= (w > 0).any(1)
             boxes.append(records.boxes[keep])
             points.append(k[keep])
             weights.append(w[keep])
+            annotated.append(a[keep] > 0)
             photo.append(records.image_index[keep].astype(np.int64) + len(photos))
             photos.extend(records.image_paths)
             self._counts.append(int(keep.sum()))
@@ -134,6 +137,7 @@ class PoseDataset:
         self.boxes = np.concatenate(boxes)
         self.keypoints = np.concatenate(points)
         self.weights = np.concatenate(weights)
+        self.annotated = np.concatenate(annotated)
         self.photo = np.concatenate(photo)
         self.photos = PhotoStore(PathTable(photos), cache)
 

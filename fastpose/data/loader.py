@@ -39,6 +39,7 @@ class Batch:
         images: float32 [M, 3, h, w], normalised as the spec says, channels last in memory.
         keypoints: float32 [M, K, 2] (x, y), pixels of the crop.
         weights: float32 [M, K], 0 where there is no label.
+        annotated: bool [M, K], whether the person's data set labels this keypoint at all.
         matrices: float64 [M, 2, 3], photo → crop.
         people: int64 [M], positions in the data set.
     """
@@ -46,6 +47,7 @@ class Batch:
     images: Tensor
     keypoints: Tensor
     weights: Tensor
+    annotated: Tensor
     matrices: NDArray[np.float64]
     people: NDArray[np.int64]
 
@@ -174,10 +176,14 @@ class Loader:
             pixels = self._crop(photo_list, crops, index)
         else:
             pixels = self._changed(photo_list, crops, index, changes, seeds, pool)
-        tensors = [pixels.permute(0, 3, 1, 2), torch.from_numpy(crops.keypoints), torch.from_numpy(crops.weights)]
+        annotated = data.annotated[people]
+        mirror = list(self.spec.skeleton.flip_index)
+        annotated = np.where(crops.flipped[:, None], annotated[:, mirror], annotated)
+        labels = (torch.from_numpy(array) for array in (crops.keypoints, crops.weights, annotated))
+        tensors = [pixels.permute(0, 3, 1, 2), *labels]
         if self.pin_memory:
             tensors = [tensor.pin_memory() for tensor in tensors]
-        return Batch(tensors[0], tensors[1], tensors[2], crops.matrices, people)
+        return Batch(tensors[0], tensors[1], tensors[2], tensors[3], crops.matrices, people)
 
     def _crop(self, photos: list[Any], crops: Crops, index: NDArray[np.int64]) -> Tensor:
         """Crops ready for the network: float32 [M, h, w, 3]."""

@@ -55,17 +55,20 @@ def smooth_l1(predicted: Tensor, target: Tensor, weights: Tensor) -> Tensor:
     return F.smooth_l1_loss(predicted * factors, target * factors)
 
 
-def visibility_loss(probability: Tensor, weights: Tensor) -> Tensor:
+def visibility_loss(probability: Tensor, weights: Tensor, annotated: Tensor | None = None) -> Tensor:
     """Mean binary cross-entropy between predicted visibility and whether a keypoint is labelled.
 
     Args:
         probability: [B, K], 0 to 1.
         weights: [B, K]; above 0 where a keypoint is labelled.
+        annotated: bool [B, K]; keypoints that the data set does not label at all count nothing. None: it labels all.
 
     Returns:
         The loss, a scalar.
     """
-    return F.binary_cross_entropy(probability.float(), (weights > 0).float())
+    labelled = (weights > 0).float()
+    counted = None if annotated is None else annotated.float()
+    return F.binary_cross_entropy(probability.float(), labelled, weight=counted)
 
 
 class RLELoss(nn.Module):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,20 @@ from fastpose.spec import CodecSpec, PoseSpec
 from .heads import RegressionHead, VisibilityHead
 from .losses import smooth_l1, visibility_loss
 
-Loss = Callable[[Any, Tensor, Tensor], Tensor]
-"""(what the network's forward returned, keypoints [B, K, 2] in input pixels, weights [B, K]) → a scalar."""
+
+class Loss(Protocol):
+    """What training calls: from what the network's forward returned, and the labels of a batch, to a scalar."""
+
+    def __call__(self, output: Any, keypoints: Tensor, weights: Tensor, annotated: Tensor | None = None, /) -> Tensor:
+        """The loss.
+
+        Args:
+            output: What the network's forward returned.
+            keypoints: [B, K, 2] (x, y), pixels of the input.
+            weights: [B, K] of each label, 0 where there is none.
+            annotated: bool [B, K], whether a label would be there if the keypoint could be seen: a data set that never
+                labels noses does not make them invisible. All, where None; only a visibility head asks.
+        """
 
 
 @dataclass(frozen=True)
@@ -82,7 +94,7 @@ def build_loss(head: nn.Module, spec: PoseSpec, settings: LossSettings | None = 
         settings: Weights and such.
 
     Returns:
-        (what the network's forward returned, keypoints [B, K, 2] in input pixels, weights [B, K]) → a scalar.
+        The loss, to be called.
 
     Raises:
         ValueError: The settings do not fit the spec.
@@ -96,8 +108,10 @@ def build_loss(head: nn.Module, spec: PoseSpec, settings: LossSettings | None = 
     if not isinstance(head, VisibilityHead):
         return maps
 
-    def with_visibility(output: tuple[Tensor, Tensor], keypoints: Tensor, weights: Tensor) -> Tensor:
-        visible = visibility_loss(output[1], weights)
+    def with_visibility(
+        output: tuple[Tensor, Tensor], keypoints: Tensor, weights: Tensor, annotated: Tensor | None = None
+    ) -> Tensor:
+        visible = visibility_loss(output[1], weights, annotated)
         return maps(output[0], keypoints, weights) + settings.weight * settings.visibility * visible
 
     return with_visibility
@@ -109,7 +123,9 @@ def _heatmap_loss(spec: PoseSpec, settings: LossSettings) -> Loss:
         raise ValueError(f"loss.stages: expected one for each of {spec.output_stages} stages, got {len(stages)}")
     codecs = [_stage_codec(spec.codec, stage) for stage in stages]
 
-    def loss(output: Tensor | Sequence[Tensor], keypoints: Tensor, weights: Tensor) -> Tensor:
+    def loss(
+        output: Tensor | Sequence[Tensor], keypoints: Tensor, weights: Tensor, annotated: Tensor | None = None
+    ) -> Tensor:
         outputs = [output] if isinstance(output, Tensor) else output
         total = None
         for maps, codec, stage in zip(outputs, codecs, stages, strict=True):
@@ -133,7 +149,7 @@ def _stage_codec(codec: CodecSpec, stage: StageLoss) -> CodecSpec:
 def _regression_loss(head: RegressionHead, spec: PoseSpec, weight: float) -> Loss:
     codec = RegressionCodec(spec.codec, spec.input_size)
 
-    def loss(output: Tensor, keypoints: Tensor, weights: Tensor) -> Tensor:
+    def loss(output: Tensor, keypoints: Tensor, weights: Tensor, annotated: Tensor | None = None) -> Tensor:
         target, inside = (torch.as_tensor(values) for values in codec.encode(keypoints, weights > 0))
         counted, output = inside * weights, output.float()
         if head.loss_module is not None:

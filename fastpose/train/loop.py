@@ -198,7 +198,8 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, console: Console |
                         output = forward(batch.images.to(device, non_blocking=True))
                     keypoints = batch.keypoints.to(device, non_blocking=True)
                     weights = batch.weights.to(device, non_blocking=True) * joint_weights
-                    loss = phase.loss(output, keypoints, weights) / summed
+                    annotated = batch.annotated.to(device, non_blocking=True)
+                    loss = phase.loss(output, keypoints, weights, annotated) / summed
                     scaler.scale(loss).backward()
                     images_seen += phase.batch_size
                     loss_sum += loss.item()

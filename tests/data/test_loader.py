@@ -1,5 +1,6 @@
 """Batches: what they hold, that they repeat, and what happens when something goes wrong on the way."""
 
+import dataclasses
 import threading
 
 import cv2
@@ -130,3 +131,14 @@ def test_leaving_early_ends_the_thread(scenes):
     next(batches)
     batches.close()
     assert not threads()
+
+
+def test_what_a_source_never_labels_is_told_and_mirrored(scenes):
+    never = scenes.skeleton.index("left_eye")
+    annotated = np.ones(scenes.visible.shape, bool)
+    annotated[:, never] = False
+    records = dataclasses.replace(scenes, annotated=annotated)
+    for flip_prob, keypoint in ((0.0, "left_eye"), (1.0, "right_eye")):
+        augmentation = Augmentation(flip_prob=flip_prob)
+        batch = next(iter(Loader(dataset(records), SPEC, batch_size=4, augmentation=augmentation).epoch()))
+        assert batch.annotated.sum(0).tolist() == [0 if name == keypoint else 4 for name in COCO17.keypoints]

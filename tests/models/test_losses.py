@@ -97,3 +97,12 @@ def test_visibility_loss_by_hand():
     probability = torch.tensor([[0.5, 0.25]])
     expected = -(np.log(0.5) + np.log(0.75)) / 2
     assert visibility_loss(probability, torch.tensor([[1.5, 0.0]])).item() == pytest.approx(expected)
+
+
+def test_what_a_data_set_never_labels_is_not_invisible():
+    probability = torch.tensor([[0.5, 0.25]], requires_grad=True)
+    annotated = torch.tensor([[True, False]])
+    loss = visibility_loss(probability, torch.tensor([[1.0, 0.0]]), annotated)
+    loss.backward()
+    assert loss.item() == pytest.approx(-np.log(0.5) / 2)
+    assert probability.grad[0, 1] == 0
