@@ -151,12 +151,6 @@ def test_compiles_whole(name: str) -> None:
 
 
 # --- the registered ops -----------------------------------------------------------------------------------------------
-@pytest.fixture
-def needs_opcheck() -> None:
-    pytest.importorskip("expecttest", reason="opcheck imports expecttest")
-
-
-@pytest.mark.usefixtures("needs_opcheck")
 def test_opcheck_affine_crop() -> None:
     images, crops, index, flip, gain = to_device(crop_inputs(0))
     ones, zeros = [1.0] * 3, [0.0] * 3
@@ -167,7 +161,6 @@ def test_opcheck_affine_crop() -> None:
     torch.library.opcheck(torch.ops.fastpose.affine_crop.default, ([leaf], *rest), test_utils=tests)
 
 
-@pytest.mark.usefixtures("needs_opcheck")
 @pytest.mark.parametrize("name", KINDS)
 def test_opcheck_heatmaps(name: str) -> None:
     codec = KINDS[name]
@@ -183,7 +176,6 @@ def test_opcheck_heatmaps(name: str) -> None:
     torch.library.opcheck(registered.heatmap_loss.default, loss)
 
 
-@pytest.mark.usefixtures("needs_opcheck")
 def test_opcheck_poses() -> None:
     given, scores, areas, image, sigmas = to_device(people(0, 9))
     torch.library.opcheck(torch.ops.fastpose.oks.default, (given, given, areas, sigmas, None, None))
