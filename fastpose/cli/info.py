@@ -1,22 +1,94 @@
-"""``fastpose info``: versions, native core, devices, carried model; or all about one model."""
+"""``fastpose info``: versions, core, devices, carried model; or all about one model, or a data set."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
+from pathlib import Path
 from typing import Any
 
 import click
 
 __all__ = ["info"]
 
+_ANYTHING = click.Path(exists=True, path_type=Path)
+_OF_DATA = {
+    "data_format": "--format",
+    "split": "--split",
+    "images": "--images",
+    "decode": "--decode",
+    "sheet": "--sheet",
+    "tiles": "--tiles",
+    "suspicious_first": "--suspicious-first",
+    "limit": "--limit",
+}
+
 
 @click.command()
 @click.argument("name", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def info(name: str | None, as_json: bool) -> None:
-    """Say what FastPose runs on here: paste it into a report of a problem. With NAME, all about that model."""
+@click.option("--data", type=_ANYTHING, help="Check these annotations: a file, or the folder of them.")
+@click.option("--format", "data_format", help="What they are: coco, mpii, …  [default: told from the file]")
+@click.option("--split", help="Which part, where the file has several: train, val, test.")
+@click.option(
+    "--images",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder that its file names start from.  [default: the annotation file's]",
+)
+@click.option("--decode", is_flag=True, help="Decode every photo, not only its header.")
+@click.option(
+    "--sheet",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Draw some of the people, spread evenly over the set, into this picture (.jpg, .png, .webp).",
+)
+@click.option("--tiles", type=click.IntRange(1, 400), default=24, show_default=True, help="People on the sheet.")
+@click.option("--suspicious-first", is_flag=True, help="Begin the sheet with people that look wrong.")
+@click.option("--limit", type=click.IntRange(0), default=20, show_default=True, help="How many of a kind are listed.")
+@click.pass_context
+def info(
+    ctx: click.Context,
+    name: str | None,
+    as_json: bool,
+    data: Path | None,
+    data_format: str | None,
+    split: str | None,
+    images: Path | None,
+    decode: bool,
+    sheet: Path | None,
+    tiles: int,
+    suspicious_first: bool,
+    limit: int,
+) -> None:
+    """Say what FastPose runs on here: paste it into a report of a problem. With NAME, all about that model.
+
+    With --data, what a data set holds and what looks wrong with it.
+    """
+    if data is None:
+        given = [
+            option for option in _OF_DATA if ctx.get_parameter_source(option) is click.core.ParameterSource.COMMANDLINE
+        ]
+        if given:
+            raise click.UsageError(f"{_OF_DATA[given[0]]} goes with --data")
+    elif name is not None:
+        raise click.UsageError("expected either NAME or --data")
+    else:
+        from .data_report import check_sheet, print_report, write_sheet
+
+        if sheet is not None:
+            check_sheet(sheet)
+        # Imported here: the command line's help must not wait for torch.
+        from ..data import read_annotations
+        from ..data.check import check_records
+
+        report = check_records(read_annotations(data, images, format=data_format, split=split), decode=decode)
+        if sheet is not None:
+            write_sheet(sheet, report, tiles, suspicious_first=suspicious_first)
+        if as_json:
+            click.echo(json.dumps(report.to_dict(limit), indent=1))
+        else:
+            print_report(report, limit)
+        return
     facts = _facts() if name is None else _model_facts(name)
     if as_json:
         click.echo(json.dumps(facts, indent=1))
