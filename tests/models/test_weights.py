@@ -142,7 +142,13 @@ def _layouts():
     def old(state):
         return {"state_dict": {f"keypoint_{n}" if n.startswith("head.") else n: t for n, t in state.items()}}
 
-    return [plain, wrapped, parallel, compiled, training, old]
+    def averaged(state):  # both are there; the average is what was measured
+        return {"state_dict": {name: torch.zeros_like(tensor) for name, tensor in state.items()}, "ema": state}
+
+    def mmengine_averaged(state):  # here the average stands in the other one
+        return {"state_dict": state, "ema_state_dict": {f"module.{n}": torch.zeros_like(t) for n, t in state.items()}}
+
+    return [plain, wrapped, parallel, compiled, training, old, averaged, mmengine_averaged]
 
 
 @pytest.mark.parametrize("layout", _layouts(), ids=lambda layout: layout.__name__)
@@ -176,6 +182,13 @@ def test_old_final_layers_become_convolutions_and_last_layer(tmp_path):
         old[name.replace("head.conv_layers.", "keypoint_head.final_layer.")] = torch.zeros(1)
     torch.save({"state_dict": old}, tmp_path / "w.pth")
     assert sorted(read_checkpoint(tmp_path / "w.pth").tensors) == sorted(names)
+
+
+def test_old_names_of_the_flow_are_known(tmp_path):
+    old = {"keypoint_head.loss.flow_model.s.0.0.weight": torch.zeros(1), "keypoint_head.fc.bias": torch.zeros(1)}
+    torch.save({"state_dict": old}, tmp_path / "w.pth")
+    names = ["head.fc.bias", "head.loss_module.flow_model.s.0.0.weight"]
+    assert sorted(read_checkpoint(tmp_path / "w.pth").tensors) == names
 
 
 @pytest.mark.shared
