@@ -314,6 +314,9 @@ def _open_run(recipe: Recipe, out: Path, resume: bool) -> dict[str, Any] | None:
     elif (out / STATE).exists():
         raise CheckpointError(f"{out}: holds a run already; --resume continues it, another --out starts afresh")
     out.mkdir(parents=True, exist_ok=True)
+    for pattern in (f".{STATE}.*.tmp", ".*.safetensors.*.tmp"):  # of a run that was killed while it wrote
+        for unfinished in out.glob(pattern):
+            unfinished.unlink()
     (out / RECIPE).write_text(recipe.to_yaml(), encoding="utf-8")
     return state
 
