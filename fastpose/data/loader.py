@@ -65,6 +65,9 @@ class Loader:
         seed: Of order and augmentation.
         workers: Threads that decode photos.
         pin_memory: Put the tensors into page-locked memory, for copies to a GPU.
+        part: (rank, size) of several processes that share every batch of a training: of each ``size * M`` crops that
+            follow one another in the epoch, this loader makes the M at place ``rank``. All crops of one batch together
+            are those of a single process with batches of ``size * M``.
 
     A photo that cannot be read is left out of its batch; ``dataset.photos.failed`` names it.
     """
@@ -80,15 +83,17 @@ class Loader:
         seed: int = 0,
         workers: int = 2,
         pin_memory: bool = False,
+        part: tuple[int, int] = (0, 1),
     ) -> None:
         self.dataset, self.spec, self.batch_size = dataset, spec, batch_size
         self.input_size = input_size or spec.input_size
         self.augmentation, self.seed, self.workers, self.pin_memory = augmentation, seed, workers, pin_memory
+        self.rank, self.size = part
 
     def __len__(self) -> int:
         if self.augmentation is None:
             return -(-len(self.dataset) // self.batch_size)
-        return max(1, self.dataset.epoch_length // self.batch_size)
+        return max(1, self.dataset.epoch_length // (self.batch_size * self.size))
 
     def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch.
@@ -98,7 +103,8 @@ class Loader:
             start: Number of the first batch wanted (after an interruption).
 
         Yields:
-            Batches; one whose photos can all not be read is left out.
+            Batches. One whose photos can all not be read is left out of an evaluation; in a training it comes without
+            crops (M = 0), so that batches of one number belong together in all processes.
         """
         ready: queue.Queue[Any] = queue.Queue(_AHEAD)
         stop = threading.Event()
@@ -141,13 +147,14 @@ class Loader:
             table = draw_table(self.seed, epoch, len(order))
             seeds = draw_seeds(self.seed, epoch, len(order))
         for number in range(start, len(self)):
-            rows = slice(number * self.batch_size, (number + 1) * self.batch_size)
+            first = (number * self.size + self.rank) * self.batch_size
+            rows = slice(first, first + self.batch_size)
             draws = None if table is None else table[rows]
             batch = self._batch(order[rows], draws, None if seeds is None else seeds[rows], pool)
-            if batch is not None:
+            if len(batch.people) or self.augmentation is not None:
                 yield batch
 
-    def _batch(self, people: NDArray[np.int64], draws: Any, seeds: Any, pool: ThreadPoolExecutor) -> Batch | None:
+    def _batch(self, people: NDArray[np.int64], draws: Any, seeds: Any, pool: ThreadPoolExecutor) -> Batch:
         data, photos = self.dataset, self.dataset.photos
         numbers, image_index = np.unique(data.photo[people], return_inverse=True)
         wanted = numbers.tolist()
@@ -161,8 +168,8 @@ class Loader:
             image_index = (np.cumsum(readable) - 1)[image_index[kept]]
             people = people[kept]
             draws, seeds = (None, None) if draws is None else (draws[kept], seeds[kept])
-            if not len(people):
-                return None
+        if not len(people):
+            return self._nobody()
 
         boxes, keypoints, weights = data.boxes[people], data.keypoints[people], data.weights[people]
         if self.augmentation is None:
@@ -184,6 +191,18 @@ class Loader:
         if self.pin_memory:
             tensors = [tensor.pin_memory() for tensor in tensors]
         return Batch(tensors[0], tensors[1], tensors[2], tensors[3], crops.matrices, people)
+
+    def _nobody(self) -> Batch:
+        """A batch of no crops."""
+        labels = (0, self.spec.num_keypoints)
+        return Batch(
+            torch.empty((0, 3, *self.input_size)),
+            torch.empty((*labels, 2)),
+            torch.empty(labels),
+            torch.empty(labels, dtype=torch.bool),
+            np.empty((0, 2, 3)),
+            np.empty(0, np.int64),
+        )
 
     def _crop(self, photos: list[Any], crops: Crops, index: NDArray[np.int64]) -> Tensor:
         """Crops ready for the network: float32 [M, h, w, 3]."""

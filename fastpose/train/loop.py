@@ -188,6 +188,8 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, console: Console |
                 loss_sum = waited = waited_in_epoch = 0.0
                 for number, batch in enumerate(loader.epoch(epoch, start), start):
                     waited += time.perf_counter() - asked
+                    if not len(batch.people):  # none of its photos can be read
+                        continue
                     position = number % settings.accumulate  # within the batches of one step
                     if position == 0:
                         factor = learning_rate_factor(settings.schedule, outcome.steps, images_seen / total_images)

@@ -118,6 +118,33 @@ def test_an_unreadable_photo_leaves_its_people_out(tmp_path, scenes):
     assert sum(len(batch.people) for batch in mixed) == 8
 
 
+def test_processes_share_the_batches_of_one(scenes):
+    settings = Augmentation(colour_prob=0.5, pixels=PIXELS)
+    options = {"augmentation": settings, "seed": 4}
+    alone = list(Loader(dataset(scenes), SPEC, batch_size=4, **options).epoch(3))
+    loaders = [Loader(dataset(scenes), SPEC, batch_size=2, part=(rank, 2), **options) for rank in range(2)]
+    assert [len(loader) for loader in loaders] == [len(alone)] * 2 == [2, 2]
+    for whole, *parts in zip(alone, *(loader.epoch(3) for loader in loaders), strict=True):
+        assert [len(part.people) for part in parts] == [2, 2]
+        for name in ("images", "keypoints", "weights", "annotated"):
+            assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(whole, name))
+        np.testing.assert_array_equal(np.concatenate([part.people for part in parts]), whole.people)
+
+
+def test_a_process_may_have_nobody_of_a_batch(scenes, tmp_path):
+    # Ten people, three processes with five each: the last one's share of the only batch is beyond the end.
+    last = Loader(dataset(scenes), SPEC, batch_size=5, augmentation=Augmentation(), part=(2, 3))
+    (batch,) = last.epoch()
+    assert len(last) == 1
+    assert batch.images.shape == (0, 3, 64, 48)
+    assert batch.keypoints.shape == (0, 17, 2)
+    # Neither do photos that cannot be read change the number of batches.
+    gone = type(scenes)(**{**vars(scenes), "image_paths": [tmp_path / "gone.png"] * len(scenes.image_paths)})
+    loader = Loader(dataset(gone), SPEC, batch_size=4, augmentation=Augmentation())
+    assert [len(batch.people) for batch in loader.epoch()] == [0, 0]
+    assert list(Loader(dataset(gone), SPEC, batch_size=4).epoch()) == []
+
+
 def test_an_error_in_the_thread_reaches_the_caller(scenes):
     loader = Loader(dataset(scenes), SPEC, batch_size=2)
     loader.dataset.boxes[5] = np.nan
