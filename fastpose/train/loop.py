@@ -20,6 +20,7 @@ from ..models import PoseModel, save_model
 from .checkpoint import CheckpointError, load_state, save_state
 from .ema import MovingAverage
 from .log import RunLog, format_time
+from .memory import keep_memory
 from .optim import build_optimizer, learning_rate_factor, set_learning_rate, set_training_mode
 from .recipe import Recipe, parse_recipe
 from .setup import (
@@ -100,6 +101,8 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, console: Console |
 
     # What there is to work with.
     device = pick_device(settings.device)
+    if device.type == "cpu":
+        keep_memory()
     model = build_model(recipe, say).to(device).train()
     if settings.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
