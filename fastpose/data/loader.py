@@ -184,7 +184,7 @@ class Loader:
         else:
             pixels = self._changed(photo_list, crops, index, changes, seeds, pool)
         annotated = data.annotated[people]
-        mirror = list(self.spec.skeleton.flip_index)
+        mirror = list(data.skeleton.flip_index)
         annotated = np.where(crops.flipped[:, None], annotated[:, mirror], annotated)
         labels = (torch.from_numpy(array) for array in (crops.keypoints, crops.weights, annotated))
         tensors = [pixels.permute(0, 3, 1, 2), *labels]
@@ -194,7 +194,7 @@ class Loader:
 
     def _nobody(self) -> Batch:
         """A batch of no crops."""
-        labels = (0, self.spec.num_keypoints)
+        labels = (0, self.dataset.skeleton.num_keypoints)
         return Batch(
             torch.empty((0, 3, *self.input_size)),
             torch.empty((*labels, 2)),

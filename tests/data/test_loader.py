@@ -13,7 +13,7 @@ from fastpose.data.dataset import PoseDataset, Source
 from fastpose.data.loader import Loader
 from fastpose.data.pixels import Blur, Holes, HueSaturationValue, PixelChanges
 from fastpose.data.synthetic import load_image, synthetic_records
-from fastpose.skeletons import COCO17
+from fastpose.skeletons import COCO17, LSP14
 from fastpose.spec import CodecSpec, PoseSpec
 
 SPEC = PoseSpec(COCO17, (64, 48), CodecSpec("gaussian", (16, 12)))
@@ -169,3 +169,12 @@ def test_what_a_source_never_labels_is_told_and_mirrored(scenes):
         augmentation = Augmentation(flip_prob=flip_prob)
         batch = next(iter(Loader(dataset(records), SPEC, batch_size=4, augmentation=augmentation).epoch()))
         assert batch.annotated.sum(0).tolist() == [0 if name == keypoint else 4 for name in COCO17.keypoints]
+
+
+def test_a_set_with_fewer_keypoints_than_the_model():
+    """Measured by name: the model's 17 keypoints on a set that labels 14."""
+    lsp = synthetic_records(3, size=(64, 48)).to_skeleton(LSP14)
+    dataset = PoseDataset([Source(lsp)], LSP14, labelled_only=False)
+    batches = list(Loader(dataset, SPEC, batch_size=2).epoch())
+    assert [tuple(batch.keypoints.shape) for batch in batches] == [(2, 14, 2), (1, 14, 2)]
+    assert batches[0].annotated[:, list(LSP14.indices(["head_top", "neck"]))].sum() == 0
