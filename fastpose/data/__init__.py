@@ -2,5 +2,6 @@
 
 from .readers import list_formats, read_annotations
 from .records import DataError, PoseRecords, concatenate
+from .writer import write_coco
 
-__all__ = ["DataError", "PoseRecords", "concatenate", "list_formats", "read_annotations"]
+__all__ = ["DataError", "PoseRecords", "concatenate", "list_formats", "read_annotations", "write_coco"]

@@ -113,6 +113,23 @@ class Skeleton:
             name, tuple(keypoints), tuple(pairs), tuple(links), tuple(sigmas), tuple(joint_weights), lower_body=lower
         )
 
+    def select(self, names: Sequence[str]) -> Skeleton:
+        """The skeleton of some of the keypoints, in the order given; pairs and links of others are left out.
+
+        Raises:
+            KeyError: There is no keypoint of a name.
+        """
+        kept, positions = set(names), self.indices(names)
+        return Skeleton(
+            name=self.name,
+            keypoints=tuple(names),
+            flip_pairs=tuple(pair for pair in self.flip_pairs if kept.issuperset(pair)),
+            links=tuple(pair for pair in self.links if kept.issuperset(pair)),
+            sigmas=tuple(self.sigmas[i] for i in positions),
+            joint_weights=tuple(self.joint_weights[i] for i in positions),
+            lower_body=tuple(name for name in self.lower_body if name in kept),
+        )
+
     @property
     def num_keypoints(self) -> int:
         """K."""

@@ -21,7 +21,7 @@ from .checkpoint import CheckpointError, load_state, save_state
 from .ema import MovingAverage
 from .log import RunLog, format_time
 from .memory import keep_memory
-from .optim import build_optimizer, learning_rate_factor, set_learning_rate, set_training_mode
+from .optim import build_optimizer, learning_rate_factor, limit_warmup, set_learning_rate, set_training_mode
 from .recipe import Recipe, parse_recipe
 from .setup import (
     Phase,
@@ -139,10 +139,13 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, console: Console |
         for phase in phases
     ]
     total_images = sum(p.epochs * len(x) * p.batch_size for p, x in zip(phases, loaders, strict=True))
+    total_steps = sum(p.epochs * -(-len(x) // settings.accumulate) for p, x in zip(phases, loaders, strict=True))
+    schedule = limit_warmup(settings.schedule, total_steps)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     say(
         f"{recipe.model.name}: {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, "
         f"{len(dataset)} people, {settings.epochs} epochs, {precision} on {device}, {_describe_rate(recipe, phases)}"
+        + (f", warm-up {schedule.warmup} of {total_steps} steps" if schedule.warmup < settings.schedule.warmup else "")
         + (f", resumed at epoch {first_epoch + 1}, step {outcome.steps}" if state else "")
     )
 
@@ -195,7 +198,7 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, console: Console |
                         continue
                     position = number % settings.accumulate  # within the batches of one step
                     if position == 0:
-                        factor = learning_rate_factor(settings.schedule, outcome.steps, images_seen / total_images)
+                        factor = learning_rate_factor(schedule, outcome.steps, images_seen / total_images)
                         set_learning_rate(optimizer, phase.lr * factor)
                         optimizer.zero_grad(set_to_none=True)
                         summed = min(settings.accumulate, len(loader) - number)

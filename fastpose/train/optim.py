@@ -14,7 +14,15 @@ from torch.nn.modules.batchnorm import _NormBase
 from ..models import PoseModel
 from .recipe import OptimizerSettings, RecipeError, ScheduleSettings, TrainSettings
 
-__all__ = ["build_optimizer", "freeze", "learning_rate_factor", "scaled_lr", "set_learning_rate", "set_training_mode"]
+__all__ = [
+    "build_optimizer",
+    "freeze",
+    "learning_rate_factor",
+    "limit_warmup",
+    "scaled_lr",
+    "set_learning_rate",
+    "set_training_mode",
+]
 
 _NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
 
@@ -116,6 +124,11 @@ def scaled_lr(settings: TrainSettings, batch_size: int) -> float:
     if settings.base_batch_size is None:
         return settings.optimizer.lr
     return settings.optimizer.lr * batch_size * settings.accumulate / settings.base_batch_size
+
+
+def limit_warmup(settings: ScheduleSettings, steps: int) -> ScheduleSettings:
+    """The schedule of a run of so many optimizer steps: its warm-up takes no more of it than ``warmup_limit``."""
+    return settings.model_copy(update={"warmup": min(settings.warmup, round(settings.warmup_limit * steps))})
 
 
 def learning_rate_factor(settings: ScheduleSettings, step: int, progress: float) -> float:

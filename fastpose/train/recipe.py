@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
-import itertools
 import json
 import os
 from importlib import resources
@@ -19,6 +17,7 @@ from ..data.labels import Teacher
 from ..data.readers import list_formats
 from ..metrics.scoring import NmsMode, ScoreMode
 from ..models import LossSettings, find_entry, list_entries
+from .overrides import RecipeError, apply_override, read_mapping, read_text
 
 __all__ = ["Recipe", "RecipeError", "list_recipes", "load_recipe", "parse_recipe"]
 
@@ -26,10 +25,6 @@ Size = tuple[Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)]]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
-
-
-class RecipeError(ValueError):
-    """A recipe that cannot be used; the message names the key and what was expected."""
 
 
 class _Settings(BaseModel):
@@ -41,14 +36,16 @@ class ModelSettings(_Settings):
 
     Attributes:
         name: Zoo name or architecture, as ``create_model`` takes it.
-        skeleton: Name of the skeleton; the zoo entry's where not given.
+        skeleton: Name of the skeleton, or ``data``: that of the first source under ``data.train``; the zoo entry's
+            where not given.
         options: Further arguments of ``create_model``: fields of the PoseSpec (``input_size``, ``udp``) and options of
             the architecture.
         codec: Fields of the CodecSpec that differ from the zoo entry's (``kind``, ``sigma``).
         pretrained: Start from the zoo entry's published weights; with other keypoints, from all but the entries that
             depend on the keypoints.
         backbone: A file or address of weights that the backbone starts from: a classifier's, or another pose network's.
-        init: A saved model (safetensors) whose weights training starts from; relative to the working directory.
+        init: A saved model of the same architecture (safetensors) whose weights training starts from, relative to the
+            working directory; of one for other keypoints, all but the entries that depend on those.
     """
 
     name: str
@@ -113,15 +110,39 @@ class SourceSettings(_Settings):
         return self
 
 
+class SkeletonSettings(_Settings):
+    """What annotation files cannot say of their keypoints; what is not given is as the file has it.
+
+    Attributes:
+        name: Short name.
+        keypoints: The names to take, in this order.
+        flip_pairs: Names that change places in a mirror; a file's are guessed from ``left`` and ``right`` in the names.
+        links: Pairs of names that a drawing connects.
+        sigmas: Of the OKS, one a keypoint, as COCO states them; 0.079 where nobody says.
+        joint_weights: Of the loss, one a keypoint.
+        lower_body: Names that half-body augmentation counts as the lower half.
+    """
+
+    name: str | None = None
+    keypoints: list[str] | None = None
+    flip_pairs: list[tuple[str, str]] | None = None
+    links: list[tuple[str, str]] | None = None
+    sigmas: list[Positive] | None = None
+    joint_weights: list[Annotated[float, Field(ge=0)]] | None = None
+    lower_body: list[str] | None = None
+
+
 class DataSettings(_Settings):
     """Where the people come from.
 
     Attributes:
-        root: Folder that the other names are relative to; itself relative to the working directory.
+        root: Folder that the other names are relative to; itself relative to the working directory. In a file that
+            ``data=FILE`` names it is that file's folder where not given.
         train: Sources, mixed.
         val: What is validated on; none: nothing is, and the last weights are the best.
         detections: Boxes that a detector found in ``val`` (COCO's results format), cropped instead of the annotated
             ones (average precision only); relative to ``root``.
+        skeleton: More about the keypoints of all sources than their files say.
         cache_gb: Gigabytes of decoded photos to keep in memory; by default half of what is free.
         workers: Threads that decode photos.
     """
@@ -130,6 +151,7 @@ class DataSettings(_Settings):
     train: Annotated[list[SourceSettings], Field(min_length=1)]
     val: SourceSettings | None = None
     detections: str | None = None
+    skeleton: SkeletonSettings | None = None
     cache_gb: Annotated[float, Field(ge=0)] | None = None
     workers: Count = 2
 
@@ -168,6 +190,7 @@ class ScheduleSettings(_Settings):
         kind: ``cosine`` falls to ``final`` along half a cosine, ``step`` is multiplied by ``factor`` at each milestone.
         warmup: Optimizer steps of linear growth from ``warmup_start`` times the rate; the last of them has all of it.
         warmup_start: Fraction of the rate at the first step.
+        warmup_limit: Largest fraction of the run that warm-up takes; in a short run it is shortened to that.
         begin: Fraction of the run before the fall begins (cosine).
         final: Fraction of the rate at the end (cosine).
         milestones: Fractions of the run (step).
@@ -177,6 +200,7 @@ class ScheduleSettings(_Settings):
     kind: Literal["cosine", "step"] = "cosine"
     warmup: Annotated[int, Field(ge=0)] = 500
     warmup_start: Probability = 0.001
+    warmup_limit: Probability = 0.2
     begin: Annotated[float, Field(ge=0, lt=1)] = 0.0
     final: Probability = 0.01
     milestones: list[Probability] = [170 / 210, 200 / 210]
@@ -359,7 +383,8 @@ def load_recipe(name: str | os.PathLike[str], overrides: list[str] | tuple[str, 
         name: Name of a recipe in the package, a YAML file, or a zoo entry: trained as that was, with ``data`` from the
             overrides.
         overrides: ``dotted.key=value`` each, value in YAML; a number in the key is a position in a list, the next free
-            one adds to it. ``data=FILE`` takes the data from a YAML file (of the keys under ``data``, or a recipe's).
+            one adds to it. ``data=FILE`` takes the data from a YAML file: of the keys under ``data``, a recipe's, or of
+            a data set in Ultralytics' layout.
 
     Returns:
         The validated recipe.
@@ -370,7 +395,7 @@ def load_recipe(name: str | os.PathLike[str], overrides: list[str] | tuple[str, 
     """
     path = Path(name)
     if path.suffix in (".yaml", ".yml") or path.is_file():
-        return parse_recipe(_read(path), overrides, str(name))
+        return parse_recipe(read_text(path), overrides, str(name))
     if str(name) in list_recipes():
         text = (resources.files(__package__) / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
         return parse_recipe(text, overrides, str(name))
@@ -384,31 +409,14 @@ def load_recipe(name: str | os.PathLike[str], overrides: list[str] | tuple[str, 
     raise RecipeError(f"no recipe or zoo entry is named {str(name)!r}, and no such YAML file exists; {hint}")
 
 
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
-
-
 def parse_recipe(text: str, overrides: list[str] | tuple[str, ...] = (), source: str = "recipe") -> Recipe:
     """A recipe from YAML text; arguments and errors as :func:`load_recipe`."""
-    return _validated(_mapping(text, source), overrides, source)
-
-
-def _mapping(text: str, source: str) -> dict[str, Any]:
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(data, dict):
-        raise RecipeError(f"{source}: expected keys and values, got {type(data).__name__}")
-    return data
+    return _validated(read_mapping(text, source), overrides, source)
 
 
 def _validated(data: dict[str, Any], overrides: list[str] | tuple[str, ...], source: str) -> Recipe:
     for override in overrides:
-        _override(data, override)
+        apply_override(data, override)
     if not data.get("data"):
         raise RecipeError(
             f"{source}: it needs data: data.root=FOLDER data.train.0.annotations=FILE data.val.annotations=FILE, "
@@ -418,42 +426,6 @@ def _validated(data: dict[str, Any], overrides: list[str] | tuple[str, ...], sou
         return Recipe.model_validate(data)
     except ValidationError as error:
         raise RecipeError(f"{source}: {_explain(error)}") from None
-
-
-def _override(data: dict[str, Any], override: str) -> None:
-    """Put one ``dotted.key=value`` into nested dictionaries and lists."""
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise RecipeError(f"{override!r}: expected key=value, e.g. train.epochs=10")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise RecipeError(f"{override!r}: the value is not valid YAML") from None
-    if isinstance(value, str):
-        with contextlib.suppress(ValueError):  # YAML 1.1 takes 1e-3 for text; everybody means the number.
-            value = float(value)
-    if key == "data" and isinstance(value, str):
-        value = _mapping(_read(Path(value)), value)
-        value = value.get("data", value)
-    parts = key.split(".")
-    node: Any = data
-    for part, following in itertools.pairwise(parts):
-        place: Any = _position(node, part, key) if isinstance(node, list) else part
-        if isinstance(node, dict) and node.get(place) is None:
-            node[place] = [] if following.isdigit() else {}
-        node = node[place]
-        if not isinstance(node, dict | list):
-            raise RecipeError(f"{override!r}: {part} is a value, not a group of keys")
-    node[_position(node, parts[-1], key) if isinstance(node, list) else parts[-1]] = value
-
-
-def _position(items: list[Any], part: str, key: str) -> int:
-    """A position in a list, which is made where it is the next one after the last."""
-    if not part.isdigit() or int(part) > len(items):
-        raise RecipeError(f"{key}: expected a position from 0 to {len(items)} (a new one), got {part!r}")
-    if int(part) == len(items):
-        items.append({})
-    return int(part)
 
 
 def _known_keys(schema: dict[str, Any], node: dict[str, Any], prefix: str = "") -> list[str]:

@@ -19,8 +19,18 @@ from ..data.augment import Augmentation
 from ..data.dataset import PoseDataset, Source
 from ..data.labels import apply_teacher, read_teacher
 from ..data.readers import read_annotations
+from ..data.records import PoseRecords
 from ..data.synthetic import synthetic_records
-from ..models import Loss, PoseModel, build_loss, create_model, load_backbone, load_checkpoint
+from ..models import (
+    Loss,
+    PoseModel,
+    WeightsError,
+    build_loss,
+    create_model,
+    load_backbone,
+    load_body,
+    load_checkpoint,
+)
 from ..models.hub import fetch
 from ..skeletons import Skeleton
 from ..spec import PoseSpec
@@ -38,6 +48,7 @@ __all__ = [
     "build_phases",
     "choose_precision",
     "compiled",
+    "data_skeleton",
     "pick_device",
 ]
 
@@ -72,6 +83,7 @@ def build_model(recipe: Recipe, say: Callable[[str], None]) -> PoseModel:
         RecipeError: The name or an option does not fit, or the starting weights cannot be used.
     """
     settings = recipe.model
+    skeleton: Skeleton | str | None = data_skeleton(recipe) if settings.skeleton == "data" else settings.skeleton
     # YAML has no tuples, and sizes and channel lists are tuples everywhere else.
     options: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in settings.options.items()
@@ -79,20 +91,37 @@ def build_model(recipe: Recipe, say: Callable[[str], None]) -> PoseModel:
     try:
         if settings.codec:
             options["codec"] = settings.codec
-        model = create_model(settings.name, skeleton=settings.skeleton, pretrained=settings.pretrained, **options)
+        model = create_model(settings.name, skeleton=skeleton, pretrained=settings.pretrained, **options)
         if recipe.train.grad_checkpointing:
             model.set_grad_checkpointing()
         if settings.backbone:
             load_backbone(model, fetch(settings.backbone) if "://" in settings.backbone else settings.backbone)
         if settings.init:
-            report = load_checkpoint(model, settings.init, strict=False)
-            fresh = [*report.missing, *report.mismatched]
-            if fresh:
-                say(f"{settings.init}: {len(fresh)} entries start fresh: {', '.join(fresh[:4])}, …")
+            _load_start(model, Path(settings.init), say)
     except (TypeError, ValueError, KeyError) as error:
         raise RecipeError(f"model: {error.args[0] if isinstance(error, KeyError) else error}") from None
     freeze(model, recipe.train.freeze)
     return model
+
+
+def _load_start(model: PoseModel, path: Path, say: Callable[[str], None]) -> None:
+    """Starting weights from a saved model; of one for other keypoints, what does not depend on those."""
+    try:
+        load_checkpoint(model, path)
+        return
+    except WeightsError as error:
+        refused = error
+    try:
+        fresh = load_body(model, path)
+    except WeightsError:
+        raise WeightsError(f"init: {refused}\n(model.backbone={path} takes the backbone alone)") from None
+    say(f"{path}: made for other keypoints, so {len(fresh)} entries start fresh: {', '.join(fresh[:4])}")
+
+
+def data_skeleton(recipe: Recipe) -> Skeleton:
+    """The keypoints of the first source, with what ``data.skeleton`` says of them."""
+    source, _ = _source(recipe.data.train[0], recipe, "train")
+    return source.records.skeleton
 
 
 def compiled(model: PoseModel, say: Callable[[str], None]) -> Callable[[Tensor], Any]:
@@ -114,19 +143,37 @@ def compiled(model: PoseModel, say: Callable[[str], None]) -> Callable[[Tensor],
 
 
 def build_data(recipe: Recipe, spec: PoseSpec, say: Callable[[str], None]) -> PoseDataset:
-    """The people to train on, with the teacher's corrections; ``say`` gets a line about each source."""
+    """The people to train on, with the teacher's corrections; ``say`` gets a line about each source.
+
+    Raises:
+        RecipeError: A source has no keypoint of the network's, or none has people to train on.
+    """
     sources = []
     for settings in recipe.data.train:
         source, note = _source(settings, recipe, "train")
         sources.append(source)
         say(note)
-    return PoseDataset(sources, spec.skeleton, cache=_cache_bytes(recipe))
+    own, skeletons = spec.skeleton.keypoints, [source.records.skeleton.keypoints for source in sources]
+    unlabelled = [name for name in own if not any(name in names for names in skeletons)]
+    left = [name for name in dict.fromkeys(name for names in skeletons for name in names) if name not in own]
+    hint = "model.skeleton=data trains the keypoints of the data"
+    if unlabelled or left:
+        parts = [
+            f"{', '.join(names)} {what}"
+            for names, what in ((unlabelled, "without labels"), (left, "left out"))
+            if names
+        ]
+        say(f"keypoints: {'; '.join(parts)} ({hint})")
+    try:
+        return PoseDataset(sources, spec.skeleton, cache=_cache_bytes(recipe))
+    except ValueError as error:
+        raise RecipeError(f"data: {str(error).removeprefix('data: ')} ({hint})") from None
 
 
 def _source(settings: SourceSettings, recipe: Recipe, part: str) -> tuple[Source, str]:
     if settings.synthetic is not None:
         scenes = settings.synthetic
-        records = synthetic_records(scenes.scenes, scenes.seed, scenes.size, scenes.people)
+        records = _amended(synthetic_records(scenes.scenes, scenes.seed, scenes.size, scenes.people), recipe)
         return Source(records, repeats=settings.repeats), f"synthetic: {len(records)} people in {scenes.scenes} scenes"
     assert settings.annotations is not None  # the recipe's validation saw to that
     root = Path(recipe.data.root).expanduser()
@@ -138,6 +185,7 @@ def _source(settings: SourceSettings, recipe: Recipe, part: str) -> tuple[Source
         split=part if whole else None,
         detections=root / recipe.data.detections if recipe.data.detections and part == "val" else None,
     )
+    records = _amended(records, recipe)
     keypoints = weights = None
     note = f"{settings.annotations}: {len(records)} people on {len(records.image_paths)} photos"
     if settings.teacher is not None:
@@ -146,6 +194,23 @@ def _source(settings: SourceSettings, recipe: Recipe, part: str) -> tuple[Source
         total = max(1, int((records.visible > 0).sum()))
         note += "; labels " + ", ".join(f"{name} {count / total:.1%}" for name, count in counts.items())
     return Source(records, keypoints, weights, settings.repeats), note
+
+
+def _amended(records: PoseRecords, recipe: Recipe) -> PoseRecords:
+    """The records with what the recipe says of their keypoints."""
+    settings = recipe.data.skeleton
+    if settings is None:
+        return records
+    given = {key: value for key, value in settings.model_dump().items() if value is not None}
+    old = records.skeleton
+    given = {key: tuple(map(tuple, value)) if key in ("flip_pairs", "links") else value for key, value in given.items()}
+    given = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+    try:
+        if settings.keypoints and tuple(settings.keypoints) != old.keypoints:
+            records = records.to_skeleton(old.select(settings.keypoints))
+        return dataclasses.replace(records, skeleton=dataclasses.replace(records.skeleton, **given))
+    except (KeyError, ValueError) as error:
+        raise RecipeError(f"data.skeleton: {error.args[0]} ({records.source})") from None
 
 
 def build_evaluator(recipe: Recipe, skeleton: Skeleton | None = None) -> Evaluator | None:
@@ -160,6 +225,8 @@ def build_evaluator(recipe: Recipe, skeleton: Skeleton | None = None) -> Evaluat
     source, _ = _source(settings, recipe, "val")
     root = Path(recipe.data.root).expanduser()
     annotations = root / settings.annotations if settings.annotations else None
+    if recipe.data.skeleton and recipe.data.skeleton.keypoints:
+        annotations = None  # the file has other keypoints than the records
     metric = default_metric(source.records, skeleton) if recipe.eval.metric == "auto" else recipe.eval.metric
     if recipe.data.detections and metric not in AP_METRICS:
         raise RecipeError(f"data.detections: goes with average precision ({', '.join(AP_METRICS)}), not with {metric}")

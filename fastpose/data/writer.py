@@ -1,0 +1,110 @@
+"""People of any data set, written as COCO's JSON: a set converted, cut down, or rendered."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from .records import PoseRecords
+
+__all__ = ["write_coco"]
+
+
+def write_coco(
+    records: PoseRecords, file: str | os.PathLike[str], images: str | os.PathLike[str] | None = None
+) -> None:
+    """Write people in COCO's format for keypoints; `read_annotations` gives them back.
+
+    Args:
+        records: The people. Those to ``ignore`` are written as crowds.
+        file: The JSON file; its folder is made if it is not there.
+        images: Folder to put the photos into: files are copied, rendered scenes painted (PNG). Not given: photos stay
+            where they are, and the file names them by absolute path.
+
+    Raises:
+        ImageError: A scene cannot be painted.
+        OSError: A photo cannot be read, or a file cannot be written.
+        ValueError: Scenes are nowhere unless they are painted, and ``images`` is not given.
+    """
+    file = Path(file)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    numbers = _distinct(records.image_ids.tolist())
+    names = [str(path) for path in records.image_paths]
+    rendered = [name.startswith("synthetic:") for name in names]
+    if images is not None:
+        names = _put_photos(names, rendered, Path(images), file.parent)
+    elif any(rendered):
+        raise ValueError("images: expected a folder to paint the rendered scenes into, got none")
+    else:
+        names = [os.path.abspath(name) for name in names]
+    skeleton = records.skeleton
+    category = {
+        "id": 1,
+        "name": skeleton.name,
+        "keypoints": list(skeleton.keypoints),
+        "skeleton": [[first + 1, second + 1] for first, second in skeleton.link_indices],
+    }
+    content = {
+        "images": [
+            {"id": number, "file_name": name, "height": height, "width": width}
+            for number, name, (height, width) in zip(numbers, names, records.image_sizes.tolist(), strict=True)
+        ],
+        "annotations": _people(records, numbers),
+        "categories": [category],
+    }
+    file.write_text(json.dumps(content) + "\n", encoding="utf-8")
+
+
+def _people(records: PoseRecords, numbers: list[int]) -> list[dict[str, Any]]:
+    """COCO's entries, one a person; ``numbers`` are the photos' ids."""
+    people = []
+    for row, identity in enumerate(_distinct(records.ids.tolist())):
+        left, top, right, bottom = records.boxes[row].tolist()
+        points = [
+            value
+            for point, seen in zip(records.keypoints[row].tolist(), records.visible[row].tolist(), strict=True)
+            for value in ((*point, seen) if seen else (0, 0, 0))
+        ]
+        entry = {
+            "id": identity,
+            "image_id": numbers[records.image_index[row]],
+            "category_id": 1,
+            "iscrowd": int(records.ignore[row]),
+            "bbox": [left, top, right - left, bottom - top],
+            "area": float(records.areas[row]),
+            "num_keypoints": int((records.visible[row] > 0).sum()),
+            "keypoints": points,
+        }
+        if records.track_ids is not None and records.track_ids[row] >= 0:
+            entry["track_id"] = int(records.track_ids[row])
+        people.append(entry)
+    return people
+
+
+def _distinct(ids: list[int]) -> list[int]:
+    """The ids, or numbers from 1 where sets were put together and an id occurs twice."""
+    return ids if len(set(ids)) == len(ids) else list(range(1, len(ids) + 1))
+
+
+def _put_photos(names: list[str], rendered: list[bool], folder: Path, start: Path) -> list[str]:
+    """Copy or paint the photos into a folder; their names from ``start``, with slashes."""
+    import cv2
+
+    from .synthetic import load_image
+
+    folder.mkdir(parents=True, exist_ok=True)
+    taken: set[str] = set()
+    found = []
+    for number, (name, is_scene) in enumerate(zip(names, rendered, strict=True), 1):
+        own = f"{number:06}.png" if is_scene else Path(name).name
+        target = folder / (own if own not in taken else f"{number:06}_{own}")
+        taken.add(target.name)
+        if is_scene:
+            target.write_bytes(cv2.imencode(".png", load_image(name))[1].tobytes())
+        else:
+            shutil.copyfile(name, target)
+        found.append(Path(os.path.relpath(target, start)).as_posix())
+    return found

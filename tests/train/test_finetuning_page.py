@@ -1,0 +1,72 @@
+"""The commands of docs/finetuning.md, run as they stand there."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fastpose
+from fastpose.models import load_model
+
+PAGE = Path(__file__).parents[2] / "docs" / "finetuning.md"
+
+
+def blocks():
+    """(language, text) of each code block that is run; those without a language are only shown."""
+    return re.findall(r"^```(python|bash|yaml)\n(.*?)^```", PAGE.read_text(), re.M | re.S)
+
+
+def run_page(folder, changes=()):
+    """Run the page in a folder; ``changes`` are pairs of text and what stands there instead."""
+    environment = os.environ | {"PYTHONPATH": str(Path(fastpose.__file__).parents[1])}
+    for language, text in blocks():
+        for old, new in changes:
+            text = text.replace(old, new)
+        if language == "yaml":
+            (folder / "stick.yaml").write_text(text)
+            continue
+        lines = text.replace("\\\n", " ").splitlines()
+        words = [shlex.split(line) for line in lines] if language == "bash" else [["python", "-c", text]]
+        for command in filter(None, words):
+            command = [
+                sys.executable,
+                *(["-m"] if command[0] == "fastpose" else []),
+                *command[command[0] == "python" :],
+            ]
+            result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=1200)
+            assert result.returncode == 0, (command, result.stderr)
+    return [json.loads((folder / f"{name}.json").read_text())["figures"]["AP"] for name in ("head", "all", "scratch")]
+
+
+def test_the_page_in_small(tmp_path):
+    small = (("320", "96"), ("photos, seed in (", "photos, seed in ("), ("100, 60_000", "40, 60_000"))
+    short = (
+        ("epochs: 8", "epochs: 6"),
+        ("train.epochs=16", "train.epochs=12"),
+        ("eval: {every: 4}", "eval: {every: 6}"),
+    )
+    _, everything, scratch = run_page(tmp_path, (*small, *short))
+    assert everything > scratch + 0.02
+    poses = json.loads((tmp_path / "stick.json").read_text())
+    assert len(poses[0]["people"]) == 1
+    assert (tmp_path / "stick.jpg").is_file()
+    assert (tmp_path / "sheet.jpg").is_file()
+    skeleton = load_model(tmp_path / "runs/all/best.safetensors").spec.skeleton
+    assert (skeleton.name, skeleton.num_keypoints, skeleton.flip_index) == ("stick7", 7, (0, 1, 2, 4, 3, 6, 5))
+
+
+@pytest.mark.slow
+def test_the_figures_of_the_page(tmp_path):
+    found = run_page(tmp_path)
+    table = [float(value) for value in re.findall(r"^\| .* epochs \| ([0-9.]+) \|$", PAGE.read_text(), re.M)]
+    assert len(table) == 3
+    print(found)
+    assert found == pytest.approx(table, abs=0.08)
+    head, everything, scratch = found
+    assert everything > head + 0.15
+    assert everything > scratch + 0.25
