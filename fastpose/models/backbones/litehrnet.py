@@ -18,6 +18,7 @@ from ..layers import (
     SqueezeExcitation,
     fusion_path,
     init_normal,
+    interleave,
     new_branch,
     separable_conv,
     separable_halving,
@@ -99,7 +100,7 @@ class Stem(nn.Module):
         first, second = self.conv1(x).chunk(2, dim=1)
         first = self.branch1(first)
         second = self.linear_conv(self.depthwise_conv(self.expand_conv(second)))
-        return _interleave(first, second)
+        return interleave((first, second))
 
 
 class CrossResolutionWeighting(nn.Module):
@@ -149,7 +150,7 @@ class ConditionalChannelWeighting(nn.Module):
             weighting(conv(half))
             for half, conv, weighting in zip(changed, self.depthwise_convs, self.spatial_weighting, strict=True)
         ]
-        return [_interleave(kept, half) for (kept, _), half in zip(halves, changed, strict=True)]
+        return [interleave((kept, half)) for (kept, _), half in zip(halves, changed, strict=True)]
 
 
 class FusionModule(nn.Module):
@@ -207,11 +208,6 @@ class IterativeHead(nn.Module):
             x = project(branch + F.interpolate(x, size=branch.shape[-2:], mode="bilinear", align_corners=True))
             maps.append(x)
         return maps[::-1]
-
-
-def _interleave(first: Tensor, second: Tensor) -> Tensor:
-    """Concatenate and shuffle in one copy: channels first[0], second[0], first[1] and so on."""
-    return torch.stack((first, second), dim=2).flatten(1, 2)
 
 
 def _fuse(branches: list[Tensor], to: int, paths: nn.ModuleList) -> Tensor:

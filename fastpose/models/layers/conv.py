@@ -84,9 +84,9 @@ def interleave(parts: Sequence[Tensor]) -> Tensor:
     """The first channel of every part, then the second of every part, and so on: G parts [B, c, h, w] → [B, G*c, h, w].
 
     It is the channel shuffle (Zhang et al., "ShuffleNet", CVPR 2018) of their concatenation, in one copy instead of
-    two and in their memory layout.
+    two; with the channels last in memory if a part has them so (halves of a map have neither layout).
     """
-    if parts[0].is_contiguous(memory_format=torch.channels_last):
+    if any(part.is_contiguous(memory_format=torch.channels_last) for part in parts):
         rows = [part.permute(0, 2, 3, 1) for part in parts]
         return torch.stack(rows, dim=4).flatten(3).permute(0, 3, 1, 2)
     return torch.stack(tuple(parts), dim=2).flatten(1, 2)

@@ -24,3 +24,12 @@ def test_interleaved_parts_are_their_shuffled_concatenation(layout):
     interleaved = interleave(parts)
     assert torch.equal(interleaved, channel_shuffle(torch.cat(parts, dim=1), 3))
     assert interleaved.is_contiguous(memory_format=layout)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_halves_of_a_map_are_interleaved_in_the_layout_of_the_other_part(layout):
+    kept = torch.randn(2, 10, 4, 3).contiguous(memory_format=layout).chunk(2, dim=1)[0]
+    changed = torch.randn(2, 5, 4, 3).contiguous(memory_format=layout)
+    interleaved = interleave((kept, changed))
+    assert torch.equal(interleaved, channel_shuffle(torch.cat((kept, changed), dim=1), 2))
+    assert interleaved.is_contiguous(memory_format=layout)
