@@ -70,7 +70,8 @@ class _Verbs(click.Group):
         except Exception as error:
             if debug and not isinstance(error, click.ClickException):
                 raise
-            click.echo(f"Error: {_one_line(error)}", err=True)
+            process = f" (process {os.environ['RANK']})" if os.environ.get("RANK", "0") != "0" else ""
+            click.echo(f"Error{process}: {_one_line(error)}", err=True)
             sys.exit(2)
         sys.exit(code if isinstance(code, int) else 0)
 

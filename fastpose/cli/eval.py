@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -122,9 +121,10 @@ def evaluate(
     from ..data.readers import read_annotations
     from ..train.evaluate import Evaluator
     from ..train.measures import AP_METRICS, default_metric, read_predictions, write_predictions
+    from ..train.setup import pick_device
 
     with _processes() as rank:
-        network = None if model is None else _load(model).to(_device(device)).eval()
+        network = None if model is None else _load(model).to(pick_device(device)).eval()
         records = read_annotations(data, images, format=data_format, detections=detections, split=split)
         if metric == "auto":
             metric = default_metric(records, None if network is None else network.spec.skeleton)
@@ -211,27 +211,15 @@ def evaluate(
 @contextmanager
 def _processes() -> Iterator[int]:
     """Meets the other processes of torchrun, if it started this one; the rank among them."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield 0
-        return
-    import torch.distributed as dist
-
-    dist.init_process_group("gloo")
-    try:
-        yield dist.get_rank()
-    finally:
-        dist.destroy_process_group()
-
-
-def _device(name: str) -> Any:
     import torch
 
-    from ..train.setup import pick_device
+    from ..train.distributed import TrainingError, join_processes
 
-    local = os.environ.get("LOCAL_RANK")
-    if name == "auto" and local is not None and torch.cuda.is_available():
-        name = f"cuda:{int(local) % torch.cuda.device_count()}"
-    return pick_device(name)
+    try:
+        with join_processes(torch.device("cpu")) as world:  # they exchange predictions only
+            yield world.rank
+    except TrainingError as error:
+        raise click.ClickException(str(error)) from None
 
 
 def _predict(network: PoseModel, evaluator: Evaluator, flip_test: bool | None, *, show: bool) -> Predictions:

@@ -23,15 +23,19 @@ def train(recipe: str, overrides: tuple[str, ...], out: Path | None, resume: boo
 
     Values of the recipe are changed by KEY=VALUE, e.g. data.root=~/lspet train.epochs=40 data.train.0.repeats=2. A zoo
     entry is trained as it was officially, on the data that data=FILE.yaml or keys under data say.
+
+    Under torchrun all its processes train the network together, train.batch_size crops each.
     """
     # Imported here: the command line's help must not wait for torch.
-    from ..train.loop import TrainingError
+    from ..train.loop import FirstProcessError, TrainingError
     from ..train.loop import train as run
     from ..train.recipe import load_recipe
 
     settings = load_recipe(recipe, overrides)
     try:
         outcome = run(settings, out or Path("runs") / settings.name, resume=resume)
+    except FirstProcessError:
+        raise click.exceptions.Exit(2) from None  # the first process says why
     except TrainingError as error:
         raise click.ClickException(str(error)) from None
     if not outcome.finished:

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from ..models.weights import atomic_write
+from .recipe import parse_recipe
 
-__all__ = ["CheckpointError", "load_state", "save_state"]
+__all__ = ["CheckpointError", "load_state", "random_state", "save_state", "set_random_state"]
 
 _VERSION = 1
 
@@ -45,4 +46,19 @@ def load_state(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: not a training state, or damaged ({str(error).splitlines()[0]})") from None
     if not isinstance(state, dict) or state.get("fastpose_state") != _VERSION:
         raise CheckpointError(f"{path}: not a training state of this version of fastpose")
+    if "batch" in state:  # written by a run of one process, before there could be several
+        images = state.pop("batch") * parse_recipe(state["recipe"]).train.batch_size
+        state |= {"images_in_epoch": images, "random": [[state["random"]]]}
     return state
+
+
+def random_state(device: torch.device) -> list[torch.Tensor]:
+    """State of this process's random generators: the CPU's, and that of the GPU that it trains on."""
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
+
+
+def set_random_state(state: list[torch.Tensor], device: torch.device) -> None:
+    """Put the generators where :func:`random_state` found them."""
+    torch.set_rng_state(state[0])
+    if device.type == "cuda" and len(state) > 1:
+        torch.cuda.set_rng_state(state[1], device)

@@ -14,6 +14,7 @@ from .recipe import EmaSettings
 __all__ = ["MovingAverage"]
 
 Network = TypeVar("Network", bound=nn.Module)
+_Pairs = tuple[list[Tensor], list[Tensor]]
 
 
 class MovingAverage(Generic[Network]):
@@ -30,8 +31,8 @@ class MovingAverage(Generic[Network]):
     def __init__(self, model: Network, settings: EmaSettings) -> None:
         self.settings = settings
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
-        self._averages, self._weights = _pairs(self.model, model, averaged=True, buffers=settings.buffers)
-        self._copies, self._values = _pairs(self.model, model, averaged=False, buffers=settings.buffers)
+        self._trained = model
+        self._tensors: tuple[_Pairs, _Pairs] | None = None
 
     def decay(self, step: int) -> float:
         """Part of the average that optimizer step number ``step`` (from 0) keeps."""
@@ -43,12 +44,16 @@ class MovingAverage(Generic[Network]):
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take in the trained weights after optimizer step number ``step`` (from 0)."""
-        torch._foreach_lerp_(self._averages, self._weights, 1 - self.decay(step))
-        if self._copies:
-            torch._foreach_copy_(self._copies, self._values)
+        if self._tensors is None:  # found at the first step: the networks may have been sharded since they were given
+            of = self.model, self._trained, self.settings.buffers
+            self._tensors = _pairs(*of, averaged=True), _pairs(*of, averaged=False)
+        (averages, weights), (copies, values) = self._tensors
+        torch._foreach_lerp_(averages, weights, 1 - self.decay(step))
+        if copies:
+            torch._foreach_copy_(copies, values)
 
 
-def _pairs(average: nn.Module, model: nn.Module, *, averaged: bool, buffers: bool) -> tuple[list[Tensor], list[Tensor]]:
+def _pairs(average: nn.Module, model: nn.Module, buffers: bool, *, averaged: bool) -> _Pairs:
     """Tensors of both networks that are averaged, or that are copied: buffers, unless those are averaged and floats."""
     pairs = [(a, b, True) for a, b in zip(average.parameters(), model.parameters(), strict=True)]
     for a, b in zip(average.buffers(), model.buffers(), strict=True):

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from numpy.typing import ArrayLike, NDArray
 
 from ..codecs import build_codec
@@ -23,6 +22,7 @@ from ..metrics.pck import LIMB_KEYPOINTS
 from ..metrics.scoring import NmsMode, ScoreMode, coco_results
 from ..models import PoseModel
 from ..spec import PoseSpec
+from .distributed import World
 from .measures import AP_METRICS, METRICS, Scores, annotation_content, default_metric, score_results
 
 __all__ = ["Evaluator", "Predictions"]
@@ -133,8 +133,11 @@ class Evaluator:
     @cached_property
     def own(self) -> NDArray[np.int64]:
         """Positions of the people that this process predicts: neighbours, which share photos."""
-        rank, world = (dist.get_rank(), dist.get_world_size()) if _distributed() else (0, 1)
-        return np.array_split(np.arange(len(self.records)), world)[rank]
+        return np.array_split(np.arange(len(self.records)), self._world.size)[self._world.rank]
+
+    @cached_property
+    def _world(self) -> World:
+        return World()
 
     @cached_property
     def _dataset(self) -> PoseDataset | None:
@@ -196,7 +199,8 @@ class Evaluator:
                 if on_batch:
                     on_batch(len(batch.people))
         failed = list(self._dataset.photos.failed.values()) if self._dataset else []
-        parts = _all_gather((keypoints, scores, read, failed))
+        part: _Part = (keypoints, scores, read, failed)
+        parts = self._world.gather(part)
         keypoints, scores, read = (np.concatenate([part[i] for part in parts]) for i in range(3))
         self.failed = list(dict.fromkeys(reason for part in parts for reason in part[3]))
         if self.failed and not read.any():
@@ -283,22 +287,9 @@ class Evaluator:
         return self.score(self.results(predictions, spec or model.spec)).figures(None)
 
     def __call__(self, model: PoseModel, **options: Any) -> dict[str, float]:
-        """:meth:`predict`, then :meth:`measure`; options as for ``predict``."""
-        return self.measure(self.predict(model, **options), model, spec=options.get("spec"))
-
-
-def _distributed() -> bool:
-    return dist.is_available() and dist.is_initialized()
-
-
-def _all_gather(part: _Part) -> list[_Part]:
-    """The parts of all processes, in the order of their ranks."""
-    if not _distributed():
-        return [part]
-    group = None if dist.get_backend() == "gloo" else dist.new_group(backend="gloo")  # they are arrays of the CPU
-    parts: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(parts, part, group=group)
-    return parts
+        """:meth:`predict`, then :meth:`measure`, once for all processes; options as for ``predict``."""
+        predictions = self.predict(model, **options)
+        return self._world.from_main(lambda: self.measure(predictions, model, spec=options.get("spec")))
 
 
 @contextmanager

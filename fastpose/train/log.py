@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -34,7 +35,7 @@ class RunLog:
     """Progress on the terminal and in files; a context manager.
 
     Args:
-        folder: Where ``log.csv`` and TensorBoard's ``events`` go.
+        folder: Where ``log.csv`` and TensorBoard's ``events`` go; None writes nothing.
         total_images: Of the whole run, for the time left.
         every: Steps between lines of the CSV file.
         tensorboard: Also write events.
@@ -47,7 +48,7 @@ class RunLog:
 
     def __init__(
         self,
-        folder: Path,
+        folder: Path | None,
         total_images: int,
         *,
         every: int = 20,
@@ -59,12 +60,12 @@ class RunLog:
         self._total, self._every = total_images, every
         self._recent: deque[tuple[int, float, float, float]] = deque(maxlen=_WINDOW)
         self._started = self._last_line = time.monotonic()
-        self._file = self._open_csv(folder / "log.csv", step)
+        self._file = self._open_csv(Path(os.devnull) if folder is None else folder / "log.csv", step)
         self._csv = csv.DictWriter(self._file, COLUMNS, restval="")
         if self._file.tell() == 0:
             self._csv.writeheader()
         self._events: Any = None
-        if tensorboard:
+        if tensorboard and folder is not None:
             try:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError:

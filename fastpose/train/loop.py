@@ -17,7 +17,8 @@ from rich.console import Console
 
 from ..data.loader import Loader
 from ..models import PoseModel, save_model
-from .checkpoint import CheckpointError, load_state, save_state
+from .checkpoint import CheckpointError, load_state, random_state, save_state, set_random_state
+from .distributed import FirstProcessError, Trained, TrainingError, World, join_processes
 from .ema import MovingAverage
 from .log import RunLog, format_time
 from .memory import keep_memory
@@ -35,15 +36,11 @@ from .setup import (
     pick_device,
 )
 
-__all__ = ["Outcome", "TrainingError", "train"]
+__all__ = ["FirstProcessError", "Outcome", "TrainingError", "train"]
 
 # A run that waits longer than this share of an epoch for its photos says so; epochs of a few seconds tell nothing.
 _WAITED, _SECONDS = 0.2, 10.0
 STATE, BEST, LAST, RECIPE, SKIPPED = "state.pt", "best.safetensors", "last.safetensors", "recipe.yaml", "skipped.txt"
-
-
-class TrainingError(RuntimeError):
-    """A run that cannot go on; the message says why."""
 
 
 @dataclasses.dataclass
@@ -78,6 +75,9 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, console: Console |
     with their PoseSpec; averaged weights if the recipe averages), ``epoch_N.safetensors`` (with ``train.keep``),
     ``state.pt`` (to resume), ``log.csv``, TensorBoard's ``events`` and ``skipped.txt`` (photos that could not be read).
 
+    Started by ``torchrun``, or where torch.distributed runs, all its processes train the network together, and the
+    first one writes and speaks for them.
+
     Args:
         recipe: What to do.
         out: Folder; made if it is not there.
@@ -90,17 +90,27 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, console: Console |
 
     Raises:
         RecipeError, DataError, WeightsError, CheckpointError: Something given cannot be used.
-        TrainingError: Too many steps in a row without a finite loss.
+        TrainingError: Too many steps in a row without a finite loss; or another process ended.
     """
+    device = pick_device(recipe.train.device)
+    with join_processes(device) as world:
+        return _train(recipe, out, resume, console, device, world)
+
+
+def _train(
+    recipe: Recipe, out: Path, resume: bool, console: Console | None, device: torch.device, world: World
+) -> Outcome:
+    """:func:`train`, in each of the processes."""
     settings = recipe.train
-    state = _open_run(recipe, out, resume)
+    state = world.from_main(lambda: _open_run(recipe, out, resume))
     torch.manual_seed(settings.seed)
     torch.use_deterministic_algorithms(settings.deterministic)
     console = console or Console(stderr=True, highlight=False, soft_wrap=True)
+    if not world.main:
+        console = Console(quiet=True, force_terminal=False)
     say: Callable[[str], None] = lambda text: console.print(text, markup=False)  # noqa: E731
 
     # What there is to work with.
-    device = pick_device(settings.device)
     if device.type == "cpu":
         keep_memory()
     model = build_model(recipe, say).to(device).train()
@@ -108,23 +118,38 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, console: Console |
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     dataset = build_data(recipe, model.spec, say)
     evaluator = build_evaluator(recipe, model.spec.skeleton)
-    phases = build_phases(recipe, model)
-    optimizer = build_optimizer(model, settings.optimizer)
+    phases = build_phases(recipe, model, world.size)
     average = MovingAverage(model, settings.ema) if settings.ema else None
-    forward: Callable[[torch.Tensor], Any] = compiled(model, say) if settings.compile else model
+    if world.rank:
+        torch.manual_seed(settings.seed + world.rank)  # each process drops other paths
     joint_weights = torch.ones(model.spec.num_keypoints, device=device)
     if settings.use_joint_weights:
         joint_weights = joint_weights.new_tensor(model.spec.skeleton.joint_weights)
 
     # Where the run stands.
     outcome = Outcome()
-    first_epoch = first_batch = images_seen = failures_in_row = 0
-    precision = str(state["precision"]) if state else choose_precision(recipe, model, phases, device)
+    first_epoch = images_in_epoch = images_seen = failures_in_row = 0
+    if state:
+        precision = str(state["precision"])
+        _restore_weights(state, out / STATE, model, average)
+    else:
+        precision = world.from_main(lambda: choose_precision(recipe, model, phases, device))
     autocast = autocast_context(precision, device)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")
+    trained = Trained(
+        world,
+        model,
+        average.model if average else None,
+        sharded=settings.sharded,
+        sync_batchnorm=settings.sync_batchnorm,
+    )
+    forward: Callable[[torch.Tensor], Any] = compiled(trained.forward, say) if settings.compile else trained.forward
+    optimizer = build_optimizer(model, settings.optimizer)
     if state:
-        _restore(state, out / STATE, model, average, optimizer, scaler, outcome)
-        first_epoch, first_batch, images_seen = state["epoch"], state["batch"], state["images_seen"]
+        _restore_rest(state, out / STATE, trained, optimizer, scaler, outcome)
+        first_epoch, images_in_epoch, images_seen = state["epoch"], state["images_in_epoch"], state["images_seen"]
+        if world.rank < len(state["random"]):
+            set_random_state(state["random"][world.rank], device)
 
     loaders = [
         Loader(
@@ -135,45 +160,55 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, console: Console |
             seed=settings.seed,
             workers=recipe.data.workers,
             pin_memory=device.type == "cuda",
+            part=(world.rank, world.size),
         )
         for phase in phases
     ]
-    total_images = sum(p.epochs * len(x) * p.batch_size for p, x in zip(phases, loaders, strict=True))
+    total_images = sum(p.epochs * len(x) * p.images for p, x in zip(phases, loaders, strict=True))
     total_steps = sum(p.epochs * -(-len(x) // settings.accumulate) for p, x in zip(phases, loaders, strict=True))
     schedule = limit_warmup(settings.schedule, total_steps)
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     say(
         f"{recipe.model.name}: {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, "
-        f"{len(dataset)} people, {settings.epochs} epochs, {precision} on {device}, {_describe_rate(recipe, phases)}"
+        f"{len(dataset)} people, {settings.epochs} epochs, {precision} on {device}"
+        + (f" and {world.size - 1} more processes" if world.size > 1 else "")
+        + f", {_describe_rate(recipe, phases)}"
         + (f", warm-up {schedule.warmup} of {total_steps} steps" if schedule.warmup < settings.schedule.warmup else "")
         + (f", resumed at epoch {first_epoch + 1}, step {outcome.steps}" if state else "")
     )
 
-    def save(epoch: int, batch: int) -> None:
-        save_state(
-            out / STATE,
-            {
-                "recipe": recipe.to_yaml(),
-                "model": model.state_dict(),
-                "average": average.model.state_dict() if average else None,
-                "optimizer": optimizer.state_dict(),
-                "scaler": scaler.state_dict(),
-                "epoch": epoch,
-                "batch": batch,
-                "images_seen": images_seen,
-                "steps": outcome.steps,
-                "skipped_steps": outcome.skipped_steps,
-                "best": outcome.best,
-                "best_epoch": outcome.best_epoch,
-                "no_better": outcome.no_better,
-                "precision": precision,
-                "random": torch.get_rng_state(),
-            },
-        )
-        save_model(average.model if average else model, out / LAST)
+    def save(epoch: int, images: int) -> None:
+        content = {
+            "recipe": recipe.to_yaml(),
+            "model": trained.state_dict(model),
+            "average": trained.state_dict(average.model) if average else None,
+            "optimizer": trained.optimizer_state(optimizer),
+            "scaler": scaler.state_dict(),
+            "epoch": epoch,
+            "images_in_epoch": images,
+            "images_seen": images_seen,
+            "steps": outcome.steps,
+            "skipped_steps": outcome.skipped_steps,
+            "best": outcome.best,
+            "best_epoch": outcome.best_epoch,
+            "no_better": outcome.no_better,
+            "precision": precision,
+            "random": world.gather(random_state(device)),
+        }
+        if world.main:
+            save_state(out / STATE, content)
+        keep(average.model if average else model, LAST)
+
+    def keep(judged: PoseModel, name: str, metadata: dict[str, str] | None = None) -> None:
+        whole = trained.whole(judged)
+        if world.main:
+            save_model(whole, out / name, metadata=metadata)
+
+    def failed_photos() -> list[str]:
+        parts = world.gather(list(dataset.photos.failed.values()))
+        return list(dict.fromkeys(reason for part in parts for reason in part))
 
     log = RunLog(
-        out,
+        out if world.main else None,
         total_images,
         every=recipe.log.every,
         tensorboard=recipe.log.tensorboard,
@@ -188,34 +223,46 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, console: Console |
         told = False  # that loading bounds the run
         for phase, loader in zip(phases, loaders, strict=True):
             for epoch in range(max(first_epoch, phase.first_epoch), phase.first_epoch + phase.epochs):
-                start = first_batch if epoch == first_epoch else 0
+                start = 0
+                if epoch == first_epoch:
+                    start = _first_batch(images_in_epoch, phase, len(loader), settings.accumulate)
+                    images_seen -= images_in_epoch - start * phase.images
                 set_training_mode(model)
                 began = asked = time.perf_counter()
-                loss_sum = waited = waited_in_epoch = 0.0
+                waited = waited_in_epoch = crops_in_epoch = 0.0
                 for number, batch in enumerate(loader.epoch(epoch, start), start):
                     waited += time.perf_counter() - asked
-                    if not len(batch.people):  # none of its photos can be read
-                        continue
                     position = number % settings.accumulate  # within the batches of one step
                     if position == 0:
                         factor = learning_rate_factor(schedule, outcome.steps, images_seen / total_images)
                         set_learning_rate(optimizer, phase.lr * factor)
                         optimizer.zero_grad(set_to_none=True)
                         summed = min(settings.accumulate, len(loader) - number)
+                        loss_sum = crops_in_step = 0.0
+                    # Photos that cannot be read leave the processes unlike numbers of crops, or none.
+                    own = len(batch.people)
+                    crops = world.sum(own)[0]
+                    crops_in_step += crops
+                    trained.exchange(position + 1 == summed)
                     with autocast():
                         output = forward(batch.images.to(device, non_blocking=True))
                     keypoints = batch.keypoints.to(device, non_blocking=True)
                     weights = batch.weights.to(device, non_blocking=True) * joint_weights
                     annotated = batch.annotated.to(device, non_blocking=True)
-                    loss = phase.loss(output, keypoints, weights, annotated) / summed
-                    scaler.scale(loss).backward()
-                    images_seen += phase.batch_size
-                    loss_sum += loss.item()
+                    loss = phase.loss(output, keypoints, weights, annotated) * (own / max(crops, 1)) / summed
+                    trained.backward(scaler.scale(loss), empty=not own)
+                    images_seen += phase.images
+                    loss_sum += loss.item() if own else 0.0
                     if position + 1 < summed:
                         asked = time.perf_counter()
                         continue
+                    crops_in_epoch += crops_in_step
+                    if not crops_in_step:  # not one photo of this step can be read
+                        asked = time.perf_counter()
+                        continue
+                    loss_sum = world.sum(loss_sum)[0]
                     scaler.unscale_(optimizer)
-                    grad_norm = torch.nn.utils.clip_grad_norm_(parameters, settings.clip_grad or float("inf"))
+                    grad_norm = trained.clip_gradients(settings.clip_grad)
                     if math.isfinite(loss_sum) and torch.isfinite(grad_norm):
                         optimizer.step()
                         if average:
@@ -228,7 +275,7 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, console: Console |
                         failures_in_row += 1
                         say(f"step {outcome.steps + 1}: loss {loss_sum}, gradient {grad_norm.item()}; step skipped")
                         if failures_in_row >= settings.nan_limit:
-                            raise TrainingError(
+                            raise world.failure(
                                 f"{failures_in_row} steps in a row without a finite loss and gradient, up to step "
                                 f"{outcome.steps + 1}; a smaller train.optimizer.lr or train.clip_grad may help"
                             )
@@ -239,18 +286,18 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, console: Console |
                         epoch=epoch,
                         epochs=settings.epochs,
                         images=images_seen,
-                        batch=phase.batch_size * summed,
+                        batch=phase.images * summed,
                         loss=loss_sum,
                         lr=phase.lr * factor,
                         grad_norm=grad_norm.item(),
                         waited=waited,
                     )
                     waited_in_epoch += waited
-                    loss_sum = waited = 0.0
-                    if interrupted.is_set():
-                        save(epoch, number + 1)
+                    waited = 0.0
+                    if world.any(interrupted.is_set()):
+                        save(epoch, (number + 1) * phase.images)
                         say(f"interrupted at epoch {epoch + 1}, step {outcome.steps}; saved, --resume continues")
-                        outcome.failed_photos = list(dataset.photos.failed.values())
+                        outcome.failed_photos = failed_photos()
                         return outcome
                     asked = time.perf_counter()
 
@@ -261,13 +308,13 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, console: Console |
                         f"loading bounds the run: for {waited_in_epoch / seconds:.0%} of epoch {epoch + 1} the network "
                         "waited for photos; more data.workers, or more memory for them (data.cache_gb), may help"
                     )
-                if images_seen == 0:
-                    raise TrainingError(f"no photo can be read: {next(iter(dataset.photos.failed.values()))}")
+                if start < len(loader) and not crops_in_epoch:
+                    raise world.failure(f"no photo can be read: {failed_photos()[0]}")
                 final = epoch + 1 == settings.epochs
                 judged = average.model if average else model
                 if evaluator and (final or (epoch + 1) % recipe.eval.every == 0):
                     outcome.last = evaluator(
-                        judged, spec=phase.spec, flip_test=recipe.eval.flip_test, autocast=autocast
+                        trained.whole(judged), spec=phase.spec, flip_test=recipe.eval.flip_test, autocast=autocast
                     )
                     name = evaluator.metric_name
                     # At another input size it is another model's figure.
@@ -276,7 +323,7 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, console: Console |
                     outcome.no_better = 0 if best else outcome.no_better + comparable
                     if best:
                         outcome.best, outcome.best_epoch = outcome.last[name], epoch + 1
-                        save_model(judged, out / BEST, metadata={"epoch": str(epoch + 1), name: f"{outcome.best:.4f}"})
+                        keep(judged, BEST, {"epoch": str(epoch + 1), name: f"{outcome.best:.4f}"})
                     log.metrics(
                         step=outcome.steps,
                         epoch=epoch,
@@ -286,13 +333,13 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, console: Console |
                         best=best,
                     )
                 elif final and not evaluator:
-                    save_model(judged, out / BEST, metadata={"epoch": str(epoch + 1)})
+                    keep(judged, BEST, {"epoch": str(epoch + 1)})
                 if settings.keep and (final or (epoch + 1) % recipe.eval.every == 0):
-                    save_model(judged, out / f"epoch_{epoch + 1:04}.safetensors", metadata={"epoch": str(epoch + 1)})
-                    for old in sorted(out.glob("epoch_*.safetensors"))[: -settings.keep]:
+                    keep(judged, f"epoch_{epoch + 1:04}.safetensors", {"epoch": str(epoch + 1)})
+                    for old in sorted(out.glob("epoch_*.safetensors"))[: -settings.keep] if world.main else ():
                         old.unlink()
                 save(epoch + 1, 0)
-                if interrupted.is_set() and not final:
+                if world.any(interrupted.is_set()) and not final:
                     say(f"interrupted after epoch {epoch + 1}; saved, --resume continues")
                     return outcome
                 if recipe.eval.patience and outcome.no_better >= recipe.eval.patience:
@@ -303,8 +350,8 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, console: Console |
             break
 
     outcome.finished = True
-    outcome.failed_photos = list(dataset.photos.failed.values()) + (evaluator.failed if evaluator else [])
-    if outcome.failed_photos:
+    outcome.failed_photos = failed_photos() + (evaluator.failed if evaluator else [])
+    if outcome.failed_photos and world.main:
         (out / SKIPPED).write_text("\n".join(outcome.failed_photos) + "\n")
         say(f"{len(outcome.failed_photos)} photos could not be read and were left out; {out / SKIPPED} names them")
     best_note = f", best {outcome.best:.4f} at epoch {outcome.best_epoch}" if outcome.best is not None else ""
@@ -334,31 +381,58 @@ def _describe_rate(recipe: Recipe, phases: list[Phase]) -> str:
     settings, lr = recipe.train, phases[-1].lr / recipe.train.phases[-1].lr_factor
     if lr == settings.optimizer.lr:
         return f"lr {lr:g}"
-    images = phases[-1].batch_size * settings.accumulate
+    images = phases[-1].images * settings.accumulate
     return f"lr {lr:g} for {images} crops in a step ({settings.optimizer.lr:g} for {settings.base_batch_size})"
 
 
-def _restore(
+def _restore_weights(
+    state: dict[str, Any], path: Path, model: PoseModel, average: MovingAverage[PoseModel] | None
+) -> None:
+    """Put a saved state into network and average."""
+    with _fitting(path):
+        model.load_state_dict(state["model"])
+        if average:
+            average.model.load_state_dict(state["average"] or state["model"])
+
+
+def _restore_rest(
     state: dict[str, Any],
     path: Path,
-    model: PoseModel,
-    average: MovingAverage[PoseModel] | None,
+    trained: Trained,
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
     outcome: Outcome,
 ) -> None:
-    """Put a saved state into network, average, optimizer, loss scale and generator."""
-    try:
-        model.load_state_dict(state["model"])
-        if average:
-            average.model.load_state_dict(state["average"] or state["model"])
-        optimizer.load_state_dict(state["optimizer"])
+    """Put a saved state into optimizer, loss scale and figures."""
+    with _fitting(path):
+        trained.load_optimizer(optimizer, state["optimizer"])
         scaler.load_state_dict(state["scaler"])
-        torch.set_rng_state(state["random"])
         for name in ("steps", "skipped_steps", "best", "best_epoch", "no_better"):
             setattr(outcome, name, state[name])
+
+
+@contextmanager
+def _fitting(path: Path) -> Iterator[None]:
+    try:
+        yield
     except (KeyError, RuntimeError, ValueError) as error:
         raise CheckpointError(f"{path}: does not fit the recipe ({str(error).splitlines()[0]})") from None
+
+
+def _first_batch(images: int, phase: Phase, batches: int, accumulate: int) -> int:
+    """Number of the batch that follows so many images of an epoch; with other batches than they came in, before them.
+
+    Args:
+        images: Crops of the epoch that were trained on.
+        phase: The epoch's phase.
+        batches: In the epoch.
+        accumulate: Batches in a step.
+
+    Returns:
+        The first batch of a step, or ``batches``.
+    """
+    batch = images // phase.images
+    return batch if batch >= batches else batch - batch % accumulate
 
 
 @contextmanager

@@ -120,7 +120,10 @@ def set_training_mode(model: nn.Module) -> None:
 
 
 def scaled_lr(settings: TrainSettings, batch_size: int) -> float:
-    """The learning rate of the recipe for steps of ``batch_size * accumulate`` crops (Goyal et al. 2017)."""
+    """The learning rate of the recipe for steps of ``batch_size * accumulate`` crops (Goyal et al. 2017).
+
+    ``batch_size`` counts the crops of all processes.
+    """
     if settings.base_batch_size is None:
         return settings.optimizer.lr
     return settings.optimizer.lr * batch_size * settings.accumulate / settings.base_batch_size

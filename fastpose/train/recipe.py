@@ -143,8 +143,9 @@ class DataSettings(_Settings):
         detections: Boxes that a detector found in ``val`` (COCO's results format), cropped instead of the annotated
             ones (average precision only); relative to ``root``.
         skeleton: More about the keypoints of all sources than their files say.
-        cache_gb: Gigabytes of decoded photos to keep in memory; by default half of what is free.
-        workers: Threads that decode photos.
+        cache_gb: Gigabytes of decoded photos that all processes of a machine keep in memory together; by default half
+            of what is free.
+        workers: Threads that decode photos, in each process.
     """
 
     root: str = "."
@@ -250,10 +251,10 @@ class TrainSettings(_Settings):
 
     Attributes:
         epochs: Of the whole run.
-        batch_size: Crops that go through the network at once.
+        batch_size: Crops that go through the network at once, in each process.
         accumulate: Batches whose gradients are added up for a step (the last step of an epoch may have fewer).
-        base_batch_size: Crops in a step that ``optimizer.lr`` is for. With ``batch_size * accumulate`` crops instead it
-            is multiplied by their ratio; null leaves it alone.
+        base_batch_size: Crops in a step that ``optimizer.lr`` is for. With ``batch_size * accumulate`` crops, times the
+            processes, instead it is multiplied by their ratio; null leaves it alone.
         phases: Parts of the run, in order; by default one.
         optimizer: See there.
         schedule: See there.
@@ -267,6 +268,9 @@ class TrainSettings(_Settings):
         precision: ``auto`` takes what trains faster of float32 and bfloat16 (float32 if deterministic; float16 on GPUs
             without bfloat16). ``float16`` scales the loss, by a factor that adapts, so that gradients do not vanish.
         grad_checkpointing: Recompute what is inside the network's blocks for the gradients: less memory, more time.
+        sync_batchnorm: BatchNorm takes its statistics over the crops of all processes, not of each one.
+        sharded: Each process keeps a part of weights, gradients and the optimizer's state only: for networks that are
+            too large for one GPU.
         compile: Run the network through ``torch.compile``; where that fails, a line says why, and training goes on
             without.
         keep: Also save the model at every validation under its epoch's number, and keep the last so many.
@@ -291,6 +295,8 @@ class TrainSettings(_Settings):
     nan_limit: Count = 20
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     grad_checkpointing: bool = False
+    sync_batchnorm: bool = False
+    sharded: bool = False
     compile: bool = False
     keep: Annotated[int, Field(ge=0)] = 0
     channels_last: bool = True
@@ -302,6 +308,8 @@ class TrainSettings(_Settings):
     def _phases_fit(self) -> TrainSettings:
         if len(self.phases) > self.epochs:
             raise ValueError(f"phases: {len(self.phases)} phases do not fit into {self.epochs} epochs")
+        if self.sharded and self.precision == "float16":
+            raise ValueError("sharded: goes with precision float32 or bfloat16, not with the scaled loss of float16")
         return self
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..data.augment import Augmentation
 from ..data.dataset import PoseDataset, Source
@@ -34,6 +34,7 @@ from ..models import (
 from ..models.hub import fetch
 from ..skeletons import Skeleton
 from ..spec import PoseSpec
+from .distributed import local_processes
 from .evaluate import Evaluator
 from .measures import AP_METRICS, default_metric
 from .optim import freeze, scaled_lr
@@ -61,7 +62,8 @@ class Phase:
         first_epoch: From 0.
         epochs: Number of epochs.
         spec: The model's spec at this phase's input size and sigma.
-        batch_size: Crops in a step.
+        batch_size: Crops in a batch of one process.
+        images: Crops in a batch of all processes together.
         lr: Learning rate at the top of the schedule.
         augmentation: Random changes of the crops.
         loss: What is minimised.
@@ -71,6 +73,7 @@ class Phase:
     epochs: int
     spec: PoseSpec
     batch_size: int
+    images: int
     lr: float
     augmentation: Augmentation
     loss: Loss
@@ -124,7 +127,7 @@ def data_skeleton(recipe: Recipe) -> Skeleton:
     return source.records.skeleton
 
 
-def compiled(model: PoseModel, say: Callable[[str], None]) -> Callable[[Tensor], Any]:
+def compiled(model: nn.Module, say: Callable[[str], None]) -> Callable[[Tensor], Any]:
     """The network through ``torch.compile``; where that fails, ``say`` gets the reason, and it runs as it is."""
     run: Callable[[Tensor], Any] = torch.compile(model)
 
@@ -244,18 +247,27 @@ def build_evaluator(recipe: Recipe, skeleton: Skeleton | None = None) -> Evaluat
 
 
 def _cache_bytes(recipe: Recipe) -> int:
+    """Of this process, which shares the machine's memory with its neighbours."""
     if recipe.data.cache_gb is not None:
-        return int(recipe.data.cache_gb * 1e9)
+        return int(recipe.data.cache_gb * 1e9 / local_processes())
     try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // (2 * local_processes())
     except (AttributeError, OSError, ValueError):  # not known on this system
         return 1 << 30
 
 
-def build_phases(recipe: Recipe, model: PoseModel) -> list[Phase]:
+def build_phases(recipe: Recipe, model: PoseModel, processes: int = 1) -> list[Phase]:
     """The epochs of a run divided by the phases' shares, at least one each.
 
     The network is tried at every phase's input size, so that one that it cannot take is found before the first epoch.
+
+    Args:
+        recipe: What to do.
+        model: The network.
+        processes: That train together.
+
+    Returns:
+        The phases.
 
     Raises:
         RecipeError: An input size does not suit the network, or the last one is not the model's.
@@ -285,7 +297,8 @@ def build_phases(recipe: Recipe, model: PoseModel) -> list[Phase]:
                 epochs=last - first,
                 spec=phase_spec,
                 batch_size=batch_size,
-                lr=scaled_lr(recipe.train, batch_size) * phase.lr_factor,
+                images=batch_size * processes,
+                lr=scaled_lr(recipe.train, batch_size * processes) * phase.lr_factor,
                 augmentation=phase.augment or recipe.augment,
                 loss=loss,
             )
@@ -322,11 +335,16 @@ def _try_size(model: PoseModel, spec: PoseSpec, key: str) -> None:
 def pick_device(name: str) -> torch.device:
     """The device of a recipe; ``auto`` is the GPU if there is one.
 
+    Under ``torchrun`` each process of a machine gets a GPU of its own, in turn, unless one is named by its number.
+
     Raises:
         RecipeError: There is no such device here.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    local = os.environ.get("LOCAL_RANK")
+    if name == "cuda" and local is not None and torch.cuda.is_available():
+        name = f"cuda:{int(local) % torch.cuda.device_count()}"
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

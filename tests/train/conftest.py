@@ -81,7 +81,7 @@ log: {every: 1}
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def recipe_text(figures):
     """YAML of a run over the figures: 2 epochs of 3 steps."""
     return RECIPE.replace("ROOT", str(figures))

@@ -1,0 +1,332 @@
+"""Training on several processes: how they meet, what they agree on, and how a network is shared out to them.
+
+Everything here is trivial for one process, so that a loop written with it needs no second version.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from ..models import PoseModel
+from .recipe import RecipeError
+from .sync_norm import synchronise_norms
+
+__all__ = ["FirstProcessError", "Trained", "TrainingError", "World", "join_processes", "local_processes"]
+
+Value = TypeVar("Value")
+
+# A part of a network with this share of its parameters is sharded by itself; smaller ones go together with the rest.
+_BLOCK = 0.01
+
+
+class TrainingError(RuntimeError):
+    """A run that cannot go on; the message says why."""
+
+
+class FirstProcessError(TrainingError):
+    """The first process cannot go on, and says why itself."""
+
+
+class World:
+    """The processes that run together: those of torch.distributed where it runs, else this one alone.
+
+    Each method is called by all of them, in the same order.
+
+    Attributes:
+        running: Whether torch.distributed runs.
+        rank: Of this process, from 0.
+        size: Number of processes.
+        main: Whether this is the first one, which writes and speaks for all.
+    """
+
+    def __init__(self) -> None:
+        self.running = dist.is_available() and dist.is_initialized()
+        self.rank, self.size = (dist.get_rank(), dist.get_world_size()) if self.running else (0, 1)
+        self.main = self.rank == 0
+        self._group: Any = None  # the default one, if it can do what lies in the memory of the CPU
+        if self.size > 1 and "gloo" not in str(dist.get_backend_config()):
+            self._group = dist.new_group(backend="gloo")
+
+    def sum(self, *values: float) -> list[float]:
+        """Each value, added up over all processes."""
+        if self.size == 1:
+            return list(values)
+        total = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(total, group=self._group)
+        return total.tolist()
+
+    def any(self, flag: bool) -> bool:
+        """Whether it is so in at least one process."""
+        return self.sum(flag)[0] > 0
+
+    def gather(self, value: Value) -> list[Value]:
+        """The values of all processes, in the order of their ranks."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value, group=self._group)
+        return values
+
+    def from_main(self, make: Callable[[], Value]) -> Value:
+        """What the first process makes, in all of them.
+
+        Raises:
+            FirstProcessError: It could not be made; the first process raises what went wrong.
+        """
+        if self.size == 1:
+            return make()
+        made: list[Any] = [False, None]
+        problem: Exception | None = None
+        if self.main:
+            try:
+                made = [True, make()]
+            except Exception as error:  # whatever it is, the others must not wait
+                problem = error
+        dist.broadcast_object_list(made, src=0, group=self._group)
+        if problem is not None:
+            raise problem
+        if not made[0]:
+            raise FirstProcessError("the first process cannot go on")
+        value: Value = made[1]
+        return value
+
+    def failure(self, message: str) -> TrainingError:
+        """What all processes raise together: the first one says why."""
+        return TrainingError(message) if self.main else FirstProcessError(message)
+
+    def copy_from_main(self, tensors: list[Tensor]) -> None:
+        """Give tensors the values that they have in the first process."""
+        if self.running:
+            for tensor in tensors:
+                dist.broadcast(tensor.detach(), src=0)
+
+
+@contextmanager
+def join_processes(device: torch.device) -> Iterator[World]:
+    """Meet the other processes of ``torchrun``, if it started this one, and part at the end of the block.
+
+    Where the caller has begun torch.distributed, that is taken and left running.
+
+    Args:
+        device: What this process computes on; a GPU becomes its default.
+
+    Yields:
+        The processes.
+
+    Raises:
+        TrainingError: They do not find each other, or one of them ended within the block.
+    """
+    running = dist.is_available() and dist.is_initialized()
+    joins = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not running
+    if device.type == "cuda" and (joins or running):
+        torch.cuda.set_device(device)
+    lost = False
+    try:
+        if joins:
+            dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+        yield World()
+    except RuntimeError as error:
+        lost = (joins or running) and _is_lost(error)
+        if not lost:
+            raise
+        reason = str(error).strip().splitlines()[0]
+        raise TrainingError(f"another process of the run has ended, or cannot be reached ({reason})") from error
+    finally:
+        # NCCL would wait for work that nobody finishes any more.
+        if joins and dist.is_initialized() and not (lost and device.type == "cuda"):
+            dist.destroy_process_group()
+
+
+def _is_lost(error: RuntimeError) -> bool:
+    """Whether it is about the connection between processes; gloo's are plain errors that name its source files."""
+    return isinstance(error, dist.DistError) or "gloo" in str(error).lower() or "Connection" in str(error)
+
+
+def local_processes() -> int:
+    """Number of processes of ``torchrun`` on this machine, which share its memory."""
+    return max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+class Trained:
+    """A network whose gradients are added up over all processes.
+
+    Args:
+        world: The processes.
+        model: The network; its weights become those of the first process. Not yet given to an optimizer.
+        average: Another network that is to be kept in the same way (a moving average), or None.
+        sharded: Each process keeps a part of weights, gradients and the optimizer's state only (FSDP2: Zhao et al.,
+            "PyTorch FSDP", VLDB 2023), block by block.
+        sync_batchnorm: Let BatchNorm take its statistics over the crops of all processes.
+
+    Attributes:
+        forward: What to call with a batch, instead of the network.
+
+    Raises:
+        RecipeError: ``sharded`` needs a newer torch or several processes.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        model: PoseModel,
+        average: PoseModel | None = None,
+        *,
+        sharded: bool = False,
+        sync_batchnorm: bool = False,
+    ) -> None:
+        self._world, self._model = world, model
+        self._plain: PoseModel | None = None
+        self.forward: nn.Module = model
+        networks = [model] if average is None else [model, average]
+        if sharded and not world.running:
+            raise RecipeError("train.sharded: there is one process only; start several with torchrun")
+        for network in networks:
+            world.copy_from_main([*network.parameters(), *network.buffers()])
+        if sharded:
+            self._plain = copy.deepcopy(model).requires_grad_(False)
+        if sync_batchnorm and world.running:
+            synchronise_norms(model)
+        if sharded:
+            for network in networks:
+                _shard(network)
+        elif world.running:
+            device = next(model.parameters()).device
+            self.forward = nn.parallel.DistributedDataParallel(
+                model, device_ids=[device] if device.type == "cuda" else None, gradient_as_bucket_view=True
+            )
+        self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+    def exchange(self, now: bool) -> None:
+        """Whether the next backward pass adds up gradients over the processes: those before the last of a step do not.
+
+        Args:
+            now: Said before the forward pass.
+        """
+        if isinstance(self.forward, nn.parallel.DistributedDataParallel):
+            self.forward.require_backward_grad_sync = now
+        elif self._plain is not None:
+            self._model.set_requires_gradient_sync(now)  # type: ignore[operator]
+
+    def backward(self, loss: Tensor, *, empty: bool = False) -> None:
+        """Gradients of the sum of all processes' losses.
+
+        Args:
+            loss: Of this process, a scalar.
+            empty: It is of no crops and may be NaN: the gradients are zero, but every parameter has one.
+        """
+        if empty:  # some layers give none to their parameters then, and the other processes would wait for it
+            loss = loss + torch.stack([parameter.sum() for parameter in self._parameters]).sum() * 0
+        (loss * self._world.size).backward()  # what is exchanged is the mean
+
+    def clip_gradients(self, largest: float | None) -> Tensor:
+        """Scale all gradients down to this norm where theirs is larger; their norm before that, a scalar."""
+        norm = nn.utils.clip_grad_norm_(self._parameters, largest or float("inf"))
+        full: Tensor = getattr(norm, "full_tensor", lambda: norm)()  # of sharded gradients it is a part
+        return full
+
+    def whole(self, model: PoseModel) -> PoseModel:
+        """The network, or its average, as it is validated and saved: complete, and the same in all processes.
+
+        Running statistics, which each process takes of its own crops, become those of the first one.
+        """
+        if self._plain is not None:
+            self._plain.load_state_dict(_full_state(model, on_cpu=False))
+            model = self._plain
+        self._world.copy_from_main(list(model.buffers()))
+        return model
+
+    def state_dict(self, model: PoseModel) -> dict[str, Tensor]:
+        """State of the network, or of its average, in the first process; others may get an empty one."""
+        return model.state_dict() if self._plain is None else _full_state(model, on_cpu=True)
+
+    def optimizer_state(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+        """State of the optimizer, parameters by number as torch does it, in the first process."""
+        if self._plain is None:
+            return optimizer.state_dict()
+        from torch.distributed.checkpoint.state_dict import StateDictOptions, get_optimizer_state_dict
+
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        named: Any = get_optimizer_state_dict(self._model, optimizer, options=options)
+        if not self._world.main:
+            return {}
+        numbers = {name: number for number, name in enumerate(self._names(optimizer))}
+        groups = [group | {"params": [numbers[name] for name in group["params"]]} for group in named["param_groups"]]
+        return {"state": {numbers[name]: state for name, state in named["state"].items()}, "param_groups": groups}
+
+    def load_optimizer(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+        """Give the optimizer a state that :meth:`optimizer_state` made, sharded or not.
+
+        Raises:
+            ValueError: It is of other parameters.
+        """
+        if self._plain is None:
+            optimizer.load_state_dict(state)
+            return
+        from torch.distributed.checkpoint.state_dict import StateDictOptions, set_optimizer_state_dict
+
+        names = self._names(optimizer)
+        numbers = [number for group in state["param_groups"] for number in group["params"]]
+        if len(numbers) != len(names):
+            raise ValueError(f"optimizer: expected {len(names)} parameters, got {len(numbers)}")
+        name_of = dict(zip(numbers, names, strict=True))
+        named: dict[str, Any] = {
+            "state": {name_of[number]: value for number, value in state["state"].items()},
+            "param_groups": [
+                group | {"params": [name_of[number] for number in group["params"]]} for group in state["param_groups"]
+            ],
+        }
+        options = StateDictOptions(full_state_dict=True)
+        set_optimizer_state_dict(self._model, optimizer, named, options=options)
+
+    def _names(self, optimizer: torch.optim.Optimizer) -> list[str]:
+        """Names of the optimizer's parameters, in its order."""
+        names = {id(parameter): name for name, parameter in self._model.named_parameters()}
+        return [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _full_state(model: nn.Module, *, on_cpu: bool) -> dict[str, Any]:
+    """State of a sharded network put together: on the CPU for the first process, or for everyone where it is."""
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+    return get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=on_cpu))
+
+
+def _shard(model: nn.Module) -> None:
+    """Leave each process its part of every block's parameters, and of all others together."""
+    try:
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard
+    except ImportError:
+        raise RecipeError(f"train.sharded: needs torch 2.6 or newer, this is {torch.__version__}") from None
+    mesh = init_device_mesh(next(model.parameters()).device.type, (dist.get_world_size(),))
+    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # others it does not take
+    for block in _blocks(model):
+        fully_shard(block, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+
+
+def _blocks(model: nn.Module) -> list[nn.Module]:
+    """The outermost members of lists and sequences that hold a good part of the parameters, and are called."""
+    least = _BLOCK * sum(parameter.numel() for parameter in model.parameters())
+    found: list[nn.Module] = []
+
+    def search(module: nn.Module) -> None:
+        repeated = isinstance(module, nn.ModuleList | nn.Sequential)
+        for child in module.children():
+            called = type(child).forward is not nn.Module.forward
+            large = sum(parameter.numel() for parameter in child.parameters()) >= least
+            if repeated and called and large:
+                found.append(child)
+            else:
+                search(child)
+
+    search(model)
+    return found
