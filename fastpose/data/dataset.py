@@ -15,7 +15,7 @@ from ..skeletons import Skeleton
 from .images import ImageError
 from .labels import label_weights, match_keypoints
 from .records import PathTable, PoseRecords
-from .synthetic import load_image
+from .synthetic import load_image, load_reduced
 
 __all__ = ["PhotoStore", "PoseDataset", "Source"]
 
@@ -62,6 +62,25 @@ class PhotoStore:
                 self._budget -= decoded.nbytes
                 self._decoded[number] = decoded
         return decoded
+
+    def read_reduced(self, number: int, step: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]] | None:
+        """The photo decoded at 1/``step`` of its size, if it can be, and kept nowhere.
+
+        Args:
+            number: Of the photo.
+            step: 1, 2, 4 or 8.
+
+        Returns:
+            Picture and matrix as ``images.read_reduced``; None if it cannot be read (then it is in ``failed``).
+        """
+        if number in self.failed:
+            return None
+        try:
+            return load_reduced(self._photos[number], step)
+        except ImageError as error:
+            with self._lock:
+                self.failed[number] = str(error)
+            return None
 
     def is_ready(self, number: int) -> bool:
         """Whether :meth:`read` returns at once."""

@@ -11,7 +11,7 @@ import queue
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -65,6 +65,8 @@ class Loader:
         seed: Of order and augmentation.
         workers: Threads that decode photos.
         pin_memory: Put the tensors into page-locked memory, for copies to a GPU.
+        reduce: Decode JPEGs at 1/2, 1/4 or 1/8 where that still has a pixel for each pixel of the crop. Photos are then
+            decoded for every crop and not kept, so that a crop is the same whatever else there is in memory.
         part: (rank, size) of several processes that share every batch of a training: of each ``size * M`` crops that
             follow one another in the epoch, this loader makes the M at place ``rank``. All crops of one batch together
             are those of a single process with batches of ``size * M``.
@@ -83,12 +85,13 @@ class Loader:
         seed: int = 0,
         workers: int = 2,
         pin_memory: bool = False,
+        reduce: bool = False,
         part: tuple[int, int] = (0, 1),
     ) -> None:
         self.dataset, self.spec, self.batch_size = dataset, spec, batch_size
         self.input_size = input_size or spec.input_size
         self.augmentation, self.seed, self.workers, self.pin_memory = augmentation, seed, workers, pin_memory
-        self.rank, self.size = part
+        self.reduce, (self.rank, self.size) = reduce, part
 
     def __len__(self) -> int:
         if self.augmentation is None:
@@ -155,27 +158,24 @@ class Loader:
                 yield batch
 
     def _batch(self, people: NDArray[np.int64], draws: Any, seeds: Any, pool: ThreadPoolExecutor) -> Batch:
-        data, photos = self.dataset, self.dataset.photos
-        numbers, image_index = np.unique(data.photo[people], return_inverse=True)
-        wanted = numbers.tolist()
-        if all(photos.is_ready(number) for number in wanted):
-            images = [photos.read(number) for number in wanted]
-        else:
-            images = list(pool.map(photos.read, wanted))
+        if not len(people):
+            return self._nobody()
+        data, crops = self.dataset, self._draw(people, draws)
+        images, image_index, origins = self._read(data.photo[people], crops.matrices, pool)
         readable = np.array([image is not None for image in images])
         if not readable.all():
             kept = readable[image_index]
             image_index = (np.cumsum(readable) - 1)[image_index[kept]]
             people = people[kept]
+            if not len(people):
+                return self._nobody()
             draws, seeds = (None, None) if draws is None else (draws[kept], seeds[kept])
-        if not len(people):
-            return self._nobody()
+            origins = None if origins is None else origins[readable]
+            crops = self._draw(people, draws)
 
-        boxes, keypoints, weights = data.boxes[people], data.keypoints[people], data.weights[people]
-        if self.augmentation is None:
-            crops = plain_crops(boxes, keypoints, weights, self.spec, self.input_size)
-        else:
-            crops = make_crops(boxes, keypoints, weights, draws, self.spec, self.augmentation, self.input_size)
+        matrices = crops.matrices
+        if origins is not None:
+            crops = replace(crops, matrices=_after(matrices, origins[image_index]))
         photo_list = [image for image in images if image is not None]
         index = image_index.astype(np.int64)
         changes = None if self.augmentation is None else self.augmentation.pixels
@@ -190,7 +190,33 @@ class Loader:
         tensors = [pixels.permute(0, 3, 1, 2), *labels]
         if self.pin_memory:
             tensors = [tensor.pin_memory() for tensor in tensors]
-        return Batch(tensors[0], tensors[1], tensors[2], tensors[3], crops.matrices, people)
+        return Batch(tensors[0], tensors[1], tensors[2], tensors[3], matrices, people)
+
+    def _draw(self, people: NDArray[np.int64], draws: Any) -> Crops:
+        """What the crops show; ``draws`` is None where nothing is random."""
+        data = self.dataset
+        boxes, keypoints, weights = data.boxes[people], data.keypoints[people], data.weights[people]
+        if self.augmentation is None:
+            return plain_crops(boxes, keypoints, weights, self.spec, self.input_size)
+        return make_crops(boxes, keypoints, weights, draws, self.spec, self.augmentation, self.input_size)
+
+    def _read(
+        self, photo: NDArray[np.int64], matrices: NDArray[np.float64], pool: ThreadPoolExecutor
+    ) -> tuple[list[Any], NDArray[np.int64], NDArray[np.float64] | None]:
+        """Each photo once (None: unreadable), which one a crop is of, and, if reduced, matrices to the whole photos."""
+        photos = self.dataset.photos
+        if self.reduce:
+            pairs = np.stack([photo, _coarsest_steps(matrices)], axis=1)
+            wanted_pairs, index = np.unique(pairs, axis=0, return_inverse=True)
+            found = list(pool.map(photos.read_reduced, *wanted_pairs.T.tolist()))
+            images = [None if one is None else one[0] for one in found]
+            origins = np.stack([np.eye(2, 3) if one is None else one[1] for one in found])
+            return images, index.reshape(-1), origins
+        numbers, index = np.unique(photo, return_inverse=True)
+        wanted = numbers.tolist()
+        if all(photos.is_ready(number) for number in wanted):
+            return [photos.read(number) for number in wanted], index, None
+        return list(pool.map(photos.read, wanted)), index, None
 
     def _nobody(self) -> Batch:
         """A batch of no crops."""
@@ -252,3 +278,18 @@ class Loader:
             layout="nhwc",
             out=torch.empty((len(index), *self.input_size, 3)),
         )
+
+
+def _after(matrices: NDArray[np.float64], first: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Matrices [M, 2, 3] that do what ``first`` does, and then ``matrices``."""
+    linear = matrices[:, :, :2]
+    both = linear @ first
+    both[:, :, 2] += matrices[:, :, 2]
+    return both
+
+
+def _coarsest_steps(matrices: NDArray[np.float64]) -> NDArray[np.int64]:
+    """How many pixels of the photo, 1, 2, 4 or 8, may become one before the crop [M, 2, 3] shows less: int64 [M]."""
+    pixels = 1 / np.linalg.norm(matrices[:, :, :2], axis=2).max(1)  # of the photo for one of the crop
+    steps: NDArray[np.int64] = 2 ** np.clip(np.floor(np.log2(pixels)), 0, 3).astype(np.int64)
+    return steps

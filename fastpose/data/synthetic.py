@@ -19,11 +19,11 @@ import numpy.typing as npt
 from ..skeletons import COCO17
 from .backdrops import finish, paint_backdrop
 from .figures import POSES, Figure, PlacedFigure
-from .images import ImageError, read_image
+from .images import ImageError, read_image, read_reduced
 from .records import PathTable, PoseRecords
 from .shapes import Canvas, pick_colour
 
-__all__ = ["load_image", "render_scene", "synthetic_records"]
+__all__ = ["load_image", "load_reduced", "render_scene", "synthetic_records"]
 
 Array = npt.NDArray[Any]
 
@@ -115,6 +115,13 @@ def load_image(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
     except ValueError as error:
         raise ImageError(name, f"is no scene; expected synthetic:SEED:HEIGHTxWIDTH:PEOPLE ({error})") from None
     return _paint(scene, int(number))
+
+
+def load_reduced(path: str | os.PathLike[str], step: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64]]:
+    """`read_reduced`, and the whole picture of a scene where the path is a virtual one."""
+    if os.fspath(path).startswith(_PREFIX):
+        return load_image(path), np.eye(2, 3)
+    return read_reduced(path, step)
 
 
 def _virtual_path(seed: int, size: tuple[int, int], people: int) -> Path:

@@ -159,6 +159,7 @@ def _train(
             augmentation=phase.augmentation,
             seed=settings.seed,
             workers=recipe.data.workers,
+            reduce=recipe.data.reduce,
             pin_memory=device.type == "cuda",
             part=(world.rank, world.size),
         )

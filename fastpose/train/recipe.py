@@ -145,6 +145,8 @@ class DataSettings(_Settings):
         skeleton: More about the keypoints of all sources than their files say.
         cache_gb: Gigabytes of decoded photos that all processes of a machine keep in memory together; by default half
             of what is free.
+        reduce: Decode JPEGs to train on at 1/2, 1/4 or 1/8 where the crop shows no more. For large photos that do not
+            fit into memory anyway: none are kept. The crops are smoother than prediction's, of the whole photo.
         workers: Threads that decode photos, in each process.
     """
 
@@ -154,7 +156,14 @@ class DataSettings(_Settings):
     detections: str | None = None
     skeleton: SkeletonSettings | None = None
     cache_gb: Annotated[float, Field(ge=0)] | None = None
+    reduce: bool = False
     workers: Count = 2
+
+    @model_validator(mode="after")
+    def _kept_or_reduced(self) -> DataSettings:
+        if self.reduce and self.cache_gb:
+            raise ValueError(f"cache_gb: with reduce no photos are kept, expected 0 or none, got {self.cache_gb:g}")
+        return self
 
 
 class OptimizerSettings(_Settings):

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fastpose.data.images import ImageError, decode_image, read_image
+from fastpose.data.images import ImageError, decode_image, read_image, read_reduced
 
 
 def photo(height=48, width=80, seed=0):
@@ -258,3 +258,34 @@ def test_name_outside_ascii(tmp_path):
 def test_error_survives_pickling():
     error = pickle.loads(pickle.dumps(ImageError("a.jpg", "is empty")))
     assert (str(error), error.name, error.reason) == ("a.jpg: is empty", "a.jpg", "is empty")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(("step", "size"), [(2, (96, 161)), (4, (130, 99)), (8, (163, 205)), (8, (160, 200))])
+def test_reduced_photo_lies_where_the_whole_one_does(tmp_path, orientation, step, size):
+    path = tmp_path / "ramp.jpg"
+    y, x = np.mgrid[: size[0], : size[1]]
+    ramps = np.stack([x, 250 - x, y * 1.2], axis=2).clip(0, 255).astype(np.uint8)  # a grey level a pixel or more
+    path.write_bytes(jpeg_with_exif(ramps, orientation))
+    whole = read_image(path)
+    picture, matrix = read_reduced(path, step)
+    assert picture.shape == (-(-whole.shape[0] // step), -(-whole.shape[1] // step), 3)
+    np.testing.assert_array_equal(matrix[:, :2], step * np.eye(2))
+    # What the matrix says lies under each pixel; the outermost ones are part padding.
+    seen = cv2.warpAffine(whole, matrix, picture.shape[1::-1], flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    difference = (picture.astype(float) - seen)[1:-1, 1:-1]
+    assert np.abs(difference.mean((0, 1))).max() < 0.4  # a shift of half a pixel would be 0.5
+    assert np.abs(difference).max() <= 3
+
+
+def test_only_jpegs_are_reduced(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(encode(".png", photo()))
+    picture, matrix = read_reduced(path, 4)
+    np.testing.assert_array_equal(picture, photo())
+    np.testing.assert_array_equal(matrix, np.eye(2, 3))
+    path.write_bytes(encode(".jpg", photo())[:-50])
+    with pytest.raises(ImageError, match="cut short"):
+        read_reduced(path, 4)
+    with pytest.raises(ValueError, match="step: expected 1, 2, 4 or 8, got 3"):
+        read_reduced(path, 3)

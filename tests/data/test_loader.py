@@ -10,7 +10,7 @@ import torch
 
 from fastpose.data.augment import Augmentation
 from fastpose.data.dataset import PoseDataset, Source
-from fastpose.data.loader import Loader
+from fastpose.data.loader import Loader, _coarsest_steps
 from fastpose.data.pixels import Blur, Holes, HueSaturationValue, PixelChanges
 from fastpose.data.synthetic import load_image, synthetic_records
 from fastpose.skeletons import COCO17, LSP14
@@ -116,6 +116,52 @@ def test_an_unreadable_photo_leaves_its_people_out(tmp_path, scenes):
     assert "1.png" in next(iter(data.photos.failed.values()))
     mixed = list(Loader(data, SPEC, batch_size=5, augmentation=Augmentation()).epoch())
     assert sum(len(batch.people) for batch in mixed) == 8
+
+
+def test_reduced_photos_give_nearly_the_same_crops(tmp_path):
+    """People 400 pixels high in crops of 64: JPEGs are decoded at 1/2 to 1/8, and nothing moves."""
+    scenes = synthetic_records(3, seed=2, size=(480, 640), people=2)
+    files = [tmp_path / f"{number}.jpg" for number in range(3)]
+    for file, path in zip(files, scenes.image_paths, strict=True):
+        smooth = cv2.GaussianBlur(load_image(path), (0, 0), 8)  # no detail that every 8th pixel would miss
+        cv2.imwrite(str(file), smooth, [cv2.IMWRITE_JPEG_QUALITY, 100])
+    records = dataclasses.replace(scenes, image_paths=files)
+    options = {"batch_size": 2, "augmentation": Augmentation(half_body_prob=1.0), "seed": 3}
+    data = dataset(records)
+    for whole, reduced in zip(
+        Loader(dataset(records), SPEC, **options).epoch(1),
+        Loader(data, SPEC, reduce=True, **options).epoch(1),
+        strict=True,
+    ):
+        assert torch.equal(whole.keypoints, reduced.keypoints)
+        np.testing.assert_array_equal(whole.matrices, reduced.matrices)
+        grey_levels = (whole.images - reduced.images).permute(0, 2, 3, 1) * torch.tensor(SPEC.std)
+        assert 0 < grey_levels.abs().mean() < 1.0  # 1.6 if they lay half a pixel off
+    assert not any(data.photos.is_ready(number) for number in range(3))
+
+
+def test_a_reduced_crop_does_not_depend_on_its_batch(tmp_path, scenes):
+    files = [tmp_path / f"{number}.jpg" for number in range(5)]
+    for file, path in zip(files, scenes.image_paths, strict=True):
+        cv2.imwrite(str(file), load_image(path))
+    files[1].write_bytes(b"nothing")
+    records = dataclasses.replace(scenes, image_paths=files)
+    spec = PoseSpec(COCO17, (32, 24), CodecSpec("gaussian", (8, 6)))
+    crops = []
+    for size in (2, 10):
+        loader = Loader(dataset(records), spec, batch_size=size, augmentation=Augmentation(), seed=1, reduce=True)
+        batches = list(loader.epoch())
+        crops.append(torch.cat([batch.images for batch in batches]))
+        assert sum(len(batch.people) for batch in batches) == 8
+    assert torch.equal(*crops)
+
+
+def test_a_photo_is_reduced_as_far_as_the_crop_allows():
+    scales = np.array([2.0, 0.6, 0.5, 0.3, 0.25, 0.2, 0.12, 0.05])
+    angle = np.deg2rad(40)
+    turn = np.array([[np.cos(angle), -np.sin(angle), 9], [np.sin(angle), np.cos(angle), -5]])
+    matrices = turn * scales[:, None, None]
+    assert _coarsest_steps(matrices * (1 + 1e-12) ** -1).tolist() == [1, 1, 2, 2, 4, 4, 8, 8]
 
 
 def test_processes_share_the_batches_of_one(scenes):

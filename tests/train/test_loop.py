@@ -6,10 +6,12 @@ import os
 import shutil
 import signal
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
 
+from fastpose.data.dataset import PhotoStore
 from fastpose.models import load_model, objective
 from fastpose.train import loop
 from fastpose.train.checkpoint import CheckpointError, load_state
@@ -249,6 +251,20 @@ def test_a_photo_that_cannot_be_read_is_left_out_and_named(recipe_text, figures,
     named = (tmp_path / "out" / "skipped.txt").read_text()
     assert "train3.png" in named
     assert "val2.png" in named
+
+
+def test_reduced_photos_are_asked_for_by_the_recipe(recipe_text, tmp_path, monkeypatch):
+    asked = []
+
+    def read_reduced(store, number, step):
+        asked.append(step)
+        return store.read(number), np.eye(2, 3)
+
+    monkeypatch.setattr(PhotoStore, "read_reduced", read_reduced)
+    size = "model.options.input_size=[32, 32]"
+    run(recipe_text, tmp_path, "train.epochs=1", "data.reduce=true", "data.cache_gb=0", size)
+    assert len(asked) == 24
+    assert set(asked) == {2}
 
 
 def test_no_photo_can_be_read(recipe_text, figures, tmp_path):

@@ -97,3 +97,9 @@ def test_names_of_the_package():
 def test_every_packaged_recipe_is_valid(name):
     recipe = load_recipe(name)
     assert recipe.name == name
+
+
+def test_photos_are_reduced_or_kept():
+    assert parse_recipe(TEXT, ["data.reduce=true", "data.cache_gb=0"]).data.reduce
+    with pytest.raises(RecipeError, match="cache_gb: with reduce no photos are kept, expected 0 or none, got 2"):
+        parse_recipe(TEXT, ["data.reduce=true", "data.cache_gb=2"])
