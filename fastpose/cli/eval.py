@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .options import Numbers, view_options
+
 if TYPE_CHECKING:
+    from ..codecs import ViewAverage
     from ..models import PoseModel
     from ..train.evaluate import Evaluator, Predictions
     from ..train.measures import Scores
@@ -22,16 +25,6 @@ _METRICS = ("coco_ap", "crowdpose_ap", "posetrack_ap", "mpii_pckh", "trb_accurac
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _ANYTHING = click.Path(exists=True, path_type=Path)
 _NEW_FILE = click.Path(dir_okay=False, path_type=Path)
-
-
-class _Sigmas(click.ParamType):
-    name = "numbers"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[float]:
-        try:
-            return [float(part) for part in str(value).split(",")]
-        except ValueError:
-            self.fail(f"expected numbers with commas between them, got {value!r}", param, ctx)
 
 
 @click.command("eval")
@@ -75,7 +68,7 @@ class _Sigmas(click.ParamType):
     help="How doubles are suppressed.",
 )
 @click.option("--nms-threshold", type=click.FloatRange(0, 1), default=0.9, show_default=True)
-@click.option("--sigmas", type=_Sigmas(), help="Of the OKS, one a keypoint: 0.026,0.025,…  [default: the data set's]")
+@click.option("--sigmas", type=Numbers(), help="Of the OKS, one a keypoint: 0.026,0.025,…  [default: the data set's]")
 @click.option("--area/--no-area", "use_area", default=True, help="Annotated areas for the OKS, or 0.53 of the box.")
 @click.option("--bootstrap", type=click.IntRange(0), default=0, help="Samples of photos for 95 % intervals, e.g. 1000.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the samples.")
@@ -83,6 +76,7 @@ class _Sigmas(click.ParamType):
 @click.option(
     "--flip-test/--no-flip-test", default=None, help="Average with the mirrored crop.  [default: as the model says]"
 )
+@view_options
 @click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
 @click.option("--json", "json_file", type=_NEW_FILE, help="Also write figures, settings and versions here.")
@@ -105,6 +99,8 @@ def evaluate(
     seed: int,
     errors: Path | None,
     flip_test: bool | None,
+    scales: list[float],
+    rotations: list[float],
     batch_size: int,
     device: str,
     json_file: Path | None,
@@ -118,6 +114,7 @@ def evaluate(
     # Imported here: the command line's help must not wait for torch.
     import time
 
+    from ..codecs import build_views
     from ..data.readers import read_annotations
     from ..train.evaluate import Evaluator
     from ..train.measures import AP_METRICS, default_metric, read_predictions, write_predictions
@@ -148,7 +145,8 @@ def evaluate(
             results = read_predictions(predictions)
             flip = None
         else:
-            found = _predict(network, evaluator, flip_test, show=rank == 0)
+            views = build_views(network.spec, scales, rotations)
+            found = _predict(network, evaluator, flip_test, views, show=rank == 0)
             if rank:
                 return  # the first process has everybody's predictions
             flip = network.spec.flip_test if flip_test is None else flip_test
@@ -165,6 +163,8 @@ def evaluate(
 
     subject = str(model if model is not None else predictions)
     flipped = "" if flip is None else f", flip test {'on' if flip else 'off'}"
+    if flip is not None and len(scales) * len(rotations) > 1:
+        flipped += f", {len(scales) * len(rotations)} crops each"
     click.echo(f"{subject} on {data.name}: {metric}, {len(evaluator)} people{flipped}, {seconds:.1f} s")
     _print_table(figures, intervals)
     left_out = {**evaluator.skipped, "no result": scores.unpredicted}
@@ -180,6 +180,8 @@ def evaluate(
 
         settings = {
             "flip_test": flip,
+            "scales": scales,
+            "rotations": rotations,
             "score_mode": score_mode,
             "nms": nms,
             "nms_threshold": nms_threshold,
@@ -222,7 +224,9 @@ def _processes() -> Iterator[int]:
         raise click.ClickException(str(error)) from None
 
 
-def _predict(network: PoseModel, evaluator: Evaluator, flip_test: bool | None, *, show: bool) -> Predictions:
+def _predict(
+    network: PoseModel, evaluator: Evaluator, flip_test: bool | None, views: ViewAverage | None, *, show: bool
+) -> Predictions:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -231,7 +235,7 @@ def _predict(network: PoseModel, evaluator: Evaluator, flip_test: bool | None, *
     with Progress(*columns, console=console, disable=not (show and console.is_terminal)) as progress:
         task = progress.add_task("people", total=len(evaluator.own))
         return evaluator.predict(
-            network, flip_test=flip_test, on_batch=lambda count: progress.update(task, advance=count)
+            network, flip_test=flip_test, views=views, on_batch=lambda count: progress.update(task, advance=count)
         )
 
 

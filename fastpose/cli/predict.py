@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .boxes import BoxFile, parse_boxes, photo_id
+from .options import view_options
 
 if TYPE_CHECKING:
     from ..predict import Poses, Predictor
@@ -59,6 +60,7 @@ _PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 @click.option(
     "--flip-test/--no-flip-test", default=None, help="Average with the mirrored crop.  [default: as the model says]"
 )
+@view_options
 @click.option(
     "--threshold", type=click.FloatRange(0, 1), default=0.2, show_default=True, help="Lowest score that is drawn."
 )
@@ -74,6 +76,8 @@ def predict(
     dtype: str,
     batch_size: int | None,
     flip_test: bool | None,
+    scales: list[float],
+    rotations: list[float],
     threshold: float,
 ) -> None:
     """Find the keypoints of the people in photos.
@@ -105,7 +109,7 @@ def predict(
     from ..predict import load
 
     predictor = load(model, device=device, dtype=dtype)
-    options = {"flip_test": flip_test, "batch_size": batch_size}
+    options = {"flip_test": flip_test, "scales": scales, "rotations": rotations, "batch_size": batch_size}
     if demo:
         assert targets[0] is not None
         found, problems = [_demo(predictor, targets[0], options, threshold)], 0

@@ -5,8 +5,9 @@ from __future__ import annotations
 from ..spec import CodecSpec
 from .heatmap import HeatmapCodec
 from .regression import RegressionCodec
+from .views import ViewAverage, build_views
 
-__all__ = ["Codec", "HeatmapCodec", "RegressionCodec", "build_codec"]
+__all__ = ["Codec", "HeatmapCodec", "RegressionCodec", "ViewAverage", "build_codec", "build_views"]
 
 Codec = HeatmapCodec | RegressionCodec
 

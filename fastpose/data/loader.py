@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..codecs.views import ViewAverage
 from ..ops import affine_crop
 from ..spec import PoseSpec
 from .augment import Augmentation, Crops, draw_seeds, draw_table, make_crops, plain_crops
@@ -36,7 +37,8 @@ class Batch:
     """M crops.
 
     Attributes:
-        images: float32 [M, 3, h, w], normalised as the spec says, channels last in memory.
+        images: float32 [M, 3, h, w], normalised as the spec says, channels last in memory. Of V views [V * M, 3, h, w]:
+            everybody in the first view, then in the second, ….
         keypoints: float32 [M, K, 2] (x, y), pixels of the crop.
         weights: float32 [M, K], 0 where there is no label.
         annotated: bool [M, K], whether the person's data set labels this keypoint at all.
@@ -70,6 +72,7 @@ class Loader:
         part: (rank, size) of several processes that share every batch of a training: of each ``size * M`` crops that
             follow one another in the epoch, this loader makes the M at place ``rank``. All crops of one batch together
             are those of a single process with batches of ``size * M``.
+        views: Crops of each person beside the ordinary one, for an evaluation.
 
     A photo that cannot be read is left out of its batch; ``dataset.photos.failed`` names it.
     """
@@ -87,11 +90,13 @@ class Loader:
         pin_memory: bool = False,
         reduce: bool = False,
         part: tuple[int, int] = (0, 1),
+        views: ViewAverage | None = None,
     ) -> None:
         self.dataset, self.spec, self.batch_size = dataset, spec, batch_size
         self.input_size = input_size or spec.input_size
         self.augmentation, self.seed, self.workers, self.pin_memory = augmentation, seed, workers, pin_memory
         self.reduce, (self.rank, self.size) = reduce, part
+        self.views = views
 
     def __len__(self) -> int:
         if self.augmentation is None:
@@ -180,7 +185,7 @@ class Loader:
         index = image_index.astype(np.int64)
         changes = None if self.augmentation is None else self.augmentation.pixels
         if changes is None:
-            pixels = self._crop(photo_list, crops, index)
+            pixels = self._crop(photo_list, *self._all_views(crops, index))
         else:
             pixels = self._changed(photo_list, crops, index, changes, seeds, pool)
         annotated = data.annotated[people]
@@ -229,6 +234,12 @@ class Loader:
             np.empty((0, 2, 3)),
             np.empty(0, np.int64),
         )
+
+    def _all_views(self, crops: Crops, index: NDArray[np.int64]) -> tuple[Crops, NDArray[np.int64]]:
+        """The crops of every view, and each one's photo."""
+        if self.views is None:
+            return crops, index
+        return replace(crops, matrices=self.views.matrices(crops.matrices)), np.tile(index, len(self.views))
 
     def _crop(self, photos: list[Any], crops: Crops, index: NDArray[np.int64]) -> Tensor:
         """Crops ready for the network: float32 [M, h, w, 3]."""

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from ..codecs import build_codec
+from ..codecs import ViewAverage, build_codec
 from ..data.dataset import PoseDataset, Source
 from ..data.loader import Batch, Loader
 from ..data.records import PoseRecords
@@ -152,6 +152,7 @@ class Evaluator:
         *,
         spec: PoseSpec | None = None,
         flip_test: bool | None = None,
+        views: ViewAverage | None = None,
         autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
         on_batch: Callable[[int], None] | None = None,
     ) -> Predictions:
@@ -161,6 +162,7 @@ class Evaluator:
             model: The network; it is left in the mode it came in.
             spec: Instead of the model's own, e.g. at another input size.
             flip_test: Average with the mirrored crop; the model's setting where not given.
+            views: Average over these crops of each person (see :func:`fastpose.codecs.build_views`).
             autocast: Makes the context in which the network runs.
             on_batch: Called with the number of people after each batch of this process.
 
@@ -179,18 +181,22 @@ class Evaluator:
         read = np.zeros(len(self.own), bool)
         batches: Iterable[Batch] = ()
         if self._dataset is not None:
-            batches = Loader(self._dataset, spec, batch_size=self._batch_size, workers=self._workers).epoch()
+            people = max(1, self._batch_size // len(views)) if views else self._batch_size
+            batches = Loader(self._dataset, spec, batch_size=people, workers=self._workers, views=views).epoch()
         with _evaluation_mode(model), torch.inference_mode():
             for batch in batches:
                 images = batch.images.to(device)
                 with autocast():
                     output, _ = model.predict(images)
                     mirrored = model.predict(images.flip(3))[0].float() if flip else None
+                maps = output.float()
+                if views:
+                    maps, mirrored = views.merge(maps, mirrored, flip_shift=spec.flip_shift), None
                 points, confidence = codec.decode(
-                    output.float(),
+                    maps,
                     flipped=mirrored,
-                    flip_index=spec.skeleton.flip_index if flip else None,
-                    flip_shift=spec.flip_shift and flip,
+                    flip_index=None if mirrored is None else spec.skeleton.flip_index,
+                    flip_shift=spec.flip_shift and mirrored is not None,
                     inverse=torch.from_numpy(invert_matrices(batch.matrices)).to(device),
                 )
                 keypoints[batch.people] = torch.as_tensor(points).cpu().numpy()
