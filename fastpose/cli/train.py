@@ -32,11 +32,17 @@ def train(recipe: str, overrides: tuple[str, ...], out: Path | None, resume: boo
     from ..train.recipe import load_recipe
 
     settings = load_recipe(recipe, overrides)
+    folder = out or Path("runs") / settings.name
     try:
-        outcome = run(settings, out or Path("runs") / settings.name, resume=resume)
+        outcome = run(settings, folder, resume=resume)
     except FirstProcessError:
         raise click.exceptions.Exit(2) from None  # the first process says why
     except TrainingError as error:
         raise click.ClickException(str(error)) from None
+    except OSError as error:
+        if error.filename is None or not (folder / "state.pt").exists():
+            raise
+        reason = f"{error.filename}: {error.strerror}"
+        raise click.ClickException(f"{reason}; the state saved before is whole, --resume continues from it") from None
     if not outcome.finished:
         raise click.exceptions.Exit(130)  # what a shell expects of a command that Ctrl-C ended

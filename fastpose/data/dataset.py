@@ -53,9 +53,8 @@ class PhotoStore:
             return decoded
         try:
             decoded = load_image(self._photos[number])
-        except ImageError as error:
-            with self._lock:
-                self.failed[number] = str(error)
+        except Exception as error:
+            self._note(number, error)
             return None
         with self._lock:
             if number not in self._decoded and decoded.nbytes <= self._budget:
@@ -77,10 +76,16 @@ class PhotoStore:
             return None
         try:
             return load_reduced(self._photos[number], step)
-        except ImageError as error:
-            with self._lock:
-                self.failed[number] = str(error)
+        except Exception as error:
+            self._note(number, error)
             return None
+
+    def _note(self, number: int, error: Exception) -> None:
+        """Remember a photo that cannot be read: whatever is wrong with one does not end a run of hours."""
+        known = isinstance(error, ImageError)
+        reason = str(error) if known else f"{self._photos[number]}: {type(error).__name__}: {error}"
+        with self._lock:
+            self.failed[number] = reason
 
     def is_ready(self, number: int) -> bool:
         """Whether :meth:`read` returns at once."""

@@ -216,11 +216,19 @@ def atomic_write(path: str | os.PathLike[str], data: bytes) -> None:
         data: its content.
 
     Raises:
-        OSError: it could not be written; the old file, if any, is still there, and nothing else.
+        OSError: it could not be written, and the error names it; the old file, if any, is still there, and nothing
+            else.
     """
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "is a folder, expected a file name", str(path))
+    try:
+        _write_whole(path, data)
+    except OSError as error:  # its own file name is none, or that of the temporary file
+        raise type(error)(error.errno, error.strerror, str(path)) from error
+
+
+def _write_whole(path: Path, data: bytes) -> None:
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import os
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,9 +13,23 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from .log_file import LogFile
+
 __all__ = ["COLUMNS", "RunLog", "format_time"]
 
-COLUMNS = ("step", "epoch", "images", "loss", "lr", "grad_norm", "images_per_second", "waited", "metric", "seconds")
+COLUMNS = (
+    "step",
+    "epoch",
+    "images",
+    "loss",
+    "lr",
+    "grad_norm",
+    "images_per_second",
+    "waited",
+    "metric",
+    "weights",
+    "seconds",
+)
 
 # Seconds between plain lines where the output is no terminal.
 _LINE_EVERY = 30.0
@@ -57,38 +70,23 @@ class RunLog:
         console: Console | None = None,
     ) -> None:
         self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
-        self._total, self._every = total_images, every
+        self._folder, self._total, self._every = folder, total_images, every
         self._recent: deque[tuple[int, float, float, float]] = deque(maxlen=_WINDOW)
         self._started = self._last_line = time.monotonic()
-        self._file = self._open_csv(Path(os.devnull) if folder is None else folder / "log.csv", step)
-        self._csv = csv.DictWriter(self._file, COLUMNS, restval="")
-        if self._file.tell() == 0:
-            self._csv.writeheader()
+        self._rows = LogFile(None if folder is None else folder / "log.csv", COLUMNS, step, self.say)
         self._events: Any = None
         if tensorboard and folder is not None:
             try:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError:
                 raise ValueError("log.tensorboard: tensorboard is not installed (pip install tensorboard)") from None
-            self._events = SummaryWriter(str(folder / "events"), purge_step=step)
+            with self._writing_events():
+                self._events = SummaryWriter(str(folder / "events"), purge_step=step)
         self._progress: Progress | None = None
         if self.console.is_terminal:
             text = TextColumn("{task.description}")
             self._progress = Progress(text, BarColumn(), TextColumn("{task.fields[figures]}"), console=self.console)
             self._task = self._progress.add_task("training", total=total_images, figures="")
-
-    @staticmethod
-    def _open_csv(path: Path, step: int) -> Any:
-        kept = []
-        if step and path.exists():
-            with path.open(newline="") as file:
-                kept = [row for row in csv.DictReader(file) if row["step"].isdigit() and int(row["step"]) <= step]
-        file = path.open("w", newline="")
-        if kept:
-            writer = csv.DictWriter(file, COLUMNS, restval="", extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(kept)
-        return file
 
     def __enter__(self) -> RunLog:
         if self._progress:
@@ -100,9 +98,10 @@ class RunLog:
     ) -> None:
         if self._progress:
             self._progress.stop()
-        self._file.close()
-        if self._events:
-            self._events.close()
+        self._rows.close()
+        with self._writing_events():
+            if self._events:
+                self._events.close()
 
     def say(self, text: str) -> None:
         """One line for people."""
@@ -150,21 +149,45 @@ class RunLog:
             self.say(f"epoch {epoch + 1}/{epochs}  {images / self._total:4.0%}  {figures}")
 
     def metrics(
-        self, *, step: int, epoch: int, epochs: int, name: str, values: Mapping[str, float], best: bool
-    ) -> None:
-        """Note a validation: ``values[name]`` is the metric that decides which model is best."""
-        self._write({"step": step, "epoch": epoch, "metric": values[name]})
-        if self._events:
-            for key, value in values.items():
-                self._events.add_scalar(f"eval/{key}", value, step)
+        self, *, step: int, epoch: int, epochs: int, name: str, results: Mapping[str, Mapping[str, float]], kind: str,
+        best: bool,
+    ) -> None:  # fmt: skip
+        """Note a validation.
+
+        Args:
+            step: Steps done.
+            epoch: Epoch, from 0.
+            epochs: Of the run.
+            name: Of the figure that decides which model is best.
+            results: Figures of each kind of weights.
+            kind: The best of them.
+            best: Whether it is the best of the run so far.
+        """
+        values = results[kind]
+        self._write({"step": step, "epoch": epoch, "metric": values[name], "weights": kind})
+        self._add_events(step, {f"eval/{key}": value for key, value in values.items()})
         self._recent.clear()  # the time of the validation is no training speed
-        self.say(f"epoch {epoch + 1}/{epochs}  {name} {values[name]:.4f}{'  (best so far)' if best else ''}")
+        which = [kind, *(f"{other} {figures[name]:.4f}" for other, figures in results.items() if other != kind)]
+        note = f"  of {', '.join(which)}" if len(results) > 1 else ""
+        self.say(f"epoch {epoch + 1}/{epochs}  {name} {values[name]:.4f}{note}{'  (best so far)' if best else ''}")
 
     def _write(self, row: dict[str, Any]) -> None:
         row["seconds"] = round(time.monotonic() - self._started, 1)
-        self._csv.writerow(row)
-        self._file.flush()
-        if self._events:
-            for key in ("loss", "lr", "grad_norm", "images_per_second", "waited"):
-                if key in row:
-                    self._events.add_scalar(f"train/{key}", row[key], row["step"])
+        self._rows.write(row)
+        figures = ("loss", "lr", "grad_norm", "images_per_second", "waited")
+        self._add_events(row["step"], {f"train/{key}": row[key] for key in figures if key in row})
+
+    def _add_events(self, step: int, values: Mapping[str, float]) -> None:
+        with self._writing_events():
+            for name, value in values.items():
+                if self._events:
+                    self._events.add_scalar(name, value, step)
+
+    @contextmanager
+    def _writing_events(self) -> Iterator[None]:
+        """Where TensorBoard's writer fails (its thread's errors come with a later call), go on without it."""
+        try:
+            yield
+        except OSError as error:
+            self._events = None
+            self.say(f"{self._folder}/events: cannot be written ({error.strerror or error}); goes on without")

@@ -8,7 +8,8 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from rich.console import Console
 
 from ..data.loader import Loader
 from ..models import PoseModel, save_model
+from ..models.weights import atomic_write
+from .averaging import WeightAverage
 from .checkpoint import CheckpointError, load_state, random_state, save_state, set_random_state
 from .distributed import FirstProcessError, Trained, TrainingError, World, join_processes
 from .ema import MovingAverage
@@ -53,6 +56,7 @@ class Outcome:
         skipped_steps: Steps without a finite loss or gradient.
         best: Best value of the validation's metric, or None.
         best_epoch: Its epoch, from 1.
+        best_weights: What it was measured with: ``trained``, ``ema`` or ``swa``.
         no_better: Validations since then.
         last: Figures of the last validation.
         failed_photos: Photos that could not be read, each with the reason.
@@ -63,6 +67,7 @@ class Outcome:
     skipped_steps: int = 0
     best: float | None = None
     best_epoch: int | None = None
+    best_weights: str | None = None
     no_better: int = 0
     last: dict[str, float] = dataclasses.field(default_factory=dict)
     failed_photos: list[str] = dataclasses.field(default_factory=list)
@@ -72,8 +77,9 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, console: Console |
     """Train the network of a recipe.
 
     Into ``out`` go ``recipe.yaml`` (every value written out), ``best.safetensors`` and ``last.safetensors`` (models
-    with their PoseSpec; averaged weights if the recipe averages), ``epoch_N.safetensors`` (with ``train.keep``),
-    ``state.pt`` (to resume), ``log.csv``, TensorBoard's ``events`` and ``skipped.txt`` (photos that could not be read).
+    with their PoseSpec; averaged weights if the recipe averages, and ``best`` the best of what ``eval.weights`` names),
+    ``epoch_N.safetensors`` (with ``train.keep``), ``state.pt`` (to resume), ``log.csv``, TensorBoard's ``events`` and
+    ``skipped.txt`` (photos that could not be read).
 
     Started by ``torchrun``, or where torch.distributed runs, all its processes train the network together, and the
     first one writes and speaks for them.
@@ -120,6 +126,7 @@ def _train(
     evaluator = build_evaluator(recipe, model.spec.skeleton)
     phases = build_phases(recipe, model, world.size)
     average = MovingAverage(model, settings.ema) if settings.ema else None
+    swa = WeightAverage(model) if settings.swa else None
     if world.rank:
         torch.manual_seed(settings.seed + world.rank)  # each process drops other paths
     joint_weights = torch.ones(model.spec.num_keypoints, device=device)
@@ -146,7 +153,7 @@ def _train(
     forward: Callable[[torch.Tensor], Any] = compiled(trained.forward, say) if settings.compile else trained.forward
     optimizer = build_optimizer(model, settings.optimizer)
     if state:
-        _restore_rest(state, out / STATE, trained, optimizer, scaler, outcome)
+        _restore_rest(state, out / STATE, trained, swa, optimizer, scaler, outcome)
         first_epoch, images_in_epoch, images_seen = state["epoch"], state["images_in_epoch"], state["images_seen"]
         if world.rank < len(state["random"]):
             set_random_state(state["random"][world.rank], device)
@@ -182,6 +189,7 @@ def _train(
             "recipe": recipe.to_yaml(),
             "model": trained.state_dict(model),
             "average": trained.state_dict(average.model) if average else None,
+            "swa": swa.state_dict() if swa else None,
             "optimizer": trained.optimizer_state(optimizer),
             "scaler": scaler.state_dict(),
             "epoch": epoch,
@@ -191,6 +199,7 @@ def _train(
             "skipped_steps": outcome.skipped_steps,
             "best": outcome.best,
             "best_epoch": outcome.best_epoch,
+            "best_weights": outcome.best_weights,
             "no_better": outcome.no_better,
             "precision": precision,
             "random": world.gather(random_state(device)),
@@ -228,6 +237,7 @@ def _train(
                 if epoch == first_epoch:
                     start = _first_batch(images_in_epoch, phase, len(loader), settings.accumulate)
                     images_seen -= images_in_epoch - start * phase.images
+                failed_before = len(dataset.photos.failed)
                 set_training_mode(model)
                 began = asked = time.perf_counter()
                 waited = waited_in_epoch = crops_in_epoch = 0.0
@@ -311,35 +321,55 @@ def _train(
                     )
                 if start < len(loader) and not crops_in_epoch:
                     raise world.failure(f"no photo can be read: {failed_photos()[0]}")
+                lost = world.sum(len(dataset.photos.failed) - failed_before)[0]
+                if epoch > first_epoch and lost > len(dataset.photos) / 2:
+                    last = failed_photos()[-1]
+                    raise world.failure(f"{lost:.0f} photos that were read before cannot be read any more: {last}")
                 final = epoch + 1 == settings.epochs
-                judged = average.model if average else model
-                if evaluator and (final or (epoch + 1) % recipe.eval.every == 0):
-                    outcome.last = evaluator(
-                        trained.whole(judged), spec=phase.spec, flip_test=recipe.eval.flip_test, autocast=autocast
-                    )
+                due = final or (epoch + 1) % recipe.eval.every == 0
+                networks = {"trained": model, "ema": average.model if average else model}
+                if swa and settings.swa and epoch >= settings.epochs - settings.swa.epochs:
+                    swa.update(trained.whole(model))
+                    networks["swa"] = swa.model
+                    if due and "swa" in recipe.judged:
+                        with closing(loader.epoch(epoch)) as ready:
+                            some = (batch.images.to(device) for batch in islice(ready, settings.swa.batches))
+                            swa.estimate_statistics((images for images in some if len(images)), autocast)
+                # Before the last epochs there is no mean of them.
+                kinds = [kind for kind in recipe.judged if kind in networks] or ["trained"]
+                judged = networks[kinds[-1]]
+                if evaluator and due:
+                    options: dict[str, Any] = {"flip_test": recipe.eval.flip_test, "autocast": autocast}
+                    results = {
+                        kind: evaluator(trained.whole(networks[kind]), spec=phase.spec, **options) for kind in kinds
+                    }
                     name = evaluator.metric_name
+                    kind = max(kinds, key=lambda kind: results[kind][name])
+                    judged, outcome.last = networks[kind], results[kind]
                     # At another input size it is another model's figure.
                     comparable = phase.spec.input_size == model.spec.input_size
                     best = comparable and (outcome.best is None or outcome.last[name] > outcome.best)
                     outcome.no_better = 0 if best else outcome.no_better + comparable
                     if best:
-                        outcome.best, outcome.best_epoch = outcome.last[name], epoch + 1
-                        keep(judged, BEST, {"epoch": str(epoch + 1), name: f"{outcome.best:.4f}"})
+                        outcome.best, outcome.best_epoch, outcome.best_weights = outcome.last[name], epoch + 1, kind
+                        keep(judged, BEST, {"epoch": str(epoch + 1), "weights": kind, name: f"{outcome.best:.4f}"})
                     log.metrics(
                         step=outcome.steps,
                         epoch=epoch,
                         epochs=settings.epochs,
                         name=name,
-                        values=outcome.last,
+                        results=results,
+                        kind=kind,
                         best=best,
                     )
                 elif final and not evaluator:
                     keep(judged, BEST, {"epoch": str(epoch + 1)})
-                if settings.keep and (final or (epoch + 1) % recipe.eval.every == 0):
+                if settings.keep and due:
                     keep(judged, f"epoch_{epoch + 1:04}.safetensors", {"epoch": str(epoch + 1)})
                     for old in sorted(out.glob("epoch_*.safetensors"))[: -settings.keep] if world.main else ():
                         old.unlink()
-                save(epoch + 1, 0)
+                if not failures_in_row or final:  # else the weights may be what no loss comes from
+                    save(epoch + 1, 0)
                 if world.any(interrupted.is_set()) and not final:
                     say(f"interrupted after epoch {epoch + 1}; saved, --resume continues")
                     return outcome
@@ -353,9 +383,11 @@ def _train(
     outcome.finished = True
     outcome.failed_photos = failed_photos() + (evaluator.failed if evaluator else [])
     if outcome.failed_photos and world.main:
-        (out / SKIPPED).write_text("\n".join(outcome.failed_photos) + "\n")
+        atomic_write(out / SKIPPED, ("\n".join(outcome.failed_photos) + "\n").encode("utf-8", "surrogateescape"))
         say(f"{len(outcome.failed_photos)} photos could not be read and were left out; {out / SKIPPED} names them")
     best_note = f", best {outcome.best:.4f} at epoch {outcome.best_epoch}" if outcome.best is not None else ""
+    if len(recipe.judged) > 1 and best_note:
+        best_note += f" ({outcome.best_weights})"
     say(f"done in {format_time(time.monotonic() - started)}{best_note}: {out / BEST}")
     return outcome
 
@@ -370,10 +402,10 @@ def _open_run(recipe: Recipe, out: Path, resume: bool) -> dict[str, Any] | None:
     elif (out / STATE).exists():
         raise CheckpointError(f"{out}: holds a run already; --resume continues it, another --out starts afresh")
     out.mkdir(parents=True, exist_ok=True)
-    for pattern in (f".{STATE}.*.tmp", ".*.safetensors.*.tmp"):  # of a run that was killed while it wrote
-        for unfinished in out.glob(pattern):
+    for name in (STATE, RECIPE, SKIPPED, "log.csv", "*.safetensors"):  # of a run that was killed while it wrote
+        for unfinished in out.glob(f".{name}.*.tmp"):
             unfinished.unlink()
-    (out / RECIPE).write_text(recipe.to_yaml(), encoding="utf-8")
+    atomic_write(out / RECIPE, recipe.to_yaml().encode())
     return state
 
 
@@ -400,6 +432,7 @@ def _restore_rest(
     state: dict[str, Any],
     path: Path,
     trained: Trained,
+    swa: WeightAverage[PoseModel] | None,
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
     outcome: Outcome,
@@ -407,9 +440,12 @@ def _restore_rest(
     """Put a saved state into optimizer, loss scale and figures."""
     with _fitting(path):
         trained.load_optimizer(optimizer, state["optimizer"])
+        if swa and state.get("swa"):
+            swa.load_state_dict(state["swa"])
         scaler.load_state_dict(state["scaler"])
         for name in ("steps", "skipped_steps", "best", "best_epoch", "no_better"):
             setattr(outcome, name, state[name])
+        outcome.best_weights = state.get("best_weights")
 
 
 @contextmanager

@@ -235,6 +235,18 @@ class EmaSettings(_Settings):
     buffers: bool = False
 
 
+class SwaSettings(_Settings):
+    """Mean of the weights at the ends of the last epochs (Izmailov et al. 2018).
+
+    Attributes:
+        epochs: Last epochs of the run, each of which counts once.
+        batches: Of training crops, from which BatchNorm's statistics are taken anew before the average is validated.
+    """
+
+    epochs: Count = 10
+    batches: Count = 50
+
+
 class PhaseSettings(_Settings):
     """A part of the run with its own input size.
 
@@ -268,6 +280,7 @@ class TrainSettings(_Settings):
         optimizer: See there.
         schedule: See there.
         ema: None trains without.
+        swa: None trains without.
         clip_grad: Largest norm of the gradient; None does not clip.
         freeze: Shell-style patterns of parameter names (``backbone.*``) that are not trained; running statistics of
             frozen normalisation stay as they are.
@@ -297,6 +310,7 @@ class TrainSettings(_Settings):
     optimizer: OptimizerSettings = OptimizerSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     ema: EmaSettings | None = None
+    swa: SwaSettings | None = None
     clip_grad: Positive | None = None
     freeze: list[str] = []
     use_joint_weights: bool = True
@@ -330,6 +344,8 @@ class EvalSettings(_Settings):
         score_mode: What a pose's score is made of (average precision).
         nms: How doubles are suppressed (average precision).
         use_area: Take the annotated areas for the OKS; otherwise 0.53 of the annotated box.
+        weights: Which are validated each time; the best of all becomes ``best.safetensors``. By default the averages
+            that the recipe makes (``ema``, ``swa``), without any those that are ``trained``.
         every: Epochs between validations; the last epoch is always validated.
         patience: End the run after so many validations in a row that are no better than the best one.
         batch_size: Crops in a step.
@@ -342,6 +358,7 @@ class EvalSettings(_Settings):
     score_mode: ScoreMode = "bbox_keypoint"
     nms: NmsMode = "oks_nms"
     use_area: bool = True
+    weights: Annotated[list[Literal["trained", "ema", "swa"]], Field(min_length=1)] | None = None
     every: Count = 10
     patience: Count | None = None
     batch_size: Count = 64
@@ -380,6 +397,20 @@ class Recipe(_Settings):
     train: TrainSettings = TrainSettings()
     eval: EvalSettings = EvalSettings()
     log: LogSettings = LogSettings()
+
+    @model_validator(mode="after")
+    def _weights_are_there(self) -> Recipe:
+        for kind in self.eval.weights or ():
+            if kind != "trained" and getattr(self.train, kind) is None:
+                raise ValueError(f"eval.weights: {kind} needs train.{kind}")
+        return self
+
+    @property
+    def judged(self) -> list[str]:
+        """Kinds of weights that are validated: the trained ones first, then the averages."""
+        averages = [kind for kind in ("ema", "swa") if getattr(self.train, kind) is not None]
+        wanted = self.eval.weights or averages or ["trained"]
+        return [kind for kind in ("trained", "ema", "swa") if kind in wanted]
 
     def to_yaml(self) -> str:
         """The recipe with every default written out; :func:`parse_recipe` gives an equal one back."""

@@ -1,0 +1,74 @@
+"""Rows of a CSV file, written so that a full disk costs rows and nothing else."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from ..models.weights import atomic_write
+
+__all__ = ["LogFile"]
+
+
+class LogFile:
+    """A CSV file with one column as the number of a step.
+
+    A row that cannot be written is left out as a whole, and the next one is tried again; ``say`` gets a line about the
+    first.
+
+    Args:
+        path: The file; None writes nothing.
+        columns: Its columns.
+        step: Rows of an earlier run that are later than this are taken out.
+        say: Tells people.
+
+    Raises:
+        OSError: The file cannot be opened.
+    """
+
+    def __init__(self, path: Path | None, columns: Sequence[str], step: int, say: Callable[[str], None]) -> None:
+        self._path, self._columns, self._say = path, columns, say
+        self._lost = 0
+        self._file: io.FileIO | None = None
+        if path is None:
+            return
+        kept: list[dict[str, str]] = []
+        if step and path.exists():
+            with path.open(newline="") as file:
+                kept = [row for row in csv.DictReader(file) if row["step"].isdigit() and int(row["step"]) <= step]
+        content = self._text(dict(zip(columns, columns, strict=True))) + "".join(map(self._text, kept))
+        atomic_write(path, content.encode())
+        self._file = io.FileIO(path, "ab")
+        self._end = len(content.encode())
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Add a row."""
+        if self._file is None:
+            return
+        data = self._text(row).encode()
+        try:
+            if self._file.write(data) != len(data):
+                raise OSError(errno.ENOSPC, "No space left on device")
+            self._end += len(data)
+        except OSError as error:
+            with suppress(OSError):
+                self._file.truncate(self._end)
+            if not self._lost:
+                self._say(f"{self._path}: cannot be written ({error.strerror}); goes on without these rows")
+            self._lost += 1
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            with suppress(OSError):
+                self._file.close()
+
+    def _text(self, row: Mapping[str, Any]) -> str:
+        text = io.StringIO()
+        csv.DictWriter(text, self._columns, restval="", extrasaction="ignore").writerow(row)
+        return text.getvalue()
