@@ -6,7 +6,9 @@ Everything here is trivial for one process, so that a loop written with it needs
 from __future__ import annotations
 
 import copy
+import itertools
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -25,6 +27,9 @@ Value = TypeVar("Value")
 
 # A part of a network with this share of its parameters is sharded by itself; smaller ones go together with the rest.
 _BLOCK = 0.01
+
+
+_meetings = itertools.count()
 
 
 class TrainingError(RuntimeError):
@@ -131,7 +136,14 @@ def join_processes(device: torch.device) -> Iterator[World]:
     lost = False
     try:
         if joins:
-            dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+            store, rank, size = next(dist.rendezvous("env://"))  # type: ignore[attr-defined]
+            # One that met before would find the addresses of then, which nobody listens to any more.
+            dist.init_process_group(
+                "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
+                store=dist.PrefixStore(f"fastpose/{next(_meetings)}", store),  # type: ignore[attr-defined]
+                rank=rank,
+                world_size=size,
+            )
         yield World()
     except RuntimeError as error:
         lost = (joins or running) and _is_lost(error)
@@ -199,6 +211,8 @@ class Trained:
                 _shard(network)
         elif world.running:
             device = next(model.parameters()).device
+            # Channels last and first are the same memory for a 1x1 kernel, by other numbers.
+            warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
             self.forward = nn.parallel.DistributedDataParallel(
                 model, device_ids=[device] if device.type == "cuda" else None, gradient_as_bucket_view=True
             )
