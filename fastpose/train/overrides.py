@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-__all__ = ["RecipeError", "apply_override", "read_mapping", "read_text"]
+__all__ = ["RecipeError", "apply_override", "known_keys", "read_mapping", "read_text"]
 
 
 class RecipeError(ValueError):
@@ -89,3 +89,16 @@ def _position(items: list[Any], part: str, key: str) -> int:
     if int(part) == len(items):
         items.append({})
     return int(part)
+
+
+def known_keys(schema: dict[str, Any], node: dict[str, Any], prefix: str = "") -> list[str]:
+    """Every dotted key that a recipe can have, list positions left out, from its JSON schema."""
+    if "$ref" in node:
+        node = schema["$defs"][node["$ref"].rsplit("/", 1)[1]]
+    keys = []
+    for name, child in node.get("properties", {}).items():
+        keys += [prefix + name, *known_keys(schema, child, f"{prefix}{name}.")]
+    for child in (node.get("items"), *node.get("anyOf", ()), *node.get("allOf", ())):
+        if child:
+            keys += known_keys(schema, child, prefix)
+    return keys

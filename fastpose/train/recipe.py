@@ -17,7 +17,7 @@ from ..data.labels import Teacher
 from ..data.readers import list_formats
 from ..metrics.scoring import NmsMode, ScoreMode
 from ..models import LossSettings, find_entry, list_entries
-from .overrides import RecipeError, apply_override, read_mapping, read_text
+from .overrides import RecipeError, apply_override, known_keys, read_mapping, read_text
 
 __all__ = ["Recipe", "RecipeError", "list_recipes", "load_recipe", "parse_recipe"]
 
@@ -476,19 +476,6 @@ def _validated(data: dict[str, Any], overrides: list[str] | tuple[str, ...], sou
         raise RecipeError(f"{source}: {_explain(error)}") from None
 
 
-def _known_keys(schema: dict[str, Any], node: dict[str, Any], prefix: str = "") -> list[str]:
-    """Every dotted key that a recipe can have, list positions left out, from its JSON schema."""
-    if "$ref" in node:
-        node = schema["$defs"][node["$ref"].rsplit("/", 1)[1]]
-    keys = []
-    for name, child in node.get("properties", {}).items():
-        keys += [prefix + name, *_known_keys(schema, child, f"{prefix}{name}.")]
-    for child in (node.get("items"), *node.get("anyOf", ()), *node.get("allOf", ())):
-        if child:
-            keys += _known_keys(schema, child, prefix)
-    return keys
-
-
 def _explain(error: ValidationError) -> str:
     """The first problem in one line, with the nearest known key if one is unknown."""
     first = error.errors()[0]
@@ -496,7 +483,7 @@ def _explain(error: ValidationError) -> str:
     if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         schema = Recipe.model_json_schema()
         plain = ".".join(str(part) for part in first["loc"] if not isinstance(part, int))
-        near = difflib.get_close_matches(plain, _known_keys(schema, schema), 1, cutoff=0.5)
+        near = difflib.get_close_matches(plain, known_keys(schema, schema), 1, cutoff=0.5)
         return f"unknown key {place}" + (f"; did you mean {near[0]}?" if near else "")
     message = first["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     shown = "" if isinstance(first["input"], dict | list | BaseModel) else f", got {first['input']!r}"
