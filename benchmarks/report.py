@@ -237,15 +237,15 @@ def _ratio(values: tuple[float, float, float]) -> str:
     return f"×{middle:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
-def rewrite_readme(report: str) -> None:
-    """Puts the report between the two markers.
+def rewrite_readme(report: str, marks: tuple[str, str] = (BEGIN, END)) -> None:
+    """Puts the report between two markers.
 
     Raises:
         ValueError: The markers are missing.
     """
     text = README.read_text()
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    before, begin, rest = text.partition(marks[0])
+    _, end, after = rest.partition(marks[1])
     if not begin or not end:
-        raise ValueError(f"{README}: expected the lines {BEGIN!r} and {END!r}")
-    README.write_text(f"{before}{BEGIN}\n\n{report}\n{END}{after}")
+        raise ValueError(f"{README}: expected the lines {marks[0]!r} and {marks[1]!r}")
+    README.write_text(f"{before}{begin}\n\n{report}\n{end}{after}")
