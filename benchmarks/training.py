@@ -182,7 +182,8 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     for case in cases:
         results.append(_measure(case, options, order))
         print(_table(results[-1:]), flush=True)
-    about = machine(load) | {"command": "python -m benchmarks.training " + " ".join(sys.argv[1:])}
+    words = [Path(word).name if os.path.isabs(word) else word for word in sys.argv[1:]]
+    about = machine(load) | {"command": " ".join(["python -m benchmarks.training", *words])}
     if not options.dry:
         path = FOLDER / "results" / f"{device()}-{options.name}.json"
         path.write_text(json.dumps({"machine": about, "results": results}, indent=1, ensure_ascii=False) + "\n")

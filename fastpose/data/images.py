@@ -92,7 +92,7 @@ def read_image(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
 
 
 def read_reduced(path: str | os.PathLike[str], step: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64]]:
-    """Read a photo with fewer pixels, if it is a JPEG: the file is decoded at 1/2, 1/4 or 1/8, in a third of the time.
+    """Read a photo with fewer pixels, if it is a JPEG: the file is decoded at 1/2, 1/4 or 1/8, in less time.
 
     Args:
         path: as for `read_image`.
