@@ -6,6 +6,7 @@ Everything here is trivial for one process, so that a loop written with it needs
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 import os
 import warnings
@@ -17,6 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from ..data.loader import Batch
 from ..models import PoseModel
 from .recipe import RecipeError
 from .sync_norm import synchronise_norms
@@ -229,14 +231,29 @@ class Trained:
         elif self._plain is not None:
             self._model.set_requires_gradient_sync(now)  # type: ignore[operator]
 
+    def filled(self, batch: Batch) -> Batch:
+        """The batch; for a sharded network one blank crop without labels instead of none.
+
+        Every process must have a gradient of every parameter, and those of a sharded one cannot be given by hand.
+        BatchNorm takes the blank crop into its statistics.
+        """
+        if self._plain is None or len(batch.images):
+            return batch
+        tensors = {name: getattr(batch, name) for name in ("images", "keypoints", "weights", "annotated")}
+        blank: dict[str, Any] = {name: tensor.new_zeros(1, *tensor.shape[1:]) for name, tensor in tensors.items()}
+        return dataclasses.replace(batch, **blank)
+
     def backward(self, loss: Tensor, *, empty: bool = False) -> None:
         """Gradients of the sum of all processes' losses.
 
         Args:
             loss: Of this process, a scalar.
-            empty: It is of no crops and may be NaN: the gradients are zero, but every parameter has one.
+            empty: It is of no crops and may be NaN (unless :meth:`filled`): the gradients are zero, but every
+                parameter has one.
         """
-        if empty:  # some layers give none to their parameters then, and the other processes would wait for it
+        if (
+            empty and self._plain is None
+        ):  # some layers give none to their parameters then, and the other processes would wait for it
             loss = loss + torch.stack([parameter.sum() for parameter in self._parameters]).sum() * 0
         (loss * self._world.size).backward()  # what is exchanged is the mean
 

@@ -254,6 +254,7 @@ def _train(
                     own = len(batch.people)
                     crops = world.sum(own)[0]
                     crops_in_step += crops
+                    batch = trained.filled(batch)
                     trained.exchange(position + 1 == summed)
                     with autocast():
                         output = forward(batch.images.to(device, non_blocking=True))

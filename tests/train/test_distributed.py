@@ -139,14 +139,14 @@ def worker(rank: int, size: int, text: str, folder: Path, broken: Path) -> None:
     torch.distributed.destroy_process_group()
 
 
-def dividing_worker(rank: int, size: int, text: str, folder: Path) -> None:
+def dividing_worker(rank: int, size: int, text: str, folder: Path, broken: Path) -> None:
     """Runs whose weights are divided among the processes; others go on with their state, in both ways."""
     torch.set_num_threads(1)
     meeting = f"file://{folder / 'meeting'}"
     torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=size)
     options = [
         FIXED, "train.batch_size=2", "train.ema={decay: 0.9}", "train.clip_grad=0.05", "train.accumulate=2",
-        "train.optimizer={name: adamw, lr: 1.0e-3}",
+        "train.optimizer={name: adamw, lr: 1.0e-3}", f"data.root={broken}",
     ]  # fmt: skip
     run(text, folder / "replicated", options)
     said = "done"
@@ -316,8 +316,8 @@ def test_processes_agree(told):
 
 
 @pytest.mark.slow
-def test_weights_divided_among_processes(text, tmp_path):
-    torch.multiprocessing.spawn(dividing_worker, (2, text, tmp_path), nprocs=2)
+def test_weights_divided_among_processes(text, broken, tmp_path):
+    torch.multiprocessing.spawn(dividing_worker, (2, text, tmp_path, broken), nprocs=2)
     said = (tmp_path / "said").read_text()
     if said != "done":
         assert "needs torch 2.6" in said
