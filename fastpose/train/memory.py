@@ -18,7 +18,7 @@ def keep_memory() -> bool:
 
     The C library gives a large block back to the system when it is freed, and gets it back empty, page by page, at the
     next step: a step of ResNet-50 with 16 crops in float32 took 500,000 page faults, a fifth of its time. The process
-    then holds the most that it ever needed (measured: up to a seventh more). For the rest of the process; only with
+    then holds the most that it ever needed (measured: up to a fifth more). For the rest of the process; only with
     glibc, and for what comes from its heap.
 
     Returns:
