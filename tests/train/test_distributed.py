@@ -44,6 +44,7 @@ NOTHING_TO_VALIDATE = "data.val=null"
 RUNS: dict[str, list[str]] = {
     "fixed": [FIXED, SGD, "train.clip_grad=0.05", "train.ema={decay: 0.9}"],
     "sync": [SYNC, SGD, "train.ema={decay: 0.9, buffers: true}"],
+    "averaged": [FIXED, SGD, "train.swa.epochs=1", "eval.weights=[trained, swa]"],
     "accumulated": [FIXED, SGD, NOTHING_TO_VALIDATE, "train.accumulate=2"],
     "unreadable": [FIXED, SGD, NOTHING_TO_VALIDATE, "data.root=BROKEN"],
     "unreadable_sync": [SYNC, SGD, NOTHING_TO_VALIDATE, "data.root=BROKEN"],
@@ -61,7 +62,8 @@ def losses(folder: Path) -> list[float]:
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     state = load_state(folder / "state.pt")
-    return {**state["model"], **{f"average.{k}": v for k, v in (state["average"] or {}).items()}}
+    averages = {"average": state["average"] or {}, "swa": (state["swa"] or {"model": {}})["model"]}
+    return {**state["model"], **{f"{name}.{k}": v for name, part in averages.items() for k, v in part.items()}}
 
 
 def close(one: Path, two: Path, rtol: float = 2e-3, atol: float = 2e-5) -> None:
@@ -235,7 +237,7 @@ def test_two_processes_train_as_one(name, pair, told, alone):
     assert not torch.equal(of_first, of_second)
 
 
-@pytest.mark.parametrize("name", ["fixed", "sync"])
+@pytest.mark.parametrize("name", ["fixed", "sync", "averaged"])
 def test_the_metric_is_what_one_process_measures_on_the_saved_model(name, pair, told, text):
     evaluator = build_evaluator(parse_recipe(text))
     figures = evaluator(load_model(pair / name / "last.safetensors"))
