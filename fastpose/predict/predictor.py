@@ -31,7 +31,7 @@ __all__ = ["CARRIED_MODEL", "Predictor", "load"]
 
 Array = npt.NDArray[Any]
 
-CARRIED_MODEL = "resnet18_slim.lspet_256x192"
+CARRIED_MODEL = "resnet18_slim.lspet_160x160"
 """The model in the package, which `load` takes where no name is given."""
 
 _CARRIED_FILE = "resnet18_slim.safetensors"

@@ -85,7 +85,7 @@ def test_skeletons():
         ({"name": SLIM, "skeleton": "dog"}, "no skeleton is named 'dog'"),
         ({"name": SLIM, "width": 3}, "no option width; it has deconv_channels, and the fields of PoseSpec"),
         ({"name": SLIM, "input_size": (100, 96)}, r"input_size: expected .* multiples of 16, got \(100, 96\)"),
-        ({"name": SLIM, "deconv_channels": (8,)}, r"codec\.heatmap_size: the network gives \(32, 24\)"),
+        ({"name": SLIM, "deconv_channels": (8,)}, r"codec\.heatmap_size: the network gives \(20, 20\)"),
         ({"name": SLIM, "codec": CodecSpec("regression")}, "head: 'heatmap' does not give what the codec"),
     ],
 )
