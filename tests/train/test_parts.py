@@ -247,7 +247,7 @@ def test_phases_share_the_epochs():
     assert phases[0].spec.input_size == (128, 96)
     assert phases[0].spec.codec.heatmap_size == (32, 24)
     assert phases[0].spec.codec.sigma == 1.5
-    assert phases[1].spec.input_size == (256, 192)
+    assert phases[1].spec.input_size == (160, 160)
     assert (phases[0].batch_size, phases[1].batch_size) == (64, 16)
 
 
@@ -298,7 +298,7 @@ data: {{root: {figures}, train: [{{annotations: train.json}}], val: {{annotation
 def test_codec_of_the_recipe():
     text = "data: {train: [{annotations: a.json}]}\nmodel: {name: resnet18_slim, codec: {kind: dark, sigma: 1.5}}"
     codec = build_model(parse_recipe(text), print).spec.codec
-    assert (codec.kind, codec.sigma, codec.heatmap_size) == ("dark", 1.5, (64, 48))
+    assert (codec.kind, codec.sigma, codec.heatmap_size) == ("dark", 1.5, (40, 40))
 
 
 def test_other_keypoints_keep_the_rest_of_the_starting_weights(tmp_path):
