@@ -176,7 +176,7 @@ def evaluate(
     for photo in evaluator.failed:
         click.echo(f"left out: {photo}", err=True)
     if json_file:
-        from ..models.weights import atomic_write
+        from ..files import atomic_write
 
         settings = {
             "flip_test": flip,

@@ -254,7 +254,7 @@ def _save(target: Path, write: Callable[[], None]) -> None:
 
 
 def _write_json(name: str, report: list[dict[str, Any]]) -> None:
-    from ..models.weights import atomic_write
+    from ..files import atomic_write
 
     # One line a photo or result: greppable, and a tenth of the size of an indented one.
     text = "[\n" + ",\n".join(json.dumps(entry, ensure_ascii=False) for entry in report) + "\n]\n"

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +16,7 @@ from torch import Tensor
 
 from fastpose.spec import PoseSpec
 
+from ..files import atomic_write
 from .pose_model import PoseModel
 from .registry import build_model
 from .restricted_pickle import RefusedPickleError, load_pickled
@@ -206,49 +205,6 @@ def save_model(
         wanted = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
         tensors[name] = tensor.detach().to("cpu", wanted).contiguous()
     atomic_write(path, safetensors.torch.save(tensors, header))
-
-
-def atomic_write(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file so that at any moment either the old or the whole new one is there.
-
-    Args:
-        path: file to write.
-        data: its content.
-
-    Raises:
-        OSError: it could not be written, and the error names it; the old file, if any, is still there, and nothing
-            else.
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, "is a folder, expected a file name", str(path))
-    try:
-        _write_whole(path, data)
-    except OSError as error:  # its own file name is none, or that of the temporary file
-        raise type(error)(error.errno, error.strerror, str(path)) from error
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes it private; give it what an ordinary new file would have.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    if os.name == "posix":  # the new name must survive a power cut too
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def _load(model: PoseModel, path: Path, checkpoint: Checkpoint, strict: bool) -> LoadReport:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..models.weights import atomic_write
+from ..files import atomic_write
 from ..skeletons import Skeleton
 
 __all__ = ["draw_poses", "write_image"]

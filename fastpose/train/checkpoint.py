@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ..models.weights import atomic_write
+from ..files import atomic_write
 from .recipe import parse_recipe
 
 __all__ = ["CheckpointError", "load_state", "random_state", "save_state", "set_random_state"]
@@ -29,7 +29,7 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
     """
     buffer = io.BytesIO()
     torch.save({"fastpose_state": _VERSION, **state}, buffer)
-    atomic_write(path, buffer.getvalue())
+    atomic_write(path, buffer.getbuffer())
 
 
 def load_state(path: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..models.weights import atomic_write
+from ..files import atomic_write
 
 __all__ = ["LogFile"]
 

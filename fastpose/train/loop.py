@@ -17,8 +17,8 @@ import torch
 from rich.console import Console
 
 from ..data.loader import Loader
+from ..files import atomic_write
 from ..models import PoseModel, save_model
-from ..models.weights import atomic_write
 from .averaging import WeightAverage
 from .checkpoint import CheckpointError, load_state, random_state, save_state, set_random_state
 from .distributed import FirstProcessError, Trained, TrainingError, World, join_processes

@@ -282,7 +282,7 @@ def write_predictions(path: Path, results: Sequence[Result], content: Mapping[st
         ValueError: A folder is asked for and the annotations do not say which file a photo is; or a .mat file, and the
             results are not of MPII's keypoints and people.
     """
-    from ..models.weights import atomic_write
+    from ..files import atomic_write
 
     if path.suffix == ".mat":
         atomic_write(path, _mpii_mat(results))

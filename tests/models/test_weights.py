@@ -19,7 +19,6 @@ from fastpose.models import (
     load_model,
     read_checkpoint,
     save_model,
-    weights,
 )
 from fastpose.models.heads import HeatmapHead
 
@@ -367,13 +366,6 @@ def test_foreign_metadata_is_passed_over(tmp_path):
     meta = {"lr": numpy.float64(0.1), "seen": numpy.arange(3), "when": numpy.datetime64("2022-09-23")}
     torch.save({"state_dict": {"w": torch.ones(1)}, "meta": meta}, tmp_path / "w.pth")
     assert list(read_checkpoint(tmp_path / "w.pth").tensors) == ["w"]
-
-
-def test_atomic_write_replaces_whole_files(tmp_path):
-    weights.atomic_write(tmp_path / "a", b"one")
-    weights.atomic_write(tmp_path / "a", b"two")
-    assert (tmp_path / "a").read_bytes() == b"two"
-    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_backbone_alone_comes_from_a_classifier_or_a_pose_network(tmp_path):
