@@ -36,7 +36,6 @@ from typing import IO, Any
 
 import numpy as np
 
-from fastpose.data.images import read_image_size
 from fastpose.data.labels import match_keypoints
 from fastpose.data.readers import read_annotations
 from fastpose.data.writer import write_coco
@@ -155,8 +154,6 @@ def _entered_again(options: argparse.Namespace, folder: Path) -> Path:
     write_coco(kept, folder / "people.json")
     content = json.loads((folder / "people.json").read_text())
     photos, people = content["images"], content["annotations"]
-    for photo in photos:  # MMPose needs the sizes, which not every format states
-        photo["height"], photo["width"] = read_image_size(photo["file_name"])
     content["images"], content["annotations"] = [], []
     content["categories"][0]["name"] = "person"  # MMPose reads only those
     ids = {photo["id"]: number for number, photo in enumerate(photos)}

@@ -8,6 +8,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from ..files import atomic_write
+from .images import read_image_size
 from .records import PoseRecords
 
 __all__ = ["write_coco"]
@@ -21,16 +23,16 @@ def write_coco(
     Args:
         records: The people. Those to ``ignore`` are written as crowds.
         file: The JSON file; its folder is made if it is not there.
-        images: Folder to put the photos into: files are copied, rendered scenes painted (PNG). Not given: photos stay
-            where they are, and the file names them by absolute path.
+        images: Folder to put the photos into: files are copied, rendered scenes painted (PNG); those that lie there
+            already stay as they are. Not given: photos stay where they are, and the file names them by absolute path.
 
     Raises:
-        ImageError: A scene cannot be painted.
-        OSError: A photo cannot be read, or a file cannot be written.
-        ValueError: Scenes are nowhere unless they are painted, and ``images`` is not given.
+        ImageError: A scene cannot be painted, or a photo whose size the records do not know cannot be read.
+        OSError: A photo cannot be read, or a file cannot be written; an old ``file`` is then still whole.
+        ValueError: Scenes are nowhere unless they are painted, and ``images`` is not given; a photo would replace
+            another one of the set; or a box or an area is not finite.
     """
     file = Path(file)
-    file.parent.mkdir(parents=True, exist_ok=True)
     numbers = _distinct(records.image_ids.tolist())
     names = [str(path) for path in records.image_paths]
     rendered = [name.startswith("synthetic:") for name in names]
@@ -40,6 +42,10 @@ def write_coco(
         raise ValueError("images: expected a folder to paint the rendered scenes into, got none")
     else:
         names = [os.path.abspath(name) for name in names]
+    sizes = [
+        size if min(size) > 0 else read_image_size(path)
+        for path, size in zip(records.image_paths, records.image_sizes.tolist(), strict=True)
+    ]
     skeleton = records.skeleton
     category = {
         "id": 1,
@@ -50,12 +56,14 @@ def write_coco(
     content = {
         "images": [
             {"id": number, "file_name": name, "height": height, "width": width}
-            for number, name, (height, width) in zip(numbers, names, records.image_sizes.tolist(), strict=True)
+            for number, name, (height, width) in zip(numbers, names, sizes, strict=True)
         ],
         "annotations": _people(records, numbers),
         "categories": [category],
     }
-    file.write_text(json.dumps(content) + "\n", encoding="utf-8")
+    text = json.dumps(content, allow_nan=False) + "\n"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(file, text.encode())
 
 
 def _people(records: PoseRecords, numbers: list[int]) -> list[dict[str, Any]]:
@@ -95,16 +103,21 @@ def _put_photos(names: list[str], rendered: list[bool], folder: Path, start: Pat
 
     from .synthetic import load_image
 
-    folder.mkdir(parents=True, exist_ok=True)
-    taken: set[str] = set()
-    found = []
+    targets: dict[Path, str] = {}  # what goes where
     for number, (name, is_scene) in enumerate(zip(names, rendered, strict=True), 1):
-        own = f"{number:06}.png" if is_scene else Path(name).name
-        target = folder / (own if own not in taken else f"{number:06}_{own}")
-        taken.add(target.name)
+        target = folder / (f"{number:06}.png" if is_scene else Path(name).name)
+        while target in targets:
+            target = folder / f"{number:06}_{target.name}"
+        targets[target] = name
+    sources = {os.path.realpath(name) for name, is_scene in zip(names, rendered, strict=True) if not is_scene}
+    stay = {target for target, name in targets.items() if os.path.realpath(target) == os.path.realpath(name)}
+    for target, name in targets.items():
+        if target not in stay and os.path.realpath(target) in sources:
+            raise ValueError(f"images: {name} would replace {target}, which is another photo of the set")
+    folder.mkdir(parents=True, exist_ok=True)
+    for (target, name), is_scene in zip(targets.items(), rendered, strict=True):
         if is_scene:
-            target.write_bytes(cv2.imencode(".png", load_image(name))[1].tobytes())
-        else:
+            atomic_write(target, cv2.imencode(".png", load_image(name))[1].tobytes())
+        elif target not in stay:
             shutil.copyfile(name, target)
-        found.append(Path(os.path.relpath(target, start)).as_posix())
-    return found
+    return [Path(os.path.relpath(target, start)).as_posix() for target in targets]

@@ -63,3 +63,43 @@ def test_ignored_people_are_crowds(tmp_path):
     content = json.loads((tmp_path / "a.json").read_text())
     assert [entry["iscrowd"] for entry in content["annotations"]] == [0, 1]
     assert read_annotations(tmp_path / "a.json").skipped == {"crowd": 1}
+
+
+def painted(folder, seed):
+    write_coco(synthetic_records(2, seed, size=(64, 48)), folder / "a.json", folder)
+    return read_annotations(folder / "a.json")
+
+
+def test_photos_that_lie_there_already_stay(tmp_path):
+    records = painted(tmp_path, 1)
+    before = [path.read_bytes() for path in records.image_paths]
+    write_coco(records, tmp_path / "b.json", tmp_path)
+    found = read_annotations(tmp_path / "b.json")
+    assert list(found.image_paths) == list(records.image_paths)
+    assert [path.read_bytes() for path in found.image_paths] == before
+
+
+def test_a_photo_of_the_set_is_never_replaced(tmp_path):
+    one, two = painted(tmp_path / "one", 1), painted(tmp_path / "two", 2)
+    before = [path.read_bytes() for path in two.image_paths]
+    with pytest.raises(ValueError, match=r"one.000001.png would replace .*two.000001.png, which is another photo"):
+        write_coco(concatenate([one, two]), tmp_path / "both.json", tmp_path / "two")
+    assert [path.read_bytes() for path in two.image_paths] == before
+    assert not (tmp_path / "both.json").exists()
+
+
+def test_sizes_that_the_records_do_not_know_are_those_of_the_photos(tmp_path):
+    records = painted(tmp_path, 1)
+    records.image_sizes[1] = 0
+    write_coco(records, tmp_path / "b.json")
+    assert read_annotations(tmp_path / "b.json").image_sizes.tolist() == [[64, 48]] * 2
+
+
+def test_what_cannot_be_written_leaves_the_old_file(tmp_path):
+    records = painted(tmp_path, 1)
+    before = (tmp_path / "a.json").read_bytes()
+    records.areas[0] = np.nan
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_coco(records, tmp_path / "a.json")
+    assert (tmp_path / "a.json").read_bytes() == before
+    assert not list(tmp_path.glob(".*.tmp"))
