@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import Numbers, view_options
+from .options import Numbers, annotation_options, given_options, view_options
 
 if TYPE_CHECKING:
     from ..codecs import ViewAverage
@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate"]
 
+# What makes results of a model; results that exist are taken as they are.
+_OF_MODEL = (
+    *("detections", "score_mode", "nms", "nms_threshold"),
+    *("flip_test", "scales", "rotations", "batch_size", "device"),
+)
+_OF_AP = ("detections", "errors", "nms", "nms_threshold", "sigmas", "use_area")
 # Written out here, so that --help need not import numpy; a test holds them against fastpose.train.measures.
 _METRICS = ("coco_ap", "crowdpose_ap", "posetrack_ap", "mpii_pckh", "trb_accuracy", "jhmdb_pck", "pck")
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -30,13 +36,7 @@ _NEW_FILE = click.Path(dir_okay=False, path_type=Path)
 @click.command("eval")
 @click.argument("model", required=False)
 @click.option("--data", required=True, type=_ANYTHING, help="Annotation file, or the folder of them.")
-@click.option("--format", "data_format", help="What it is: coco, mpii, …  [default: told from the file]")
-@click.option("--split", help="Which part, where the file has several: train, val, test.")
-@click.option(
-    "--images",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder that its file names start from.  [default: the annotation file's]",
-)
+@annotation_options
 @click.option(
     "--metric",
     type=click.Choice(["auto", *_METRICS]),
@@ -80,7 +80,9 @@ _NEW_FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
 @click.option("--json", "json_file", type=_NEW_FILE, help="Also write figures, settings and versions here.")
+@click.pass_context
 def evaluate(
+    ctx: click.Context,
     model: str | None,
     data: Path,
     data_format: str | None,
@@ -111,6 +113,8 @@ def evaluate(
     """
     if (model is None) == (predictions is None):
         raise click.UsageError("expected either MODEL or --predictions")
+    if model is None and (given := given_options(ctx, _OF_MODEL)):
+        raise click.UsageError(f"{given[0]} goes with MODEL: existing results are scored as they are")
     # Imported here: the command line's help must not wait for torch.
     import time
 
@@ -125,9 +129,9 @@ def evaluate(
         records = read_annotations(data, images, format=data_format, detections=detections, split=split)
         if metric == "auto":
             metric = default_metric(records, None if network is None else network.spec.skeleton)
-        if metric not in AP_METRICS and (detections or errors):
-            option = "--detections" if detections else "--errors"
-            raise click.UsageError(f"{option} goes with average precision ({', '.join(AP_METRICS)}), not with {metric}")
+        if metric not in AP_METRICS and (given := given_options(ctx, _OF_AP)):
+            names = ", ".join(AP_METRICS)
+            raise click.UsageError(f"{given[0]} goes with average precision ({names}), not with {metric}")
         evaluator = Evaluator(
             records,
             metric,
@@ -191,6 +195,8 @@ def evaluate(
             "bootstrap": bootstrap,
             "seed": seed,
         }
+        if model is None:
+            settings |= dict.fromkeys(settings.keys() & set(_OF_MODEL))
         report = {
             "model": model,
             "predictions": None if predictions is None else str(predictions),

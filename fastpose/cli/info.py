@@ -10,32 +10,19 @@ from typing import Any
 
 import click
 
+from .options import annotation_options, given_options
+
 __all__ = ["info"]
 
 _ANYTHING = click.Path(exists=True, path_type=Path)
-_OF_DATA = {
-    "data_format": "--format",
-    "split": "--split",
-    "images": "--images",
-    "decode": "--decode",
-    "sheet": "--sheet",
-    "tiles": "--tiles",
-    "suspicious_first": "--suspicious-first",
-    "limit": "--limit",
-}
+_OF_DATA = ("data_format", "split", "images", "decode", "sheet", "tiles", "suspicious_first", "limit")
 
 
 @click.command()
 @click.argument("name", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--data", type=_ANYTHING, help="Check these annotations: a file, or the folder of them.")
-@click.option("--format", "data_format", help="What they are: coco, mpii, …  [default: told from the file]")
-@click.option("--split", help="Which part, where the file has several: train, val, test.")
-@click.option(
-    "--images",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder that its file names start from.  [default: the annotation file's]",
-)
+@annotation_options
 @click.option("--decode", is_flag=True, help="Decode every photo, not only its header.")
 @click.option(
     "--sheet",
@@ -65,11 +52,8 @@ def info(
     With --data, what a data set holds and what looks wrong with it.
     """
     if data is None:
-        given = [
-            option for option in _OF_DATA if ctx.get_parameter_source(option) is click.core.ParameterSource.COMMANDLINE
-        ]
-        if given:
-            raise click.UsageError(f"{_OF_DATA[given[0]]} goes with --data")
+        if given := given_options(ctx, _OF_DATA):
+            raise click.UsageError(f"{given[0]} goes with --data")
     elif name is not None:
         raise click.UsageError("expected either NAME or --data")
     else:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import click
 
-__all__ = ["Numbers", "view_options"]
+__all__ = ["Numbers", "annotation_options", "given_options", "view_options"]
 
 
 class Numbers(click.ParamType):
@@ -33,3 +34,21 @@ def view_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         command = click.option(name, type=Numbers(), default=default, show_default=True, help=text)(command)
     return command
+
+
+def annotation_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--format``, ``--split`` and ``--images``: how the annotations of ``--data`` are read."""
+    folder = click.Path(exists=True, file_okay=False, path_type=Path)
+    for names, kind, text in (
+        (("--images",), folder, "Folder that its file names start from.  [default: the annotation file's]"),
+        (("--split",), str, "Which part, where the file has several: train, val, test."),
+        (("--format", "data_format"), str, "What it is: coco, mpii, …  [default: told from the file]"),
+    ):
+        command = click.option(*names, type=kind, help=text)(command)
+    return command
+
+
+def given_options(ctx: click.Context, names: Iterable[str]) -> list[str]:
+    """Those of the parameters that the command line names, as it would write them."""
+    given = [name for name in names if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
+    return [option.opts[0] for name in given for option in ctx.command.params if option.name == name]

@@ -103,7 +103,8 @@ def test_eval_of_saved_predictions_gives_the_same_figures(trained, photos, tmp_p
         model, file = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("model", "file"))
         for part in ("figures", "intervals", "errors"):
             assert model[part] == file[part]
-        assert (file["model"], file["settings"]["flip_test"]) == (None, None)
+        assert (file["model"], file["settings"]["flip_test"], file["settings"]["nms"]) == (None, None, None)
+        assert model["settings"]["nms"] == "oks_nms"
 
 
 def test_eval_says_who_has_no_result(trained, photos, tmp_path, capsys):
@@ -201,6 +202,9 @@ def test_eval_with_detections(trained, photos, tmp_path, capsys):
         (("eval", "MODEL", "--data", "TRUTH", "--sigmas", "0.1"), "sigmas: expected 17"),
         (("eval", "MODEL", "--data", "TRUTH", "--metric", "mpii_pckh"), "no head boxes"),
         (("eval", "MODEL", "--data", "TRUTH", "--metric", "pck", "--errors", "e.png"), "--errors goes with"),
+        (("eval", "MODEL", "--data", "TRUTH", "--metric", "pck", "--no-area"), "--area goes with average precision"),
+        (("eval", "--predictions", "TRUTH", "--data", "TRUTH", "--scales", "1,2"), "--scales goes with MODEL"),
+        (("eval", "--predictions", "TRUTH", "--data", "TRUTH", "--no-flip-test"), "--flip-test goes with MODEL"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(trained, photos, tmp_path, monkeypatch, capsys, arguments, said):
