@@ -14,6 +14,7 @@ from fastpose.spec import CodecKind
 from .bench_heatmap_encode import ONE_THREAD, mmpose_codec
 from .data import SIZES, Poses, poses, size_name
 from .harness import Case, Goal, Thunk, at_level, bench, compiled
+from .peers import numpy_quarter
 
 
 def fastpose(data: Poses) -> Thunk:
@@ -34,24 +35,13 @@ def mmpose(data: Poses) -> Thunk:
     return run
 
 
-def numpy_quarter(data: Poses) -> Thunk:
-    """arg-max and a quarter of a pixel towards the higher neighbour, over all maps at once."""
-    b, k, h, w = data.predicted.shape
+def numpy(data: Poses) -> Thunk:
+    h, w = data.predicted.shape[2:]
     scale = np.array([data.size[1] / w, data.size[0] / h], np.float32)
-    rows = np.arange(b * k)
 
     def run() -> Any:
-        maps = data.predicted.reshape(b * k, h * w)
-        index = maps.argmax(1)
-        scores = maps[rows, index]
-        y, x = np.divmod(index, w)
-        points = np.stack([x, y], -1).astype(np.float32)
-        for axis, (at, side, step) in enumerate(((x, w, 1), (y, h, w))):
-            inner = (at > 0) & (at < side - 1)
-            r, i = rows[inner], index[inner]
-            points[inner, axis] += np.float32(0.25) * np.sign(maps[r, i + step] - maps[r, i - step])
-        points[scores <= 0] = -1
-        return (points * scale).reshape(b, k, 2), scores.reshape(b, k)
+        points, scores = numpy_quarter(data.predicted)
+        return points * scale, scores
 
     return run
 
@@ -90,7 +80,7 @@ def _case(kind: CodecKind, size: tuple[int, int]) -> Case:
         "mmpose": mmpose,
     }
     if kind == "gaussian":
-        contenders["numpy"] = numpy_quarter
+        contenders["numpy"] = numpy
     if kind == "gaussian" or size == SIZES[0]:  # with a blur it takes seconds, being written for exactness
         contenders["torch"] = torch_reference
     if kind == "gaussian" and size == SIZES[0]:

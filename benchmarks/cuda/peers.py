@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..data import MEAN, STD
+from ..peers import numpy_quarter
 from .inputs import MapSet, PhotoSet, normalised
 from .timing import AbsentError
 
@@ -160,24 +161,8 @@ def numpy_decode(data: MapSet) -> tuple[Tensor, Tensor]:
 
 def decode_on_cpu(maps: Tensor) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Keypoints [B,K,2] in pixels of an input four times as large, and scores [B,K], made on the CPU."""
-    found = [_quarter_of_one(each) for each in maps.float().cpu().numpy()]
-    return np.stack([points for points, _ in found]), np.stack([scores for _, scores in found])
-
-
-def _quarter_of_one(maps: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    k, h, w = maps.shape
-    flat = maps.reshape(k, h * w)
-    index = flat.argmax(1)
-    rows = np.arange(k)
-    scores = flat[rows, index]
-    y, x = np.divmod(index, w)
-    points = np.stack([x, y], -1).astype(np.float32)
-    for axis, (at, side, step) in enumerate(((x, w, 1), (y, h, w))):
-        inner = (at > 0) & (at < side - 1)
-        r, i = rows[inner], index[inner]
-        points[inner, axis] += np.float32(0.25) * np.sign(flat[r, i + step] - flat[r, i - step])
-    points[scores <= 0] = -1
-    return points * 4, scores
+    found = [numpy_quarter(each) for each in maps.float().cpu().numpy()]
+    return np.stack([points * 4 for points, _ in found]), np.stack([scores for _, scores in found])
 
 
 # --- heatmap_encode, heatmap_loss -----------------------------------------------------------------------------------
