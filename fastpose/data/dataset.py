@@ -17,9 +17,18 @@ from .labels import label_weights, match_keypoints
 from .records import PathTable, PoseRecords
 from .synthetic import load_image, load_reduced
 
-__all__ = ["PhotoStore", "PoseDataset", "Source"]
+__all__ = ["PhotoStore", "PoseDataset", "Source", "can_be_cropped"]
 
 Array = NDArray[Any]
+
+# Pixels. No one is smaller, and no float32 position is finer in a large photo.
+_SMALLEST = 0.01
+
+
+def can_be_cropped(boxes: Array) -> NDArray[np.bool_]:
+    """Which of the boxes [N, 4] (xyxy, pixels) show anything: bool [N]."""
+    sides = boxes[:, 2:] - boxes[:, :2]
+    return np.asarray(np.isfinite(boxes).all(1) & (sides > 0).all(1) & (sides >= _SMALLEST).any(1))
 
 
 class PhotoStore:
@@ -143,9 +152,8 @@ class PoseDataset:
             own = records.keypoints if source.keypoints is None else source.keypoints
             own_weights = label_weights(records) if source.weights is None else source.weights
             k, w = match_keypoints(own, own_weights, records.skeleton, skeleton)
-            sides = records.boxes[:, 2:] - records.boxes[:, :2]
             _, a = match_keypoints(own, records.annotated, records.skeleton, skeleton)
-            keep = ~records.ignore & (sides > 0).all(1)
+            keep = ~records.ignore & can_be_cropped(records.boxes)
             if labelled_only:
                 keep &= (w > 0).any(1)
             boxes.append(records.boxes[keep])

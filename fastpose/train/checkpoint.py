@@ -1,18 +1,36 @@
-"""The state of a run in one file, written so that a crash at any moment leaves the old file or the new one."""
+"""The state of a run in one file, written so that a crash at any moment leaves the old file or the new one; resumed."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from ..files import atomic_write
-from .recipe import parse_recipe
+from ..models import PoseModel
+from .averaging import WeightAverage
+from .distributed import Trained
+from .recipe import Recipe, parse_recipe
 
-__all__ = ["CheckpointError", "load_state", "random_state", "save_state", "set_random_state"]
+__all__ = [
+    "SKIPPED",
+    "STATE",
+    "CheckpointError",
+    "load_state",
+    "open_run",
+    "random_state",
+    "restore_rest",
+    "restore_weights",
+    "save_state",
+    "set_random_state",
+]
 
+STATE, RECIPE, SKIPPED = "state.pt", "recipe.yaml", "skipped.txt"
 _VERSION = 1
 
 
@@ -62,3 +80,72 @@ def set_random_state(state: list[torch.Tensor], device: torch.device) -> None:
     torch.set_rng_state(state[0])
     if device.type == "cuda" and len(state) > 1:
         torch.cuda.set_rng_state(state[1], device)
+
+
+def open_run(recipe: Recipe, out: Path, resume: bool) -> dict[str, Any] | None:
+    """The folder of a run, ready to be written to; the saved state if there is one to resume.
+
+    Raises:
+        CheckpointError: There is a state and none is wanted, or the other way round, or it is of another run.
+    """
+    state = None
+    if resume:
+        state = load_state(out / STATE)
+        before = parse_recipe(state["recipe"])
+        if before.model != recipe.model:
+            raise CheckpointError(f"{out / STATE}: trains another model than the recipe (keys under model: differ)")
+        kinds = before.train.optimizer.name, recipe.train.optimizer.name
+        if kinds[0] != kinds[1]:
+            raise CheckpointError(f"{out / STATE}: its optimizer is {kinds[0]}, that of the recipe {kinds[1]}")
+    elif (out / STATE).exists():
+        raise CheckpointError(f"{out}: holds a run already; --resume continues it, another --out starts afresh")
+    out.mkdir(parents=True, exist_ok=True)
+    for name in (STATE, RECIPE, SKIPPED, "log.csv", "*.safetensors"):  # of a run that was killed while it wrote
+        for unfinished in out.glob(f".{name}.*.tmp"):
+            unfinished.unlink()
+    atomic_write(out / RECIPE, recipe.to_yaml().encode())
+    return state
+
+
+def restore_weights(state: dict[str, Any], path: Path, model: nn.Module, average: nn.Module | None) -> None:
+    """Put a saved state into network and average.
+
+    Raises:
+        CheckpointError: It does not fit; ``path`` is what the error names.
+    """
+    with _fitting(path):
+        model.load_state_dict(state["model"])
+        if average is not None:
+            average.load_state_dict(state["average"] or state["model"])
+
+
+def restore_rest(
+    state: dict[str, Any],
+    path: Path,
+    trained: Trained,
+    swa: WeightAverage[PoseModel] | None,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+) -> None:
+    """Put a saved state into mean, optimizer and loss scale; rates and decays stay what the recipe says now.
+
+    Raises:
+        CheckpointError: It does not fit; ``path`` is what the error names.
+    """
+    settings = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+    with _fitting(path):
+        trained.load_optimizer(optimizer, state["optimizer"])
+        if swa and state.get("swa"):
+            swa.load_state_dict(state["swa"])
+        if state["scaler"]:  # else it was trained in another precision
+            scaler.load_state_dict(state["scaler"])
+    for group, values in zip(optimizer.param_groups, settings, strict=True):
+        group.update(values)
+
+
+@contextmanager
+def _fitting(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{path}: does not fit the recipe ({str(error).splitlines()[0]})") from None

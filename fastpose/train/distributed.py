@@ -257,6 +257,11 @@ class Trained:
             loss = loss + torch.stack([parameter.sum() for parameter in self._parameters]).sum() * 0
         (loss * self._world.size).backward()  # what is exchanged is the mean
 
+    def scale_gradients(self, factor: float) -> None:
+        """Multiply all gradients."""
+        if factor != 1:
+            torch._foreach_mul_([p.grad for p in self._parameters if p.grad is not None], factor)
+
     def clip_gradients(self, largest: float | None) -> Tensor:
         """Scale all gradients down to this norm where theirs is larger; their norm before that, a scalar."""
         norm = nn.utils.clip_grad_norm_(self._parameters, largest or float("inf"))

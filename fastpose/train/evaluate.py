@@ -14,7 +14,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from ..codecs import ViewAverage, build_codec
-from ..data.dataset import PoseDataset, Source
+from ..data.dataset import PoseDataset, Source, can_be_cropped
+from ..data.labels import match_keypoints
 from ..data.loader import Batch, Loader
 from ..data.records import PoseRecords
 from ..geometry import box_to_center_scale, invert_matrices
@@ -93,8 +94,7 @@ class Evaluator:
         self.metric = metric or default_metric(records)
         if self.metric not in METRICS:
             raise ValueError(f"metric: expected one of {', '.join(METRICS)}, got {metric!r}")
-        sides = records.boxes[:, 2:] - records.boxes[:, :2]
-        fine = np.isfinite(records.boxes).all(1) & (sides > 0).all(1)
+        fine = can_be_cropped(records.boxes)
         self.skipped = dict(records.skipped)
         if not fine.all():
             self.skipped["empty box"] = self.skipped.get("empty box", 0) + int((~fine).sum())
@@ -276,6 +276,19 @@ class Evaluator:
             return 1
         numbers = {e.get("category_id", 1) for e in self.content["annotations"] if e.get("keypoints")}
         return min(numbers, default=1)
+
+    def check(self, spec: PoseSpec) -> None:
+        """Measure the truth itself, as if a network of this spec had predicted it: what fails then always does.
+
+        Raises:
+            ValueError: The network lacks keypoints that the metric is about, or the annotations what it needs.
+        """
+        records = self.records
+        truth, _ = match_keypoints(records.keypoints, records.visible > 0, records.skeleton, spec.skeleton)
+        everybody = Predictions(truth, np.ones(truth.shape[:2], np.float32), np.ones(len(records), bool))
+        figure = self.score(self.results(everybody, spec)).figures(None)[self.metric_name]
+        if not figure >= 0:
+            raise ValueError(f"eval: {self.metric} has nothing to measure in {records.source or 'the records'}")
 
     def score(self, results: Sequence[Mapping[str, Any]]) -> Scores:
         """Prepare the metric of results, from :meth:`results` or from a file; arguments and errors as there."""

@@ -129,13 +129,11 @@ class RunLog:
         seconds = now - self._recent[0][1]
         speed = (sum(entry[0] for entry in self._recent) - self._recent[0][0]) / seconds if seconds > 0 else 0.0
         if step % self._every == 0:
-            share = sum(entry[3] for entry in list(self._recent)[1:]) / seconds if seconds > 0 else 0.0
-            self._write(
-                {
-                    "step": step, "epoch": epoch, "images": images, "loss": loss, "lr": lr, "grad_norm": grad_norm,
-                    "images_per_second": round(speed, 1), "waited": round(share, 3),
-                }
-            )  # fmt: skip
+            row: dict[str, Any] = {"step": step, "epoch": epoch, "images": images, "loss": loss, "lr": lr}
+            if seconds > 0:  # the first step after a start or a validation has none before it
+                share = sum(entry[3] for entry in list(self._recent)[1:]) / seconds
+                row |= {"images_per_second": round(speed, 1), "waited": round(share, 3)}
+            self._write(row | {"grad_norm": grad_norm})
         if not self._progress and now - self._last_line < _LINE_EVERY:
             return
         mean = sum(entry[2] for entry in self._recent) / len(self._recent)

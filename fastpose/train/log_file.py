@@ -39,8 +39,10 @@ class LogFile:
             return
         kept: list[dict[str, str]] = []
         if step and path.exists():
-            with path.open(newline="") as file:
-                kept = [row for row in csv.DictReader(file) if row["step"].isdigit() and int(row["step"]) <= step]
+            # A power cut may have left anything at its end.
+            lines = path.read_text(errors="replace").replace("\0", "").splitlines()
+            rows = [row for row in csv.DictReader(lines) if (row.get("step") or "").isdecimal()]
+            kept = [row for row in rows if int(row["step"]) <= step]
         content = self._text(dict(zip(columns, columns, strict=True))) + "".join(map(self._text, kept))
         atomic_write(path, content.encode())
         self._file = io.FileIO(path, "ab")

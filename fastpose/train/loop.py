@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 
@@ -20,13 +21,22 @@ from ..data.loader import Loader
 from ..files import atomic_write
 from ..models import PoseModel, save_model
 from .averaging import WeightAverage
-from .checkpoint import CheckpointError, load_state, random_state, save_state, set_random_state
+from .checkpoint import (
+    SKIPPED,
+    STATE,
+    open_run,
+    random_state,
+    restore_rest,
+    restore_weights,
+    save_state,
+    set_random_state,
+)
 from .distributed import FirstProcessError, Trained, TrainingError, World, join_processes
 from .ema import MovingAverage
 from .log import RunLog, format_time
 from .memory import keep_memory
 from .optim import build_optimizer, learning_rate_factor, limit_warmup, set_learning_rate, set_training_mode
-from .recipe import Recipe, parse_recipe
+from .recipe import Recipe, RecipeError
 from .setup import (
     Phase,
     autocast_context,
@@ -43,7 +53,9 @@ __all__ = ["FirstProcessError", "Outcome", "TrainingError", "train"]
 
 # A run that waits longer than this share of an epoch for its photos says so; epochs of a few seconds tell nothing.
 _WAITED, _SECONDS = 0.2, 10.0
-STATE, BEST, LAST, RECIPE, SKIPPED = "state.pt", "best.safetensors", "last.safetensors", "recipe.yaml", "skipped.txt"
+# Crops in a row of which not one has a photo that can be read: no data set is like that, its disk is gone.
+_UNREADABLE = 1000
+BEST, LAST = "best.safetensors", "last.safetensors"
 
 
 @dataclasses.dataclass
@@ -108,7 +120,7 @@ def _train(
 ) -> Outcome:
     """:func:`train`, in each of the processes."""
     settings = recipe.train
-    state = world.from_main(lambda: _open_run(recipe, out, resume))
+    state = world.from_main(lambda: open_run(recipe, out, resume))
     torch.manual_seed(settings.seed)
     torch.use_deterministic_algorithms(settings.deterministic)
     console = console or Console(stderr=True, highlight=False, soft_wrap=True)
@@ -123,7 +135,7 @@ def _train(
     if settings.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     dataset = build_data(recipe, model.spec, say)
-    evaluator = build_evaluator(recipe, model.spec.skeleton)
+    evaluator = build_evaluator(recipe, model.spec)
     phases = build_phases(recipe, model, world.size)
     average = MovingAverage(model, settings.ema) if settings.ema else None
     swa = WeightAverage(model) if settings.swa else None
@@ -135,12 +147,15 @@ def _train(
 
     # Where the run stands.
     outcome = Outcome()
-    first_epoch = images_in_epoch = images_seen = failures_in_row = 0
+    first_epoch = images_in_epoch = images_seen = failures_in_row = unreadable_in_row = 0
     if state:
+        restore_weights(state, out / STATE, model, average.model if average else None)
+    if state and settings.precision == "auto":
         precision = str(state["precision"])
-        _restore_weights(state, out / STATE, model, average)
     else:
         precision = world.from_main(lambda: choose_precision(recipe, model, phases, device))
+    if settings.sharded and precision == "float16":  # chosen before the run was divided
+        raise RecipeError("train.sharded: does not go with float16, which the run has; set train.precision=float32")
     autocast = autocast_context(precision, device)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")
     trained = Trained(
@@ -153,7 +168,10 @@ def _train(
     forward: Callable[[torch.Tensor], Any] = compiled(trained.forward, say) if settings.compile else trained.forward
     optimizer = build_optimizer(model, settings.optimizer)
     if state:
-        _restore_rest(state, out / STATE, trained, swa, optimizer, scaler, outcome)
+        restore_rest(state, out / STATE, trained, swa, optimizer, scaler)
+        for name in ("steps", "skipped_steps", "best", "best_epoch", "no_better"):
+            setattr(outcome, name, state[name])
+        outcome.best_weights = state.get("best_weights")
         first_epoch, images_in_epoch, images_seen = state["epoch"], state["images_in_epoch"], state["images_seen"]
         if world.rank < len(state["random"]):
             set_random_state(state["random"][world.rank], device)
@@ -250,10 +268,7 @@ def _train(
                         optimizer.zero_grad(set_to_none=True)
                         summed = min(settings.accumulate, len(loader) - number)
                         loss_sum = crops_in_step = 0.0
-                    # Photos that cannot be read leave the processes unlike numbers of crops, or none.
                     own = len(batch.people)
-                    crops = world.sum(own)[0]
-                    crops_in_step += crops
                     batch = trained.filled(batch)
                     trained.exchange(position + 1 == summed)
                     with autocast():
@@ -261,19 +276,28 @@ def _train(
                     keypoints = batch.keypoints.to(device, non_blocking=True)
                     weights = batch.weights.to(device, non_blocking=True) * joint_weights
                     annotated = batch.annotated.to(device, non_blocking=True)
-                    loss = phase.loss(output, keypoints, weights, annotated) * (own / max(crops, 1)) / summed
+                    loss = phase.loss(output, keypoints, weights, annotated) * (own / (phase.images * summed))
                     trained.backward(scaler.scale(loss), empty=not own)
                     images_seen += phase.images
                     loss_sum += loss.item() if own else 0.0
+                    crops_in_step += own
                     if position + 1 < summed:
                         asked = time.perf_counter()
                         continue
+                    crops_in_step, loss_sum = world.sum(crops_in_step, loss_sum)
                     crops_in_epoch += crops_in_step
-                    if not crops_in_step:  # not one photo of this step can be read
+                    unreadable_in_row = 0 if crops_in_step else unreadable_in_row + phase.images * summed
+                    if not crops_in_step:
+                        if unreadable_in_row >= _UNREADABLE:
+                            last = failed_photos()[-1]
+                            raise world.failure(f"no photo of {unreadable_in_row} crops in a row can be read: {last}")
                         asked = time.perf_counter()
                         continue
-                    loss_sum = world.sum(loss_sum)[0]
+                    # Photos that cannot be read leave the processes unlike numbers of crops; each counts the same.
+                    missing = phase.images * summed / crops_in_step
+                    loss_sum *= missing
                     scaler.unscale_(optimizer)
+                    trained.scale_gradients(missing)
                     grad_norm = trained.clip_gradients(settings.clip_grad)
                     if math.isfinite(loss_sum) and torch.isfinite(grad_norm):
                         optimizer.step()
@@ -323,7 +347,7 @@ def _train(
                 if start < len(loader) and not crops_in_epoch:
                     raise world.failure(f"no photo can be read: {failed_photos()[0]}")
                 lost = world.sum(len(dataset.photos.failed) - failed_before)[0]
-                if epoch > first_epoch and lost > len(dataset.photos) / 2:
+                if epoch > first_epoch and lost > len(np.unique(dataset.photo)) / 2:
                     last = failed_photos()[-1]
                     raise world.failure(f"{lost:.0f} photos that were read before cannot be read any more: {last}")
                 final = epoch + 1 == settings.epochs
@@ -368,11 +392,12 @@ def _train(
                 if settings.keep and due:
                     keep(judged, f"epoch_{epoch + 1:04}.safetensors", {"epoch": str(epoch + 1)})
                     for old in sorted(out.glob("epoch_*.safetensors"))[: -settings.keep] if world.main else ():
-                        old.unlink()
+                        old.unlink(missing_ok=True)
                 if not failures_in_row or final:  # else the weights may be what no loss comes from
                     save(epoch + 1, 0)
                 if world.any(interrupted.is_set()) and not final:
                     say(f"interrupted after epoch {epoch + 1}; saved, --resume continues")
+                    outcome.failed_photos = failed_photos()
                     return outcome
                 if recipe.eval.patience and outcome.no_better >= recipe.eval.patience:
                     say(f"ended after epoch {epoch + 1}: {outcome.no_better} validations no better than the best")
@@ -393,23 +418,6 @@ def _train(
     return outcome
 
 
-def _open_run(recipe: Recipe, out: Path, resume: bool) -> dict[str, Any] | None:
-    """The folder of a run, ready to be written to; the saved state if there is one to resume."""
-    state = None
-    if resume:
-        state = load_state(out / STATE)
-        if parse_recipe(state["recipe"]).model != recipe.model:
-            raise CheckpointError(f"{out / STATE}: trains another model than the recipe (keys under model: differ)")
-    elif (out / STATE).exists():
-        raise CheckpointError(f"{out}: holds a run already; --resume continues it, another --out starts afresh")
-    out.mkdir(parents=True, exist_ok=True)
-    for name in (STATE, RECIPE, SKIPPED, "log.csv", "*.safetensors"):  # of a run that was killed while it wrote
-        for unfinished in out.glob(f".{name}.*.tmp"):
-            unfinished.unlink()
-    atomic_write(out / RECIPE, recipe.to_yaml().encode())
-    return state
-
-
 def _describe_rate(recipe: Recipe, phases: list[Phase]) -> str:
     """The learning rate, and why it is not the recipe's where it is not."""
     settings, lr = recipe.train, phases[-1].lr / recipe.train.phases[-1].lr_factor
@@ -417,44 +425,6 @@ def _describe_rate(recipe: Recipe, phases: list[Phase]) -> str:
         return f"lr {lr:g}"
     images = phases[-1].images * settings.accumulate
     return f"lr {lr:g} for {images} crops in a step ({settings.optimizer.lr:g} for {settings.base_batch_size})"
-
-
-def _restore_weights(
-    state: dict[str, Any], path: Path, model: PoseModel, average: MovingAverage[PoseModel] | None
-) -> None:
-    """Put a saved state into network and average."""
-    with _fitting(path):
-        model.load_state_dict(state["model"])
-        if average:
-            average.model.load_state_dict(state["average"] or state["model"])
-
-
-def _restore_rest(
-    state: dict[str, Any],
-    path: Path,
-    trained: Trained,
-    swa: WeightAverage[PoseModel] | None,
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-    outcome: Outcome,
-) -> None:
-    """Put a saved state into optimizer, loss scale and figures."""
-    with _fitting(path):
-        trained.load_optimizer(optimizer, state["optimizer"])
-        if swa and state.get("swa"):
-            swa.load_state_dict(state["swa"])
-        scaler.load_state_dict(state["scaler"])
-        for name in ("steps", "skipped_steps", "best", "best_epoch", "no_better"):
-            setattr(outcome, name, state[name])
-        outcome.best_weights = state.get("best_weights")
-
-
-@contextmanager
-def _fitting(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (KeyError, RuntimeError, ValueError) as error:
-        raise CheckpointError(f"{path}: does not fit the recipe ({str(error).splitlines()[0]})") from None
 
 
 def _first_batch(images: int, phase: Phase, batches: int, accumulate: int) -> int:

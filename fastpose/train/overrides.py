@@ -56,7 +56,7 @@ def apply_override(data: dict[str, Any], override: str) -> None:
         with contextlib.suppress(ValueError):  # YAML 1.1 takes 1e-3 for text; everybody means the number.
             value = float(value)
     if key == "data" and isinstance(value, str):
-        value = _data_file(Path(value))
+        value = _data_file(Path(value).expanduser())
     parts = key.split(".")
     node: Any = data
     for part, following in itertools.pairwise(parts):

@@ -98,9 +98,10 @@ def build_model(recipe: Recipe, say: Callable[[str], None]) -> PoseModel:
         if recipe.train.grad_checkpointing:
             model.set_grad_checkpointing()
         if settings.backbone:
-            load_backbone(model, fetch(settings.backbone) if "://" in settings.backbone else settings.backbone)
+            web = "://" in settings.backbone
+            load_backbone(model, fetch(settings.backbone) if web else Path(settings.backbone).expanduser())
         if settings.init:
-            _load_start(model, Path(settings.init), say)
+            _load_start(model, Path(settings.init).expanduser(), say)
     except (TypeError, ValueError, KeyError) as error:
         raise RecipeError(f"model: {error.args[0] if isinstance(error, KeyError) else error}") from None
     freeze(model, recipe.train.freeze)
@@ -113,6 +114,8 @@ def _load_start(model: PoseModel, path: Path, say: Callable[[str], None]) -> Non
         load_checkpoint(model, path)
         return
     except WeightsError as error:
+        if not path.is_file():
+            raise
         refused = error
     try:
         fresh = load_body(model, path)
@@ -170,7 +173,8 @@ def build_data(recipe: Recipe, spec: PoseSpec, say: Callable[[str], None]) -> Po
     try:
         return PoseDataset(sources, spec.skeleton, cache=_cache_bytes(recipe))
     except ValueError as error:
-        raise RecipeError(f"data: {str(error).removeprefix('data: ')} ({hint})") from None
+        why = f" ({hint})" if left else ""
+        raise RecipeError(f"data: {str(error).removeprefix('data: ')}{why}") from None
 
 
 def _source(settings: SourceSettings, recipe: Recipe, part: str) -> tuple[Source, str]:
@@ -191,6 +195,8 @@ def _source(settings: SourceSettings, recipe: Recipe, part: str) -> tuple[Source
     records = _amended(records, recipe)
     keypoints = weights = None
     note = f"{settings.annotations}: {len(records)} people on {len(records.image_paths)} photos"
+    if records.skipped:
+        note += "; left out " + ", ".join(f"{count} {reason}" for reason, count in records.skipped.items())
     if settings.teacher is not None:
         teacher = read_teacher(root / settings.teacher.file, records)
         keypoints, weights, counts = apply_teacher(records, teacher, settings.teacher)
@@ -216,11 +222,12 @@ def _amended(records: PoseRecords, recipe: Recipe) -> PoseRecords:
         raise RecipeError(f"data.skeleton: {error.args[0]} ({records.source})") from None
 
 
-def build_evaluator(recipe: Recipe, skeleton: Skeleton | None = None) -> Evaluator | None:
-    """What the recipe validates a network with this skeleton on, or None.
+def build_evaluator(recipe: Recipe, spec: PoseSpec | None = None) -> Evaluator | None:
+    """What the recipe validates a network of this spec on, or None.
 
     Raises:
         RecipeError: Detected boxes are given, and the metric compares person by person.
+        ValueError: There is nobody to measure on, or the metric cannot be measured on these people and keypoints.
     """
     settings = recipe.data.val
     if settings is None:
@@ -230,10 +237,12 @@ def build_evaluator(recipe: Recipe, skeleton: Skeleton | None = None) -> Evaluat
     annotations = root / settings.annotations if settings.annotations else None
     if recipe.data.skeleton and recipe.data.skeleton.keypoints:
         annotations = None  # the file has other keypoints than the records
-    metric = default_metric(source.records, skeleton) if recipe.eval.metric == "auto" else recipe.eval.metric
+    metric: str = recipe.eval.metric
+    if metric == "auto":
+        metric = default_metric(source.records, spec.skeleton if spec else None)
     if recipe.data.detections and metric not in AP_METRICS:
         raise RecipeError(f"data.detections: goes with average precision ({', '.join(AP_METRICS)}), not with {metric}")
-    return Evaluator(
+    evaluator = Evaluator(
         source.records,
         metric,
         annotations=annotations,
@@ -244,6 +253,9 @@ def build_evaluator(recipe: Recipe, skeleton: Skeleton | None = None) -> Evaluat
         nms=recipe.eval.nms,
         use_area=recipe.eval.use_area,
     )
+    if spec:
+        evaluator.check(spec)
+    return evaluator
 
 
 def _cache_bytes(recipe: Recipe) -> int:
@@ -368,7 +380,9 @@ def choose_precision(recipe: Recipe, model: PoseModel, phases: list[Phase], devi
     if settings.deterministic:
         return "float32"
     if device.type == "cuda":  # before Ampere, bfloat16 is emulated
-        return "bfloat16" if torch.cuda.get_device_capability(device) >= (8, 0) else "float16"
+        if torch.cuda.get_device_capability(device) >= (8, 0):
+            return "bfloat16"
+        return "float32" if settings.sharded else "float16"  # whose scaled loss does not go with it
     model = copy.deepcopy(model)
     images = torch.randn(min(phases[-1].batch_size, 16), 3, *phases[-1].spec.input_size, device=device)
     seconds = {name: _time_step(model, images, autocast_context(name, device)) for name in ("float32", "bfloat16")}

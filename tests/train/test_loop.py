@@ -2,9 +2,12 @@
 
 import csv
 import io
+import json
 import os
 import shutil
 import signal
+import time
+import types
 
 import numpy as np
 import pytest
@@ -192,15 +195,82 @@ def test_recomputing_where_the_network_can(recipe_text, tmp_path):
     assert build_model(recipe, print).backbone.grad_checkpointing
 
 
-def test_waiting_for_photos_is_said_once(recipe_text, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "_SECONDS", 0.0)
+@pytest.mark.parametrize(("wait", "work", "said"), [(1, 10, 0), (5, 10, 1), (2, 1, 0)])  # the last: epochs of 9 seconds
+def test_waiting_for_photos_is_said_once(recipe_text, tmp_path, monkeypatch, wait, work, said):
+    """By a clock of its own, on which photos and steps take as many seconds as they are said to."""
+    now = 0.0
+    note, batches = loop.RunLog.step, loop.Loader.epoch
+
+    def slow_batches(self, *args):
+        nonlocal now
+        for batch in batches(self, *args):
+            now += wait
+            yield batch
+
+    def slow_step(self, **values):
+        nonlocal now
+        note(self, **values)
+        now += work
+
+    clock = types.SimpleNamespace(perf_counter=lambda: now, monotonic=time.monotonic)
+    monkeypatch.setattr(loop, "time", clock)
+    monkeypatch.setattr(loop.Loader, "epoch", slow_batches)
+    monkeypatch.setattr(loop.RunLog, "step", slow_step)
     console = quiet()
-    run(recipe_text, tmp_path / "fast", "data.val=null", console=console)
-    monkeypatch.setattr(loop, "_WAITED", 0.0)
-    run(recipe_text, tmp_path / "slow", "data.val=null", console=console)
+    run(recipe_text, tmp_path, "data.val=null", console=console)
     text = console.file.getvalue()
-    assert text.count("loading bounds the run: for") == 1
-    assert "of epoch 1 the network waited" in text
+    assert text.count("loading bounds the run: for") == said
+    assert text.count("loading bounds the run: for 33% of epoch 1 the network waited") == said
+
+
+def test_what_the_recipe_says_now_counts_when_a_run_goes_on(recipe_text, tmp_path):
+    decays = "weight_decay: {}, norm_decay: 1, bias_decay: 1"
+    first = f"train.optimizer={{lr: 1.0e-3, {decays.format(0)}}}"
+    run(recipe_text, tmp_path, first, "train.epochs=1", "data.val=null")
+    console = quiet()
+    then = f"train.optimizer={{lr: 1.0e-3, betas: [0.8, 0.9], {decays.format(0.5)}}}"
+    options = (then, "train.precision=bfloat16", "data.val=null")
+    assert run(recipe_text, tmp_path, *options, resume=True, console=console).steps == 6
+    assert "bfloat16 on cpu" in console.file.getvalue()
+    state = load_state(tmp_path / "state.pt")
+    assert state["precision"] == "bfloat16"
+    assert {(*group["betas"], group["weight_decay"]) for group in state["optimizer"]["param_groups"]} == {
+        (0.8, 0.9, 0.5)
+    }
+
+
+def test_another_optimizer_cannot_go_on(recipe_text, tmp_path):
+    run(recipe_text, tmp_path, "train.epochs=1", "data.val=null")
+    with pytest.raises(CheckpointError, match=r"state.pt: its optimizer is adamw, that of the recipe sgd"):
+        run(recipe_text, tmp_path, "train.optimizer.name=sgd", "data.val=null", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["eval.metric=mpii_pckh"], "no head boxes"),
+        (["data.skeleton.keypoints=[nose, left_eye]", "model.skeleton=data"], "pck needs right_shoulder, .*has not"),
+        (["data.val.annotations=heads.json"], "pck has nothing to measure in .*heads.json"),
+    ],
+)
+def test_what_cannot_be_measured_is_said_before_the_first_epoch(figures, recipe_text, tmp_path, options, said):
+    content = json.loads((figures / "val.json").read_text())
+    for person in content["annotations"]:
+        person["keypoints"][15:] = [0] * 36  # the face alone
+    (figures / "heads.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=said):
+        run(recipe_text, tmp_path, *options)
+    assert not (tmp_path / "log.csv").exists()
+
+
+def test_a_box_of_no_size_is_left_out(figures, recipe_text, tmp_path):
+    content = json.loads((figures / "train.json").read_text())
+    content["annotations"][0]["bbox"] = [10, 10, 1e-5, 1e-5]
+    (figures / "tiny_box.json").write_text(json.dumps(content))
+    console = quiet()
+    options = ("data.train.0.annotations=tiny_box.json", "data.val=null", "train.batch_size=23", "train.epochs=1")
+    assert run(recipe_text, tmp_path, *options, console=console).steps == 1
+    assert "23 people" in console.file.getvalue()
 
 
 def test_same_seed_same_weights_other_seed_others(recipe_text, tmp_path):
@@ -364,5 +434,5 @@ def test_the_demo_recipe_needs_nothing_but_the_package(tmp_path):
 
 @pytest.mark.parametrize("head", ["regression", "rle"])
 def test_networks_that_give_coordinates_are_trained_too(recipe_text, tmp_path, head):
-    options = ("model.name=resnet50", "model.codec={kind: regression}", "train.loss.weight=1", "train.epochs=1")
+    options = ("model.name=mobilenetv2", "model.codec={kind: regression}", "train.loss.weight=1", "train.epochs=1")
     assert run(recipe_text, tmp_path, *options, f"model.options.head={head}").finished

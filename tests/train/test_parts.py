@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from fastpose.models import create_model, save_model
-from fastpose.skeletons import LSP14
 from fastpose.train.checkpoint import CheckpointError, load_state, save_state
 from fastpose.train.ema import MovingAverage
 from fastpose.train.optim import (
@@ -290,7 +289,8 @@ data: {{root: {figures}, train: [{{annotations: train.json}}], val: {{annotation
     assert len(build_evaluator(parse_recipe(text))) == 8
     evaluator = build_evaluator(parse_recipe(text, [f"data.detections={tmp_path / 'boxes.json'}", "eval.nms=none"]))
     assert (len(evaluator), evaluator.metric, evaluator.nms) == (2, "coco_ap", "none")
-    assert build_evaluator(parse_recipe(text), LSP14).metric == "pck"  # what both skeletons have
+    spec = create_model("resnet18_slim", skeleton="lsp14").spec
+    assert build_evaluator(parse_recipe(text), spec).metric == "pck"  # what both skeletons have
     with pytest.raises(RecipeError, match=r"data\.detections: goes with average precision .* not with pck"):
         build_evaluator(parse_recipe(text, [f"data.detections={tmp_path / 'boxes.json'}", "eval.metric=pck"]))
 

@@ -174,6 +174,14 @@ def test_photos_that_are_all_gone_end_the_run_and_it_resumes(recipe_text, figure
     assert same(weights(tmp_path / "out"), weights(tmp_path / "whole"))
 
 
+def test_a_disk_that_goes_away_in_the_first_epoch_is_noticed_in_it(recipe_text, figures, tmp_path, monkeypatch):
+    data, options = copied(figures, tmp_path)
+    monkeypatch.setattr(loop, "_UNREADABLE", 4)
+    at_step(monkeypatch, 3, lambda: data.rename(tmp_path / "elsewhere"))
+    with pytest.raises(TrainingError, match=r"no photo of 4 crops in a row can be read: .*\.png: no such file"):
+        run(recipe_text, tmp_path / "out", *options, "train.batch_size=1", "data.val=null")
+
+
 # Disks
 
 
@@ -217,6 +225,20 @@ def test_a_log_on_a_full_disk_loses_rows_only(small_disk):
     assert all(row["loss"] == "x" * 100 for row in rows[:-1])
     assert rows[-1] == {"step": "200", "loss": "last"}
     assert said == [f"{disk / 'log.csv'}: cannot be written (No space left on device); goes on without these rows"]
+
+
+def test_whatever_a_power_cut_left_of_a_log_the_run_goes_on(recipe_text, tmp_path):
+    options = ("train.epochs=2", "data.val=null")
+    run(recipe_text, tmp_path, "train.epochs=1", "data.val=null")
+    file = tmp_path / "log.csv"
+    file.write_bytes(file.read_bytes() + b"2,0,1\n\xff\n4,\0\0\0\0\n")
+    run(recipe_text, tmp_path, *options, resume=True)
+    with file.open() as lines:
+        assert [row["step"] for row in csv.DictReader(lines)] == ["1", "2", "3", "2", "4", "5", "6"]
+    file.write_text("of;something;else\n1;2;3\n")
+    run(recipe_text, tmp_path, "train.epochs=3", "data.val=null", resume=True)
+    with file.open() as lines:
+        assert [row["step"] for row in csv.DictReader(lines)] == ["7", "8", "9"]
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # TensorBoard's own thread
