@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import datetime
 import itertools
 import os
 import warnings
@@ -117,19 +118,20 @@ class World:
 
 
 @contextmanager
-def join_processes(device: torch.device) -> Iterator[World]:
+def join_processes(device: torch.device, timeout: float = 30.0) -> Iterator[World]:
     """Meet the other processes of ``torchrun``, if it started this one, and part at the end of the block.
 
     Where the caller has begun torch.distributed, that is taken and left running.
 
     Args:
         device: What this process computes on; a GPU becomes its default.
+        timeout: Minutes that they wait for each other.
 
     Yields:
         The processes.
 
     Raises:
-        TrainingError: They do not find each other, or one of them ended within the block.
+        TrainingError: They do not find each other, or one of them ended within the block, or hangs.
     """
     running = dist.is_available() and dist.is_initialized()
     joins = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not running
@@ -145,6 +147,7 @@ def join_processes(device: torch.device) -> Iterator[World]:
                 store=dist.PrefixStore(f"fastpose/{next(_meetings)}", store),  # type: ignore[attr-defined]
                 rank=rank,
                 world_size=size,
+                timeout=datetime.timedelta(minutes=timeout),
             )
         yield World()
     except RuntimeError as error:
@@ -152,7 +155,7 @@ def join_processes(device: torch.device) -> Iterator[World]:
         if not lost:
             raise
         reason = str(error).strip().splitlines()[0]
-        raise TrainingError(f"another process of the run has ended, or cannot be reached ({reason})") from error
+        raise TrainingError(f"another process of the run has ended, hangs or cannot be reached ({reason})") from error
     finally:
         # NCCL would wait for work that nobody finishes any more.
         if joins and dist.is_initialized() and not (lost and device.type == "cuda"):

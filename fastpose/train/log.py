@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -74,14 +76,14 @@ class RunLog:
         self._recent: deque[tuple[int, float, float, float]] = deque(maxlen=_WINDOW)
         self._started = self._last_line = time.monotonic()
         self._rows = LogFile(None if folder is None else folder / "log.csv", COLUMNS, step, self.say)
+        self._open_events: Callable[[], Any] | None = None
         self._events: Any = None
         if tensorboard and folder is not None:
             try:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError:
                 raise ValueError("log.tensorboard: tensorboard is not installed (pip install tensorboard)") from None
-            with self._writing_events():
-                self._events = SummaryWriter(str(folder / "events"), purge_step=step)
+            self._open_events = partial(SummaryWriter, str(folder / "events"), purge_step=step)
         self._progress: Progress | None = None
         if self.console.is_terminal:
             text = TextColumn("{task.description}")
@@ -89,6 +91,11 @@ class RunLog:
             self._task = self._progress.add_task("training", total=total_images, figures="")
 
     def __enter__(self) -> RunLog:
+        self._excepthook = threading.excepthook
+        if self._open_events:
+            threading.excepthook = self._hear_of_thread
+            with self._writing_events():
+                self._events = self._open_events()
         if self._progress:
             self._progress.start()
         return self
@@ -102,6 +109,12 @@ class RunLog:
         with self._writing_events():
             if self._events:
                 self._events.close()
+        threading.excepthook = self._excepthook
+
+    def _hear_of_thread(self, what: threading.ExceptHookArgs) -> None:
+        """TensorBoard's writer fails in a thread and again in the next call: the latter is enough."""
+        if not (issubclass(what.exc_type, OSError) and type(what.thread).__module__.startswith("tensorboard.")):
+            self._excepthook(what)
 
     def say(self, text: str) -> None:
         """One line for people."""

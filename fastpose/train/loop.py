@@ -111,7 +111,7 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, console: Console |
         TrainingError: Too many steps in a row without a finite loss; or another process ended.
     """
     device = pick_device(recipe.train.device)
-    with join_processes(device) as world:
+    with join_processes(device, recipe.train.timeout) as world:
         return _train(recipe, out, resume, console, device, world)
 
 

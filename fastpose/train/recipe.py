@@ -293,6 +293,7 @@ class TrainSettings(_Settings):
         sync_batchnorm: BatchNorm takes its statistics over the crops of all processes, not of each one.
         sharded: Each process keeps a part of weights, gradients and the optimizer's state only: for networks that are
             too large for one GPU.
+        timeout: Minutes after which processes that wait for another one give it up.
         compile: Run the network through ``torch.compile``; where that fails, a line says why, and training goes on
             without.
         keep: Also save the model at every validation under its epoch's number, and keep the last so many.
@@ -320,6 +321,7 @@ class TrainSettings(_Settings):
     grad_checkpointing: bool = False
     sync_batchnorm: bool = False
     sharded: bool = False
+    timeout: Positive = 30.0
     compile: bool = False
     keep: Annotated[int, Field(ge=0)] = 0
     channels_last: bool = True
@@ -333,6 +335,8 @@ class TrainSettings(_Settings):
             raise ValueError(f"phases: {len(self.phases)} phases do not fit into {self.epochs} epochs")
         if self.sharded and self.precision == "float16":
             raise ValueError("sharded: goes with precision float32 or bfloat16, not with the scaled loss of float16")
+        if self.sharded and self.compile:
+            raise ValueError("sharded: does not go with compile (torch fails to compile the gradients of a part)")
         return self
 
 

@@ -31,7 +31,7 @@ from fastpose.train.checkpoint import CheckpointError, load_state, save_state
 from fastpose.train.distributed import FirstProcessError, Trained, World, join_processes
 from fastpose.train.loop import TrainingError, train
 from fastpose.train.recipe import RecipeError, parse_recipe
-from fastpose.train.setup import build_evaluator, build_model, build_phases
+from fastpose.train.setup import build_evaluator, build_model, build_phases, choose_precision
 
 # Without the statistics of a batch (BatchNorm's parameters frozen, so it keeps the running ones).
 FIXED = 'train.freeze=["*.bn*", "*.downsample.1.*", "*.deconv_layers.1.*", "*.deconv_layers.4.*"]'
@@ -340,6 +340,23 @@ def test_one_process_has_nothing_to_divide(text, tmp_path):
         run(text, tmp_path, ["train.sharded=true"])
     with pytest.raises(RecipeError, match="not with the scaled loss of float16"):
         parse_recipe(text, ["train.sharded=true", "train.precision=float16"])
+    with pytest.raises(RecipeError, match="does not go with compile"):
+        parse_recipe(text, ["train.sharded=true", "train.compile=true"])
+
+
+def test_divided_weights_are_not_trained_in_float16(text, tmp_path, monkeypatch):
+    recipe = parse_recipe(text, ["train.precision=auto", "train.deterministic=false", "train.sharded=true"])
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))  # without bfloat16
+    device, model = torch.device("cuda"), build_model(recipe, print)
+    phases = build_phases(recipe, model)
+    assert choose_precision(recipe, model, phases, device) == "float32"
+    whole = parse_recipe(text, ["train.precision=auto", "train.deterministic=false"])
+    assert choose_precision(whole, model, phases, device) == "float16"
+    # A run that was begun in float16 and goes on divided.
+    run(text, tmp_path, ["train.epochs=1", NOTHING_TO_VALIDATE])
+    save_state(tmp_path / "state.pt", load_state(tmp_path / "state.pt") | {"precision": "float16"})
+    with pytest.raises(RecipeError, match="does not go with float16, which the run has"):
+        run(text, tmp_path, ["train.sharded=true", "train.precision=auto"], resume=True)
 
 
 def test_the_rate_counts_the_crops_of_all_processes(text):
@@ -412,6 +429,25 @@ def test_a_killed_process_ends_the_run_which_others_continue(killed, text, tmp_p
         assert process.returncode == 0, errors
     state = load_state(out / "state.pt")
     assert (state["steps"], state["images_seen"]) == (3 * (done + 2), 24 * (done + 2))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="stops as POSIX does")
+def test_a_process_that_hangs_is_given_up(text, tmp_path):
+    recipe, out = tmp_path / "recipe.yaml", tmp_path / "out"
+    recipe.write_text(text)
+    processes = start(2, recipe, out, NOTHING_TO_VALIDATE, "train.epochs=1000", "train.timeout=0.3")
+    wait_for((out / "state.pt").exists, processes)
+    processes[1].send_signal(signal.SIGSTOP)
+    try:
+        errors = processes[0].communicate(timeout=120)[1]
+    finally:
+        processes[1].kill()
+        processes[1].communicate()
+    assert processes[0].returncode == 2
+    said = [line for line in errors.splitlines() if "Error" in line]
+    assert len(said) == 1, errors
+    assert "another process of the run has ended, hangs or cannot be reached" in said[0]
 
 
 @pytest.mark.slow

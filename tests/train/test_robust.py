@@ -241,9 +241,10 @@ def test_whatever_a_power_cut_left_of_a_log_the_run_goes_on(recipe_text, tmp_pat
         assert [row["step"] for row in csv.DictReader(lines)] == ["7", "8", "9"]
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # TensorBoard's own thread
-def test_tensorboard_on_a_full_disk_is_given_up(small_disk):
+def test_tensorboard_on_a_full_disk_is_given_up(small_disk, monkeypatch):
     pytest.importorskip("tensorboard")
+    loud = []
+    monkeypatch.setattr(threading, "excepthook", loud.append)
     disk = small_disk("64k")
     console = Console(file=io.StringIO(), width=300)
     with RunLog(disk, 100, every=1, tensorboard=True, console=console) as log:
@@ -264,6 +265,8 @@ def test_tensorboard_on_a_full_disk_is_given_up(small_disk):
     text = console.file.getvalue()
     assert text.count("cannot be written") == 1
     assert f"{disk / 'events'}: cannot be written" in text
+    assert not loud
+    assert threading.excepthook == loud.append
 
 
 def test_a_run_goes_on_where_only_its_log_is_in_the_way(recipe_text, small_disk, monkeypatch):
