@@ -83,7 +83,7 @@ class Augmentation:
         ValueError: A probability is outside 0..1, or a range is negative or the wrong way round.
     """
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "allow_inf_nan": False}
 
     flip_prob: float = 0.5
     half_body_prob: float = 0.3

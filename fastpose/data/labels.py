@@ -47,7 +47,7 @@ class Teacher:
         ValueError: A number is out of its range.
     """
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "allow_inf_nan": False}
 
     file: str
     sure: float = 0.6

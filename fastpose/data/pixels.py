@@ -22,7 +22,7 @@ Random = np.random.Generator
 
 
 class _Checked:
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "allow_inf_nan": False}
 
     def _probability(self) -> None:
         value = getattr(self, "prob", 0.0)

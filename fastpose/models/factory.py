@@ -126,7 +126,8 @@ def _resized(spec: PoseSpec, input_size: Any) -> CodecSpec:
     try:
         return spec.replace(input_size=input_size).codec
     except ValueError:
-        if spec.codec.heatmap_size is None or not all(isinstance(side, int) and side > 0 for side in input_size):
+        pair = isinstance(input_size, tuple | list) and len(input_size) == 2
+        if spec.codec.heatmap_size is None or not pair or not all(isinstance(s, int) and s > 0 for s in input_size):
             raise
         sides = zip(input_size, spec.codec.heatmap_size, spec.input_size, strict=True)
         height, width = (max(1, round(new * heat / old)) for new, heat, old in sides)

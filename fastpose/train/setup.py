@@ -183,14 +183,13 @@ def _source(settings: SourceSettings, recipe: Recipe, part: str) -> tuple[Source
         records = _amended(synthetic_records(scenes.scenes, scenes.seed, scenes.size, scenes.people), recipe)
         return Source(records, repeats=settings.repeats), f"synthetic: {len(records)} people in {scenes.scenes} scenes"
     assert settings.annotations is not None  # the recipe's validation saw to that
-    root = Path(recipe.data.root).expanduser()
     whole = Path(settings.annotations).suffix.lower() in (".yaml", ".yml")  # one file about all parts of a data set
     records = read_annotations(
-        root / settings.annotations,
-        None if whole and settings.images is None else root / (settings.images or ""),
+        _place(recipe, settings.annotations),
+        None if whole and settings.images is None else _place(recipe, settings.images or ""),
         format=settings.format,
         split=part if whole else None,
-        detections=root / recipe.data.detections if recipe.data.detections and part == "val" else None,
+        detections=_place(recipe, recipe.data.detections) if recipe.data.detections and part == "val" else None,
     )
     records = _amended(records, recipe)
     keypoints = weights = None
@@ -198,11 +197,16 @@ def _source(settings: SourceSettings, recipe: Recipe, part: str) -> tuple[Source
     if records.skipped:
         note += "; left out " + ", ".join(f"{count} {reason}" for reason, count in records.skipped.items())
     if settings.teacher is not None:
-        teacher = read_teacher(root / settings.teacher.file, records)
+        teacher = read_teacher(_place(recipe, settings.teacher.file), records)
         keypoints, weights, counts = apply_teacher(records, teacher, settings.teacher)
         total = max(1, int((records.visible > 0).sum()))
         note += "; labels " + ", ".join(f"{name} {count / total:.1%}" for name, count in counts.items())
     return Source(records, keypoints, weights, settings.repeats), note
+
+
+def _place(recipe: Recipe, name: str) -> Path:
+    """Where a file or folder of the data is."""
+    return Path(recipe.data.root).expanduser() / Path(name).expanduser()
 
 
 def _amended(records: PoseRecords, recipe: Recipe) -> PoseRecords:
@@ -233,8 +237,7 @@ def build_evaluator(recipe: Recipe, spec: PoseSpec | None = None) -> Evaluator |
     if settings is None:
         return None
     source, _ = _source(settings, recipe, "val")
-    root = Path(recipe.data.root).expanduser()
-    annotations = root / settings.annotations if settings.annotations else None
+    annotations = _place(recipe, settings.annotations) if settings.annotations else None
     if recipe.data.skeleton and recipe.data.skeleton.keypoints:
         annotations = None  # the file has other keypoints than the records
     metric: str = recipe.eval.metric

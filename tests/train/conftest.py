@@ -1,12 +1,17 @@
 """A data set of drawn figures, small enough to train on within seconds."""
 
 import json
+import os
+import signal
+from contextlib import contextmanager
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from fastpose.skeletons import COCO17
+from fastpose.train.log import RunLog
 
 PLACES = {  # of a standing figure, as fractions of its box
     "nose": (0.5, 0.08), "left_eye": (0.55, 0.05), "right_eye": (0.45, 0.05), "left_ear": (0.6, 0.07),
@@ -85,3 +90,37 @@ log: {every: 1}
 def recipe_text(figures):
     """YAML of a run over the figures: 2 epochs of 3 steps."""
     return RECIPE.replace("ROOT", str(figures))
+
+
+@pytest.fixture(autouse=True)
+def _as_before():
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """One thread, as the processes have that the results are compared with."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def at_step(monkeypatch):
+    """``with at_step(n, action)``: something is done once optimizer step n is noted; Ctrl-C where nothing is named."""
+    note = RunLog.step
+
+    @contextmanager
+    def during(step, action=lambda: os.kill(os.getpid(), signal.SIGINT)):
+        def noting(self, **values):
+            note(self, **values)
+            if values["step"] == step:
+                action()
+
+        with monkeypatch.context() as patched:
+            patched.setattr(RunLog, "step", noting)
+            yield
+
+    return during

@@ -2,8 +2,6 @@
 
 import csv
 import io
-import os
-import signal
 from contextlib import nullcontext
 
 import pytest
@@ -13,17 +11,10 @@ from safetensors import safe_open
 from torch import nn
 
 from fastpose.models import load_model
-from fastpose.train import loop
 from fastpose.train.averaging import WeightAverage
 from fastpose.train.checkpoint import load_state
 from fastpose.train.loop import train
 from fastpose.train.recipe import RecipeError, parse_recipe
-
-
-@pytest.fixture(autouse=True)
-def _as_before():
-    yield
-    torch.use_deterministic_algorithms(False)
 
 
 def run(text, out, *overrides, resume=False):
@@ -118,18 +109,10 @@ def test_without_validation_the_mean_is_the_best(recipe_text, tmp_path):
 
 # Within the epochs before the mean begins, at its first epoch's end, and within the epoch after that.
 @pytest.mark.parametrize("interrupt_at", [4, 9, 11])
-def test_resume_gives_the_same_mean(recipe_text, tmp_path, monkeypatch, interrupt_at):
+def test_resume_gives_the_same_mean(recipe_text, tmp_path, at_step, interrupt_at):
     options = (*SWA, "train.ema.decay=0.9", "train.swa.batches=2", "train.phases=[{input_size: [64, 32]}, {share: 3}]")
     run(recipe_text, tmp_path / "whole", *options)
-    note = loop.RunLog.step
-
-    def stop(self, **values):
-        note(self, **values)
-        if values["step"] == interrupt_at:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(loop.RunLog, "step", stop)
+    with at_step(interrupt_at):
         assert not run(recipe_text, tmp_path / "parts", *options)[0].finished
     assert run(recipe_text, tmp_path / "parts", *options, resume=True)[0].finished
     whole, parts = (load_state(tmp_path / name / "state.pt") for name in ("whole", "parts"))

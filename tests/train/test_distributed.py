@@ -33,6 +33,8 @@ from fastpose.train.loop import TrainingError, train
 from fastpose.train.recipe import RecipeError, parse_recipe
 from fastpose.train.setup import build_evaluator, build_model, build_phases, choose_precision
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 # Without the statistics of a batch (BatchNorm's parameters frozen, so it keeps the running ones).
 FIXED = 'train.freeze=["*.bn*", "*.downsample.1.*", "*.deconv_layers.1.*", "*.deconv_layers.4.*"]'
 SYNC = "train.sync_batchnorm=true"
@@ -166,15 +168,6 @@ def dividing_worker(rank: int, size: int, text: str, folder: Path, broken: Path)
     if rank == 0:
         (folder / "said").write_text(said)
     torch.distributed.destroy_process_group()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -44,13 +45,8 @@ def run_page(folder, changes=()):
 
 
 def test_the_page_in_small(tmp_path):
-    small = (("320", "96"), ("100, 60_000", "40, 60_000"))
-    short = (
-        ("epochs: 8", "epochs: 6"),
-        ("train.epochs=16", "train.epochs=12"),
-        ("eval: {every: 4}", "eval: {every: 6}"),
-    )
-    _, everything, scratch = run_page(tmp_path, (*small, *short))
+    small = (("320", "96"), ("100, 60_000", "40, 60_000"), ("eval: {every: 3}", "eval: {every: 6}"))
+    _, everything, scratch = run_page(tmp_path, small)
     assert everything > scratch + 0.02
     poses = json.loads((tmp_path / "stick.json").read_text())
     assert len(poses[0]["people"]) == 1
@@ -62,11 +58,13 @@ def test_the_page_in_small(tmp_path):
 
 @pytest.mark.slow
 def test_the_figures_of_the_page(tmp_path):
+    started, before = time.perf_counter(), os.times()
     found = run_page(tmp_path)
+    used = sum(os.times()[2:4]) - sum(before[2:4])  # by the commands
+    print(f"AP {found}; {used:.0f} s of CPU time, {time.perf_counter() - started:.0f} s by the clock")
     table = [float(value) for value in re.findall(r"^\| .* epochs \| ([0-9.]+) \|$", PAGE.read_text(), re.M)]
     assert len(table) == 3
-    print(found)
-    assert found == pytest.approx(table, abs=0.08)
+    assert found == pytest.approx(table, abs=0.08)  # of another machine's arithmetic
     head, everything, scratch = found
     assert everything > head + 0.05
     assert everything > scratch + 0.25

@@ -27,15 +27,6 @@ KILLS = int(os.environ.get("FASTPOSE_KILLS", "3"))
 OPTIONS = ["eval.every=1000", "train.ema.decay=0.9"]
 
 
-@pytest.fixture
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(False)
-
-
 @pytest.mark.skipif(os.name != "posix", reason="kills as POSIX does")
 def test_killed_runs_lose_unsaved_steps_only(recipe_text, tmp_path, one_thread):
     options = [*OPTIONS, f"train.epochs={4 * KILLS + 4}"]

@@ -3,9 +3,7 @@
 import csv
 import io
 import json
-import os
 import shutil
-import signal
 import time
 import types
 
@@ -29,12 +27,6 @@ def quiet():
 
 def run(text, out, *overrides, resume=False, console=None):
     return train(parse_recipe(text, list(overrides)), out, resume=resume, console=console or quiet())
-
-
-@pytest.fixture(autouse=True)
-def _as_before():
-    yield
-    torch.use_deterministic_algorithms(False)
 
 
 def weights(folder):
@@ -61,22 +53,13 @@ def test_the_resolved_recipe_is_written(recipe_text, tmp_path):
 
 
 @pytest.mark.parametrize("interrupt_at", [2, 3, 4])  # within an epoch, at its end, in the next one
-def test_resume_gives_the_weights_of_an_uninterrupted_run(recipe_text, tmp_path, monkeypatch, interrupt_at):
+def test_resume_gives_the_weights_of_an_uninterrupted_run(recipe_text, tmp_path, at_step, interrupt_at):
     options = ("train.ema.decay=0.99", "augment.colour_prob=0.5", "train.phases=[{input_size: [64, 32]}, {}]")
     run(recipe_text, tmp_path / "whole", *options)
-
-    step = loop.RunLog.step
-
-    def stop(self, **values):
-        step(self, **values)
-        if values["step"] == interrupt_at:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    monkeypatch.setattr(loop.RunLog, "step", stop)
-    first = run(recipe_text, tmp_path / "parts", *options)
+    with at_step(interrupt_at):
+        first = run(recipe_text, tmp_path / "parts", *options)
     assert not first.finished
     assert first.steps == interrupt_at
-    monkeypatch.setattr(loop.RunLog, "step", step)
     torch.manual_seed(12345)  # nothing may depend on what the process did before
     second = run(recipe_text, tmp_path / "parts", *options, resume=True)
     assert second.finished
@@ -90,7 +73,7 @@ def test_resume_gives_the_weights_of_an_uninterrupted_run(recipe_text, tmp_path,
     assert steps == [1, 2, 3, 4, 5, 6]
 
 
-def test_resume_with_accumulation_and_an_exponential_average(recipe_text, tmp_path, monkeypatch):
+def test_resume_with_accumulation_and_an_exponential_average(recipe_text, tmp_path, at_step):
     # 6 batches of 4 in an epoch, of which the last step has two.
     options = (
         "train.batch_size=4", "train.accumulate=4", "train.ema={decay: 0.99, ramp: exponential, buffers: true}",
@@ -98,16 +81,8 @@ def test_resume_with_accumulation_and_an_exponential_average(recipe_text, tmp_pa
     )  # fmt: skip
     whole = run(recipe_text, tmp_path / "whole", *options)
     assert whole.steps == 4
-    step = loop.RunLog.step
-
-    def stop(self, **values):
-        step(self, **values)
-        if values["step"] == 3:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    monkeypatch.setattr(loop.RunLog, "step", stop)
-    assert run(recipe_text, tmp_path / "parts", *options).steps == 3
-    monkeypatch.setattr(loop.RunLog, "step", step)
+    with at_step(3):
+        assert run(recipe_text, tmp_path / "parts", *options).steps == 3
     assert run(recipe_text, tmp_path / "parts", *options, resume=True).steps == 4
     whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert all(torch.equal(whole[name], parts[name]) for name in whole)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
 import cv2
@@ -268,12 +269,30 @@ def test_what_does_not_fit_is_named():
         ("{name: resnet18_slim, options: {nonsense: 1}}", "nonsense"),
         ("{name: resnet18_slim, skeleton: lsp15}", "lsp15"),
         ("{name: resnet18_slim, codec: {kind: gauss}}", "codec.kind"),
-        ("{name: resnet18_slim, init: gone.safetensors}", r"gone\.safetensors"),
+        ("{name: resnet18_slim, init: gone.safetensors}", r"gone\.safetensors: .*expected a file of weights$"),
+        ("{name: resnet18_slim, options: {input_size: 64}}", r"input_size: expected \(height, width\) .* got 64"),
+        (
+            "{name: resnet18_slim, options: {input_size: [64]}}",
+            r"input_size: expected .* got \(64,\)",
+        ),
     ):
         with pytest.raises(RecipeError, match=said):
             build_model(parse_recipe(base + model), print)
     with pytest.raises(RecipeError, match=r"train\.device: 'gpu'"):
         pick_device("gpu")
+
+
+def test_names_may_begin_at_home(figures, monkeypatch):
+    monkeypatch.setenv("HOME", str(figures.parent))
+    monkeypatch.setenv("USERPROFILE", str(figures.parent))
+    file = f"~/{figures.name}/val.json"
+    text = f"data: {{root: ~/{figures.name}, train: [{{annotations: train.json}}]}}\nmodel: {{name: resnet18_slim}}"
+    recipe = parse_recipe(text, [f"data.val.annotations={file}"])
+    assert len(build_data(recipe, build_model(recipe, print).spec, print)) == 24
+    assert len(build_evaluator(recipe)) == 8
+    recipe = parse_recipe(text, [f"model.init=~/{figures.name}/gone.safetensors"])
+    with pytest.raises(RecipeError, match=re.escape(str(figures / "gone.safetensors"))):
+        build_model(recipe, print)
 
 
 def test_validation_on_detected_boxes(figures, tmp_path):

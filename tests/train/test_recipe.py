@@ -55,6 +55,9 @@ def test_overrides(override, value):
         ("data.train.0={synthetic: {}, format: coco}", "format, images and teacher go with annotations"),
         ("train.epochs=1 train.phases=2", "train.epochs"),
         ("data.root=[", "not valid YAML"),
+        ("train.optimizer.lr=.inf", "train.optimizer.lr: input should be a finite number"),
+        ("augment.scale=[1, .inf]", "augment.scale.1: input should be a finite number"),
+        ("data.train.0.teacher={file: a, disagree: .inf}", "disagree: input should be a finite number"),
     ],
 )
 def test_mistakes_are_named(override, said):

@@ -7,7 +7,6 @@ import csv
 import io
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -33,9 +32,8 @@ from fastpose.train.recipe import parse_recipe
 
 
 @pytest.fixture(autouse=True)
-def _as_before():
+def _no_thread_is_left():
     yield
-    torch.use_deterministic_algorithms(False)
     assert not [thread for thread in threading.enumerate() if thread.name == "fastpose-loader"]
 
 
@@ -70,18 +68,6 @@ def run(text, out, *overrides, resume=False):
     console = Console(file=io.StringIO(), width=300)
     outcome = train(parse_recipe(text, list(overrides)), out, resume=resume, console=console)
     return outcome, console.file.getvalue()
-
-
-def at_step(monkeypatch, step, action):
-    """Do something once optimizer step number ``step`` is noted."""
-    note = RunLog.step
-
-    def noting(self, **values):
-        note(self, **values)
-        if values["step"] == step:
-            action()
-
-    monkeypatch.setattr(loop.RunLog, "step", noting)
 
 
 def weights(folder):
@@ -140,7 +126,7 @@ def copied(figures, tmp_path):
     return tmp_path / "data", (f"data.root={tmp_path / 'data'}", "data.cache_gb=0")
 
 
-def test_photos_that_vanish_or_shrink_between_epochs(recipe_text, figures, tmp_path, monkeypatch):
+def test_photos_that_vanish_or_shrink_between_epochs(recipe_text, figures, tmp_path, at_step):
     data, options = copied(figures, tmp_path)
 
     def spoil():
@@ -148,8 +134,8 @@ def test_photos_that_vanish_or_shrink_between_epochs(recipe_text, figures, tmp_p
         whole = (data / "train6.png").read_bytes()
         (data / "train6.png").write_bytes(whole[: len(whole) // 2])
 
-    at_step(monkeypatch, 3, spoil)
-    outcome, _ = run(recipe_text, tmp_path / "out", *options, "data.val=null", "train.epochs=4")
+    with at_step(3, spoil):
+        outcome, _ = run(recipe_text, tmp_path / "out", *options, "data.val=null", "train.epochs=4")
     assert outcome.finished
     assert outcome.steps == 12
     assert sorted(Path(text.split(":")[0]).name for text in outcome.failed_photos) == ["train5.png", "train6.png"]
@@ -159,14 +145,13 @@ def test_photos_that_vanish_or_shrink_between_epochs(recipe_text, figures, tmp_p
     ("step", "said"),  # early in an epoch, and at its end, when only the validation is left
     [(13, r"\d+ photos that were read before cannot be read any more"), (24, "no photo can be read")],
 )
-def test_photos_that_are_all_gone_end_the_run_and_it_resumes(recipe_text, figures, tmp_path, monkeypatch, step, said):
+def test_photos_that_are_all_gone_end_the_run_and_it_resumes(recipe_text, figures, tmp_path, at_step, step, said):
     data, options = copied(figures, tmp_path)
     options = (*options, "train.epochs=3", "train.batch_size=2", "train.ema.decay=0.9")
     run(recipe_text, tmp_path / "whole", *options)
-    with monkeypatch.context() as patched:
-        at_step(patched, step, lambda: data.rename(tmp_path / "elsewhere"))
-        with pytest.raises((TrainingError, ValueError), match=said + r": .*\.png: no such file"):
-            run(recipe_text, tmp_path / "out", *options)
+    missing = pytest.raises((TrainingError, ValueError), match=said + r": .*\.png: no such file")
+    with at_step(step, lambda: data.rename(tmp_path / "elsewhere")), missing:
+        run(recipe_text, tmp_path / "out", *options)
     assert load_state(tmp_path / "out" / "state.pt")["epoch"] == 1
     (tmp_path / "elsewhere").rename(data)
     outcome, _ = run(recipe_text, tmp_path / "out", *options, resume=True)
@@ -174,11 +159,13 @@ def test_photos_that_are_all_gone_end_the_run_and_it_resumes(recipe_text, figure
     assert same(weights(tmp_path / "out"), weights(tmp_path / "whole"))
 
 
-def test_a_disk_that_goes_away_in_the_first_epoch_is_noticed_in_it(recipe_text, figures, tmp_path, monkeypatch):
+def test_a_disk_that_goes_away_in_the_first_epoch_is_noticed_in_it(
+    recipe_text, figures, tmp_path, monkeypatch, at_step
+):
     data, options = copied(figures, tmp_path)
     monkeypatch.setattr(loop, "_UNREADABLE", 4)
-    at_step(monkeypatch, 3, lambda: data.rename(tmp_path / "elsewhere"))
-    with pytest.raises(TrainingError, match=r"no photo of 4 crops in a row can be read: .*\.png: no such file"):
+    missing = pytest.raises(TrainingError, match=r"no photo of 4 crops in a row can be read: .*\.png: no such file")
+    with at_step(3, lambda: data.rename(tmp_path / "elsewhere")), missing:
         run(recipe_text, tmp_path / "out", *options, "train.batch_size=1", "data.val=null")
 
 
@@ -188,15 +175,14 @@ def test_a_disk_that_goes_away_in_the_first_epoch_is_noticed_in_it(recipe_text, 
 @pytest.mark.parametrize(
     ("leave", "named"), [(1 << 20, "best.safetensors"), (14 << 20, "state.pt"), (0, "best.safetensors")]
 )
-def test_a_full_disk_ends_the_run_and_it_resumes(recipe_text, small_disk, tmp_path, monkeypatch, leave, named):
+def test_a_full_disk_ends_the_run_and_it_resumes(recipe_text, small_disk, tmp_path, at_step, leave, named):
     # best and last are 10 MB each and the state is 29 MB; each is written beside the old one.
     disk = small_disk("150m")
     options = ("eval.every=2", "train.epochs=4")
     run(recipe_text, tmp_path / "whole", *options)
-    with monkeypatch.context() as patched:
-        at_step(patched, 7, lambda: fill(disk, leave))  # in the third of four epochs
-        with pytest.raises(OSError, match="No space left on device") as error:
-            run(recipe_text, disk / "out", *options, "eval.every=3")
+    full = pytest.raises(OSError, match="No space left on device")
+    with at_step(7, lambda: fill(disk, leave)), full as error:  # in the third of four epochs
+        run(recipe_text, disk / "out", *options, "eval.every=3")
     assert Path(error.value.filename) == disk / "out" / named
     assert load_state(disk / "out" / "state.pt")["epoch"] == 2
     assert load_model(disk / "out" / "last.safetensors")
@@ -331,10 +317,9 @@ def test_a_state_that_is_too_large_for_a_limit_is_one_line(recipe_text, tmp_path
 # Rates
 
 
-def test_a_rate_that_explodes_ends_the_run_and_leaves_the_state_from_before(recipe_text, tmp_path, monkeypatch):
+def test_a_rate_that_explodes_ends_the_run_and_leaves_the_state_from_before(recipe_text, tmp_path, at_step):
     options = ("train.epochs=12", "data.val=null", "train.schedule.warmup=0", "train.nan_limit=6")
-    with monkeypatch.context() as patched:
-        at_step(patched, 3, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with at_step(3):
         run(recipe_text, tmp_path, *options)
     before = weights(tmp_path)
     with pytest.raises(TrainingError, match=r"6 steps in a row without a finite loss and gradient.*smaller train"):
