@@ -83,7 +83,7 @@ class RunLog:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError:
                 raise ValueError("log.tensorboard: tensorboard is not installed (pip install tensorboard)") from None
-            self._open_events = partial(SummaryWriter, str(folder / "events"), purge_step=step)
+            self._open_events = partial(SummaryWriter, str(folder / "events"), purge_step=step + 1)
         self._progress: Progress | None = None
         if self.console.is_terminal:
             text = TextColumn("{task.description}")

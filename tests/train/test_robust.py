@@ -255,6 +255,17 @@ def test_tensorboard_on_a_full_disk_is_given_up(small_disk, monkeypatch):
     assert threading.excepthook == loud.append
 
 
+def test_tensorboard_shows_every_step_of_a_resumed_run_once(recipe_text, tmp_path, at_step):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    run(recipe_text, tmp_path, "log.tensorboard=true", "train.epochs=1")
+    with at_step(5):
+        run(recipe_text, tmp_path, "log.tensorboard=true", "train.epochs=3", resume=True)
+    run(recipe_text, tmp_path, "log.tensorboard=true", "train.epochs=3", resume=True)
+    events = accumulator.EventAccumulator(str(tmp_path / "events")).Reload()
+    assert [event.step for event in events.Scalars("train/loss")] == list(range(1, 10))
+    assert [event.step for event in events.Scalars("eval/PCK@0.2")] == [3, 6, 9]
+
+
 def test_a_run_goes_on_where_only_its_log_is_in_the_way(recipe_text, small_disk, monkeypatch):
     disk = small_disk("150m")
     ballast = []
