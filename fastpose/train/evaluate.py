@@ -286,9 +286,12 @@ class Evaluator:
         records = self.records
         truth, _ = match_keypoints(records.keypoints, records.visible > 0, records.skeleton, spec.skeleton)
         everybody = Predictions(truth, np.ones(truth.shape[:2], np.float32), np.ones(len(records), bool))
-        figure = self.score(self.results(everybody, spec)).figures(None)[self.metric_name]
+        try:
+            figure = self.score(self.results(everybody, spec)).figures(None)[self.metric_name]
+        except ValueError as error:
+            raise ValueError(f"eval.metric: {self.metric} cannot be measured ({error})") from None
         if not figure >= 0:
-            raise ValueError(f"eval: {self.metric} has nothing to measure in {records.source or 'the records'}")
+            raise ValueError(f"eval.metric: {self.metric} has nothing to measure in {records.source or 'the records'}")
 
     def score(self, results: Sequence[Mapping[str, Any]]) -> Scores:
         """Prepare the metric of results, from :meth:`results` or from a file; arguments and errors as there."""

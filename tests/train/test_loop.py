@@ -223,7 +223,8 @@ def test_another_optimizer_cannot_go_on(recipe_text, tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["eval.metric=mpii_pckh"], "no head boxes"),
+        (["eval.metric=mpii_pckh"], r"eval.metric: mpii_pckh cannot be measured \(.*no head boxes"),
+        (["eval.metric=jhmdb_pck"], r"eval.metric: jhmdb_pck cannot be measured \(visible: expected shape \[N, 15\]"),
         (["data.skeleton.keypoints=[nose, left_eye]", "model.skeleton=data"], "pck needs right_shoulder, .*has not"),
         (["data.val.annotations=heads.json"], "pck has nothing to measure in .*heads.json"),
     ],
