@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+import fastpose
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -45,6 +49,24 @@ def shared() -> Path:
 def data() -> Path:
     """The small files that the tests carry with them."""
     return Path(__file__).resolve().parent / "data"
+
+
+@pytest.fixture(scope="session")
+def torchrun() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """A function that runs ``fastpose`` in so many processes, as torchrun starts them: their number, then words."""
+
+    def run(count: int, *words: object) -> subprocess.CompletedProcess[str]:
+        command = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}", "-m", "fastpose"]
+        return subprocess.run(
+            [sys.executable, *command, *map(str, words)],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(fastpose.__file__).parents[1])},
+            check=False,
+        )
+
+    return run
 
 
 @pytest.fixture(params=["sse2", "avx2", "avx512"] if platform.machine() in ("x86_64", "AMD64") else ["baseline"])

@@ -1,9 +1,6 @@
 """``fastpose train`` and ``fastpose eval`` from end to end, on rendered scenes and on a drawn photo."""
 
 import json
-import os
-import subprocess
-import sys
 
 import cv2
 import numpy as np
@@ -13,7 +10,6 @@ import yaml
 from fastpose.cli import main
 from fastpose.data.synthetic import render_scene
 
-ENVIRONMENT = {"OMP_NUM_THREADS": "1"}
 RECIPE = """
 name: tiny
 model: {name: resnet18_slim, skeleton: coco17, options: {input_size: [64, 64]}}
@@ -143,19 +139,12 @@ def test_eval_offers_the_metrics_there_are():
 
 
 @pytest.mark.slow
-def test_eval_under_torchrun(trained, photos, tmp_path):
+def test_eval_under_torchrun(trained, photos, tmp_path, torchrun):
     reports = []
     for count in (1, 2):
         file = tmp_path / f"{count}.json"
-        words = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}", "-m", "fastpose"]
-        words += ["eval", trained / "out" / "best.safetensors", "--data", photos / "truth.json", "--json", file]
-        done = subprocess.run(
-            [sys.executable, *map(str, words)],
-            capture_output=True,
-            text=True,
-            timeout=300,
-            env=os.environ | ENVIRONMENT,
-        )
+        model = trained / "out" / "best.safetensors"
+        done = torchrun(count, "eval", model, "--data", photos / "truth.json", "--json", file)
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("2 people") == 1  # the first process alone speaks
         reports.append(json.loads(file.read_text()))

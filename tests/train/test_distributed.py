@@ -444,19 +444,10 @@ def test_a_process_that_hangs_is_given_up(text, tmp_path):
 
 
 @pytest.mark.slow
-def test_torchrun(text, tmp_path):
+def test_torchrun(text, tmp_path, torchrun):
     recipe, out = tmp_path / "recipe.yaml", tmp_path / "out"
     recipe.write_text(text)
-    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "fastpose", "train", recipe]
-    words += ["train.batch_size=4", "--out", out]
-    done = subprocess.run(
-        [sys.executable, *map(str, words)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=os.environ | ENVIRONMENT,
-        check=False,
-    )
+    done = torchrun(2, "train", recipe, "train.batch_size=4", "--out", out)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("done in") == 1
     assert np.isfinite(losses(out)).all()
