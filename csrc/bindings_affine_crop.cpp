@@ -24,6 +24,7 @@ struct Images {
     image.height = a.shape[offset_dims];
     image.width = a.shape[offset_dims + 1];
     if (image.height < 1 || image.width < 1) fail_value(a, "images of at least one pixel", "shape " + shape_text(a));
+    if (image.height > INT32_MAX || image.width > INT32_MAX) fail_value(a, "images of less than 2^31 pixels a side", "shape " + shape_text(a));
     if (a.shape[offset_dims + 2] != 3) fail_value(a, "three channels last ([H, W, 3])", "shape " + shape_text(a));
     if (a.stride[offset_dims + 2] != 1 || (image.width > 1 && a.stride[offset_dims + 1] != 3))
       fail_value(a, "pixels of three adjacent channels side by side", "other strides for shape " + shape_text(a));

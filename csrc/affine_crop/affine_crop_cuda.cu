@@ -1,4 +1,4 @@
-#include <type_traits>
+#include <stdexcept>
 
 #include "affine_crop/affine_crop_math.h"
 #include "core/cuda_launch.h"
@@ -7,158 +7,242 @@ namespace fastpose {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kCropsPerLaunch = 14;   // parameters travel as kernel arguments (4 KiB): no copy, no allocation, safe under graph capture
-constexpr int kImagesPerLaunch = 48;
+constexpr unsigned kTile = 4 * kThreads;    // neighbouring pixels of a crop, by rows, that a block makes at once
+constexpr int64_t kEnoughBlocks = 4096;     // more would only work out the maps of the crops once more
+constexpr int64_t kMostPixels = 0x7fffffff;  // of a crop: its pixels are counted in 32 bits
 
-// Everything about one crop.
+// --- the crops and images of a launch -------------------------------------------------------------------------------------------
+// The parameters of one crop, from host memory.
+struct CropParams {
+  CropImage image;
+  double matrix[6];
+  float gain[3], offset[3];  // if there are any
+  bool flip;
+};
+
+// Travels as a kernel argument: no copy, no allocation, safe under graph capture.
+template <int kBytes>
+struct Table {
+  static constexpr int64_t kCrops = kBytes / sizeof(CropParams), kImages = kBytes / sizeof(CropImage);
+  int64_t first, count;  // of the crops, or images
+  union {
+    CropParams crops[kCrops];   // parameters in host memory
+    CropImage images[kImages];  // parameters on the device
+  };
+};
+
+// Kernel arguments end at 4 KiB; since CUDA 12.1 at 32764 bytes.
+constexpr int kSmall = 3600, kLarge = CUDART_VERSION >= 12010 ? 32000 : kSmall;
+static_assert(sizeof(Table<kSmall>) + sizeof(AffineCropArgs) <= 4096 && sizeof(Table<kLarge>) + sizeof(AffineCropArgs) <= 32764);
+
+bool has_large_arguments() {
+  int driver = 0;
+  cuda_check(cudaDriverGetVersion(&driver), "affine_crop");
+  return driver >= 12010;
+}
+
+// What only the backward pass needs: the gradient of images[i], or of the image of crops[i].
+template <int kBytes>
+struct Grads { CropImage images[Table<kBytes>::kImages]; };
+
+constexpr int kBackward = 1800;
+static_assert(sizeof(Table<kBackward>) + sizeof(Grads<kBackward>) + sizeof(AffineCropArgs) <= 4000);
+
+CropParams host_params(const AffineCropArgs& args, int64_t m) {
+  CropParams params{};
+  params.image = args.images[args.image_index[m]];
+  for (int i = 0; i < 6; ++i) params.matrix[i] = args.matrices[6 * m + i];
+  for (int c = 0; c < 3; ++c) {
+    if (args.gain != nullptr) params.gain[c] = args.gain[3 * m + c];
+    if (args.offset != nullptr) params.offset[c] = args.offset[3 * m + c];
+  }
+  params.flip = args.flip != nullptr && args.flip[m];
+  return params;
+}
+
+// --- in the kernels -------------------------------------------------------------------------------------------------------------
+// Everything about one crop, worked out by one thread for its block.
 template <class T>
 struct Crop {
   CropImage image;
   CropMap map;
   CropColour<T> colour;
   bool good;
-};
+  int64_t slot;  // in the table; -1: another launch makes this crop
 
-// Parameters in host memory: resolved there, a few crops at a time.
-template <class T>
-struct HostParams {
-  Crop<T> crops[kCropsPerLaunch];
-  CropImage grads[kCropsPerLaunch];  // backward only
-  int64_t first;                     // crop number of crops[0]
-
-  FASTPOSE_DEVICE bool get(const AffineCropArgs&, int64_t m, Crop<T>& crop, CropImage& grad) const {
-    crop = crops[m - first];
-    grad = grads[m - first];
-    return true;
+  template <int kBytes>
+  FASTPOSE_DEVICE void resolve(const AffineCropArgs& args, const Table<kBytes>& table, int64_t m) {
+    const bool on_device = args.params_on_device;
+    bool known = true;
+    slot = m - table.first;
+    if (on_device) {
+      const int64_t index = args.image_index[m];
+      known = index >= 0 && index < args.num_images;
+      slot = (known ? index : 0) - table.first;  // an unknown image gives the border, in the first launch
+      if (slot < 0 || slot >= table.count) slot = -1;
+      if (slot < 0) return;
+    }
+    image = on_device ? table.images[slot] : table.crops[slot].image;
+    double matrix[6];
+    float gain[3] = {1.f, 1.f, 1.f}, offset[3] = {0.f, 0.f, 0.f};
+    for (int i = 0; i < 6; ++i) matrix[i] = on_device ? args.matrices[6 * m + i] : table.crops[slot].matrix[i];
+    for (int c = 0; c < 3; ++c) {
+      if (args.gain != nullptr) gain[c] = on_device ? args.gain[3 * m + c] : table.crops[slot].gain[c];
+      if (args.offset != nullptr) offset[c] = on_device ? args.offset[3 * m + c] : table.crops[slot].offset[c];
+    }
+    const bool flip = args.flip != nullptr && (on_device ? args.flip[m] : table.crops[slot].flip);
+    good = crop_map(matrix, flip, args.width, args.antialias, map) && known;
+    colour = crop_colour<T>(args, gain, offset);
+    colour.active = args.gain != nullptr || args.offset != nullptr;
   }
 };
 
-// Parameters on the device: each thread resolves its own; images beyond one launch's table are served by further launches.
-template <class T>
-struct DeviceParams {
-  CropImage images[kImagesPerLaunch];
-  CropImage grads[kImagesPerLaunch];  // backward only
-  int64_t first_image, count;
-  int64_t num_images;
-
-  FASTPOSE_DEVICE bool get(const AffineCropArgs& args, int64_t m, Crop<T>& crop, CropImage& grad) const {
-    const int64_t index = args.image_index[m];
-    const bool known = index >= 0 && index < num_images;  // an unknown image gives the border, in the first launch
-    if (known ? index < first_image || index >= first_image + count : first_image != 0) return false;
-    const int64_t at = known ? index - first_image : 0;
-    crop.good = crop_map(args.matrices + m * 6, args.flip != nullptr && args.flip[m], args.width, args.antialias, crop.map) && known;
-    crop.image = images[at];
-    grad = grads[at];
-    crop.colour = crop_colour<T>(args, args.gain != nullptr ? args.gain + m * 3 : nullptr, args.offset != nullptr ? args.offset + m * 3 : nullptr);
-    return true;
-  }
-};
-
-template <class T, class P, class O, class Params>
-__global__ void __launch_bounds__(kThreads) crop_kernel(const AffineCropArgs args, const __grid_constant__ Params params, int64_t first, int64_t total) {
-  const int64_t pixels = args.height * args.width;
-  T border[3];
-  for (int c = 0; c < 3; ++c) border[c] = static_cast<T>(args.border[c]);
-  for (int64_t i = blockIdx.x * int64_t{kThreads} + threadIdx.x; i < total; i += int64_t{gridDim.x} * kThreads) {
-    const int64_t m = first + i / pixels, at = i % pixels, y = at / args.width, x = at % args.width;
-    Crop<T> crop;
-    CropImage unused;
-    if (!params.get(args, m, crop, unused)) continue;
-    T value[3] = {border[0], border[1], border[2]};
-    if (crop.good) crop_pixel<T, P>(crop.image, crop.map, static_cast<double>(x), static_cast<double>(y), args.replicate, border, value);
-    for (int c = 0; c < 3; ++c)
-      crop_store(static_cast<O*>(args.out) + crop_out_index(args, m, c, y, x), crop_value(crop.colour, c, value[crop_source_channel(args.swap_rb, c)]));
+// Calls f(m, crop) with each crop of a launch that falls to this row of the grid, in all threads of the block.
+template <class T, int kBytes, class F>
+FASTPOSE_DEVICE void each_crop(const AffineCropArgs& args, const Table<kBytes>& table, F f) {
+  __shared__ Crop<T> crop;
+  const int64_t first = args.params_on_device ? 0 : table.first, count = args.params_on_device ? args.num_crops : table.count;
+  for (int64_t m = first + blockIdx.y; m < first + count; m += gridDim.y) {
+    __syncthreads();  // nobody still reads the crop before
+    if (threadIdx.x == 0) crop.resolve(args, table, m);
+    __syncthreads();
+    if (crop.slot >= 0) f(m, crop);
   }
 }
 
-template <class T, class Params>
-__global__ void __launch_bounds__(kThreads) crop_backward_kernel(const AffineCropArgs args, const __grid_constant__ Params params,
-                                                                const T* grad_out, int64_t first, int64_t total) {
-  const int64_t pixels = args.height * args.width;
+// Elements from the multiple of 16 bytes before it to p.
+template <class O>
+FASTPOSE_DEVICE unsigned behind_16(const O* p) { return static_cast<unsigned>(reinterpret_cast<uintptr_t>(p) % 16 / sizeof(O)); }
+
+// Copies n elements from shared memory, by the whole block: 16 bytes at once, but for the ends. `from` is as far behind 16 bytes as `to`.
+template <class O>
+FASTPOSE_DEVICE void store_run(O* to, const O* from, unsigned n) {
+  constexpr unsigned kAtOnce = 16 / sizeof(O);
+  const unsigned head = min_of(n, (kAtOnce - behind_16(to)) % kAtOnce), vectors = (n - head) / kAtOnce, tail = head + vectors * kAtOnce;
+#pragma unroll 1
+  for (unsigned i = threadIdx.x; i < vectors; i += kThreads)
+    reinterpret_cast<uint4*>(to + head)[i] = reinterpret_cast<const uint4*>(from + head)[i];
+  if (threadIdx.x < head) to[threadIdx.x] = from[threadIdx.x];
+  if (threadIdx.x < n - tail) to[tail + threadIdx.x] = from[tail + threadIdx.x];
+}
+
+// A block makes tiles of neighbouring pixels: 32 of them a warp at once, so that their samples lie close together. The values gather in
+// shared memory as they shall lie in the output, three planes or one row of whole pixels, and leave from there 16 bytes at once.
+template <class T, class P, class O, int kBytes>
+__global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? 4 : 3) crop_kernel(const __grid_constant__ AffineCropArgs args, const __grid_constant__ Table<kBytes> table) {
+  constexpr unsigned kAtOnce = 16 / sizeof(O);
+  __shared__ uint4 tile[3 * (kTile / kAtOnce + 1)];
+  const unsigned width = static_cast<unsigned>(args.width), pixels = static_cast<unsigned>(args.height) * width;
+  const unsigned step = args.nhwc ? 3 : 1, across = kThreads % width, down = kThreads / width;
   T border[3];
   for (int c = 0; c < 3; ++c) border[c] = static_cast<T>(args.border[c]);
-  for (int64_t n = blockIdx.x * int64_t{kThreads} + threadIdx.x; n < total; n += int64_t{gridDim.x} * kThreads) {
-    const int64_t m = first + n / pixels, at = n % pixels, y = at / args.width, x = at % args.width;
-    Crop<T> crop;
-    CropImage grad;
-    if (!params.get(args, m, crop, grad) || !crop.good) continue;
-    T value[3] = {T(0), T(0), T(0)}, g[3];
-    if (crop.colour.active)
-      crop_pixel<T, T>(crop.image, crop.map, static_cast<double>(x), static_cast<double>(y), args.replicate, border, value);
-    const T share = T(1) / static_cast<T>(crop.map.sub_x * crop.map.sub_y);
-    for (int c = 0; c < 3; ++c) {
-      const int o = crop_source_channel(args.swap_rb, c);
-      g[c] = grad_out[crop_out_index(args, m, o, y, x)] * crop_slope(crop.colour, o, value[c]) * share;
+  each_crop<T>(args, table, [&](int64_t m, const Crop<T>& crop) {
+    for (unsigned begin = blockIdx.x * kTile; begin < pixels; begin += gridDim.x * kTile) {
+      const unsigned n = min_of(kTile, pixels - begin);
+      O *to[3], *from[3];
+      for (int c = 0; c < 3; ++c) {
+        to[c] = static_cast<O*>(args.out) + (args.nhwc ? (m * pixels + begin) * 3 : (m * 3 + c) * pixels + begin);
+        O* const plane = reinterpret_cast<O*>(tile) + (args.nhwc ? c : c * (kTile + kAtOnce));
+        from[c] = plane + behind_16(to[c]);
+      }
+      __syncthreads();  // the tile before has left
+      unsigned x = (begin + threadIdx.x) % width, y = (begin + threadIdx.x) / width;
+      for (unsigned i = threadIdx.x; i < n; i += kThreads) {
+        T value[3] = {border[0], border[1], border[2]};
+        if (crop.good) crop_pixel<T, P>(crop.image, crop.map, static_cast<double>(x), static_cast<double>(y), args.replicate, border, value);
+        for (int c = 0; c < 3; ++c)
+          crop_store(from[c] + i * step, crop_value(crop.colour, c, args.swap_rb ? value[2 - c] : value[c]));
+        x += across;
+        y += down;
+        if (x >= width) x -= width, ++y;
+      }
+      __syncthreads();
+      if (args.nhwc) store_run(to[0], from[0], 3 * n);
+      else
+        for (int c = 0; c < 3; ++c) store_run(to[c], from[c], n);
     }
+  });
+}
+
+template <class T, int kBytes>
+__global__ void __launch_bounds__(kThreads) crop_backward_kernel(const __grid_constant__ AffineCropArgs args, const __grid_constant__ Table<kBytes> table,
+                                                                const __grid_constant__ Grads<kBytes> grads, const T* grad_out) {
+  const unsigned width = static_cast<unsigned>(args.width), pixels = static_cast<unsigned>(args.height) * width;
+  T border[3];
+  for (int c = 0; c < 3; ++c) border[c] = static_cast<T>(args.border[c]);
+  each_crop<T>(args, table, [&](int64_t m, const Crop<T>& crop) {
+    if (!crop.good) return;
+    const CropImage grad = grads.images[crop.slot];
     T* data = const_cast<T*>(static_cast<const T*>(grad.data));
-    for (int j = 0; j < crop.map.sub_y; ++j) {
-      for (int i = 0; i < crop.map.sub_x; ++i) {
-        const double xx = static_cast<double>(x) + sub_position(i, crop.map.sub_x), yy = static_cast<double>(y) + sub_position(j, crop.map.sub_y);
-        const Taps<T> t = crop_taps<T>(crop.map.a * xx + (crop.map.b * yy + crop.map.c), crop.map.d * xx + (crop.map.e * yy + crop.map.f),
-                                       grad.height, grad.width, args.replicate);
-        if (t.outside) continue;
-        for (int q = 0; q < 2; ++q) {
-          for (int p = 0; p < 2; ++p) {
-            if (t.x[p] < 0 || t.y[q] < 0) continue;
-            const T weight = (p ? t.fx : T(1) - t.fx) * (q ? t.fy : T(1) - t.fy);
-            for (int c = 0; c < 3; ++c) atomicAdd(data + t.y[q] * grad.row_stride + t.x[p] * 3 + c, weight * g[c]);
+    const T share = T(1) / static_cast<T>(crop.map.sub_x * crop.map.sub_y);
+    for (unsigned n = blockIdx.x * kThreads + threadIdx.x; n < pixels; n += gridDim.x * kThreads) {
+      const unsigned x = n % width, y = n / width;
+      T value[3] = {T(0), T(0), T(0)}, g[3];
+      if (crop.colour.active)
+        crop_pixel<T, T>(crop.image, crop.map, static_cast<double>(x), static_cast<double>(y), args.replicate, border, value);
+      for (int c = 0; c < 3; ++c) {
+        const int o = crop_source_channel(args.swap_rb, c);
+        g[c] = grad_out[crop_out_index(args, m, o, y, x)] * crop_slope(crop.colour, o, value[c]) * share;
+      }
+      for (int j = 0; j < crop.map.sub_y; ++j) {
+        for (int i = 0; i < crop.map.sub_x; ++i) {
+          const double xx = static_cast<double>(x) + sub_position(i, crop.map.sub_x), yy = static_cast<double>(y) + sub_position(j, crop.map.sub_y);
+          const Taps<T> t = crop_taps<T>(crop.map.a * xx + (crop.map.b * yy + crop.map.c), crop.map.d * xx + (crop.map.e * yy + crop.map.f),
+                                         grad.height, grad.width, args.replicate);
+          if (t.outside) continue;
+          for (int q = 0; q < 2; ++q) {
+            for (int p = 0; p < 2; ++p) {
+              if (t.x[p] < 0 || t.y[q] < 0) continue;
+              const T weight = (p ? t.fx : T(1) - t.fx) * (q ? t.fy : T(1) - t.fy);
+              for (int c = 0; c < 3; ++c) atomicAdd(data + t.y[q] * grad.row_stride + t.x[p] * 3 + c, weight * g[c]);
+            }
           }
         }
       }
     }
-  }
+  });
 }
 
-// Fills params with up to kCropsPerLaunch crops from `first` on; returns how many.
-template <class T>
-int64_t resolve(const AffineCropArgs& args, const CropImage* grads, int64_t first, HostParams<T>& params) {
-  int64_t n = args.num_crops - first;
-  if (n > kCropsPerLaunch) n = kCropsPerLaunch;
-  params.first = first;
-  for (int64_t i = 0; i < n; ++i) {
-    const int64_t m = first + i;
-    Crop<T>& crop = params.crops[i];
-    crop.good = crop_map(args.matrices + m * 6, args.flip != nullptr && args.flip[m], args.width, args.antialias, crop.map);
-    crop.image = args.images[args.image_index[m]];
-    crop.colour = crop_colour<T>(args, args.gain != nullptr ? args.gain + m * 3 : nullptr, args.offset != nullptr ? args.offset + m * 3 : nullptr);
-    if (grads != nullptr) params.grads[i] = grads[args.image_index[m]];
-  }
-  return n;
-}
-
-// Calls run(params, first crop, number of crops) once per launch.
-template <class T, class F>
-void each_launch(const AffineCropArgs& args, const CropImage* grads, F run) {
-  static_assert(sizeof(HostParams<double>) + sizeof(AffineCropArgs) < 4000, "kernel arguments end at 4 KiB");
-  static_assert(sizeof(DeviceParams<double>) + sizeof(AffineCropArgs) < 4000, "kernel arguments end at 4 KiB");
-  if (args.num_crops == 0 || args.height * args.width == 0) return;
-  if (args.params_on_device) {
-    for (int64_t image = 0; image < args.num_images; image += kImagesPerLaunch) {
-      DeviceParams<T> params{};
-      params.first_image = image;
-      params.num_images = args.num_images;
-      params.count = args.num_images - image < kImagesPerLaunch ? args.num_images - image : kImagesPerLaunch;
-      for (int64_t i = 0; i < params.count; ++i) {
-        params.images[i] = args.images[image + i];
-        if (grads != nullptr) params.grads[i] = grads[image + i];
-      }
-      run(params, 0, args.num_crops);
+// --- launches -------------------------------------------------------------------------------------------------------------------
+// Calls run(table, grid) once per launch; a block of the grid makes `each` pixels of a crop at once.
+template <int kBytes, class F>
+void each_launch(const AffineCropArgs& args, int64_t each, F run) {
+  const bool on_device = args.params_on_device;
+  const int64_t all = on_device ? args.num_images : args.num_crops, most = on_device ? Table<kBytes>::kImages : Table<kBytes>::kCrops;
+  for (int64_t first = 0; first < all; first += most) {
+    Table<kBytes> table;
+    table.first = first;
+    table.count = min_of(all - first, most);
+    for (int64_t i = 0; i < table.count; ++i) {
+      if (on_device) table.images[i] = args.images[first + i];
+      else table.crops[i] = host_params(args, first + i);
     }
-    return;
+    const int64_t crops = on_device ? args.num_crops : table.count, enough = (kEnoughBlocks + crops - 1) / crops;
+    run(table, dim3(grid_blocks(args.height * args.width, each, enough), grid_blocks(crops, 1)));
   }
-  for (int64_t first = 0; first < args.num_crops; first += kCropsPerLaunch) {
-    HostParams<T> params{};
-    run(params, first, resolve<T>(args, grads, first, params));
-  }
+}
+
+// False: nothing to do.
+bool has_pixels(const AffineCropArgs& args) {
+  if (args.num_crops == 0 || args.height * args.width == 0) return false;
+  if (args.height > kMostPixels / args.width)
+    throw std::invalid_argument("size: expected crops of less than 2^31 pixels on CUDA, got " + std::to_string(args.height) + " x " + std::to_string(args.width));
+  return true;
+}
+
+template <class T, class P, class O, int kBytes>
+void launch(const AffineCropArgs& args, cudaStream_t stream) {
+  each_launch<kBytes>(args, kTile, [&](const Table<kBytes>& table, dim3 grid) {
+    cuda_launch("affine_crop", crop_kernel<T, P, O, kBytes>, grid, kThreads, 0, stream, args, table);
+  });
 }
 
 template <class T, class P, class O>
 void launch(const AffineCropArgs& args, cudaStream_t stream) {
-  each_launch<T>(args, nullptr, [&](const auto& params, int64_t first, int64_t crops) {
-    const int64_t total = crops * args.height * args.width;
-    using Params = std::decay_t<decltype(params)>;
-    cuda_launch("affine_crop", crop_kernel<T, P, O, Params>, grid_blocks(total, kThreads), kThreads, 0, stream, args, params, first, total);
-  });
+  if (!has_pixels(args)) return;
+  const bool fits = args.params_on_device ? args.num_images <= Table<kSmall>::kImages : args.num_crops <= Table<kSmall>::kCrops;
+  if (fits || !has_large_arguments()) launch<T, P, O, kSmall>(args, stream);
+  else launch<T, P, O, kLarge>(args, stream);
 }
 
 template <class T, class P>
@@ -175,11 +259,13 @@ void launch_out(const AffineCropArgs& args, cudaStream_t stream) {
 template <class T>
 void launch_backward(const AffineCropBackwardArgs& all, cudaStream_t stream) {
   const AffineCropArgs& args = all.forward;
-  each_launch<T>(args, all.grad_images, [&](const auto& params, int64_t first, int64_t crops) {
-    const int64_t total = crops * args.height * args.width;
-    using Params = std::decay_t<decltype(params)>;
-    cuda_launch("affine_crop_backward", crop_backward_kernel<T, Params>, grid_blocks(total, kThreads), kThreads, 0, stream, args, params,
-                static_cast<const T*>(all.grad_out), first, total);
+  if (!has_pixels(args)) return;
+  each_launch<kBackward>(args, kThreads, [&](const Table<kBackward>& table, dim3 grid) {
+    Grads<kBackward> grads;
+    for (int64_t i = 0; i < table.count; ++i)
+      grads.images[i] = all.grad_images[args.params_on_device ? table.first + i : args.image_index[table.first + i]];
+    cuda_launch("affine_crop_backward", crop_backward_kernel<T, kBackward>, grid, kThreads, 0, stream, args, table, grads,
+                static_cast<const T*>(all.grad_out));
   });
 }
 

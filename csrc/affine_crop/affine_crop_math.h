@@ -46,16 +46,17 @@ FASTPOSE_HD bool crop_map(const double* m, bool mirrored, int64_t width, bool an
 // Where sample i of n lies within an output pixel, which reaches from -0.5 to 0.5.
 FASTPOSE_HD double sub_position(int i, int n) { return (i + 0.5) / n - 0.5; }
 
-// The four pixels under a position and their weights. A tap outside the image has index -1 (constant border).
+// The four pixels under a position and their weights. A tap outside the image has index -1 (constant border). Images have less than 2^31 pixels a
+// side: 64 bits would cost a GPU twice the instructions.
 template <class T>
 struct Taps {
-  int64_t x[2], y[2];
+  int32_t x[2], y[2];
   T fx, fy;       // weight of x[1], y[1]
   bool outside;   // no tap is inside: the sample is the border value
 };
 
 template <class T>
-FASTPOSE_HD Taps<T> crop_taps(double sx, double sy, int64_t height, int64_t width, bool replicate) {
+FASTPOSE_HD Taps<T> crop_taps(double sx, double sy, int32_t height, int32_t width, bool replicate) {
   Taps<T> t;
   const double w = static_cast<double>(width), h = static_cast<double>(height);
   if (replicate) {
@@ -71,30 +72,47 @@ FASTPOSE_HD Taps<T> crop_taps(double sx, double sy, int64_t height, int64_t widt
   const double fx = floor(sx), fy = floor(sy);
   t.fx = static_cast<T>(sx - fx);
   t.fy = static_cast<T>(sy - fy);
-  t.x[0] = static_cast<int64_t>(fx);
-  t.y[0] = static_cast<int64_t>(fy);
+  t.x[0] = static_cast<int32_t>(fx);
+  t.y[0] = static_cast<int32_t>(fy);
   t.x[1] = t.x[0] + 1 < width ? t.x[0] + 1 : -1;  // in the replicate case its weight is 0
   t.y[1] = t.y[0] + 1 < height ? t.y[0] + 1 : -1;
   return t;
 }
 
+// Between four pixels: p[row][column].
+template <class T>
+FASTPOSE_HD T crop_blend(const Taps<T>& t, const T (&p)[2][2]) {
+  const T top = madd(t.fx, p[0][1] - p[0][0], p[0][0]);
+  const T bottom = madd(t.fx, p[1][1] - p[1][0], p[1][0]);
+  return madd(t.fy, bottom - top, top);
+}
+
 // One bilinear sample of all three channels, in source order. P: pixel type, T: arithmetic.
 template <class T, class P>
 FASTPOSE_HD void crop_sample(const CropImage& image, double sx, double sy, bool replicate, const T* border, T* value) {
-  const Taps<T> t = crop_taps<T>(sx, sy, image.height, image.width, replicate);
+  const Taps<T> t = crop_taps<T>(sx, sy, static_cast<int32_t>(image.height), static_cast<int32_t>(image.width), replicate);
   if (t.outside) {
     for (int c = 0; c < 3; ++c) value[c] = border[c];
     return;
   }
   const P* data = static_cast<const P*>(image.data);
+  T p[2][2];
+  if (t.x[0] >= 0 && t.x[1] >= 0 && t.y[0] >= 0 && t.y[1] >= 0) {  // most samples: two addresses, and loads that wait for no decision
+    const P* row[2];
+    row[0] = data + t.y[0] * image.row_stride + int64_t{t.x[0]} * 3;
+    row[1] = row[0] + image.row_stride;
+    for (int c = 0; c < 3; ++c) {
+      for (int j = 0; j < 2; ++j)
+        for (int i = 0; i < 2; ++i) p[j][i] = static_cast<T>(read_only(row[j] + 3 * i + c));
+      value[c] = crop_blend(t, p);
+    }
+    return;
+  }
   for (int c = 0; c < 3; ++c) {
-    T p[2][2];
     for (int j = 0; j < 2; ++j)
       for (int i = 0; i < 2; ++i)
-        p[j][i] = t.x[i] >= 0 && t.y[j] >= 0 ? static_cast<T>(data[t.y[j] * image.row_stride + t.x[i] * 3 + c]) : border[c];
-    const T top = madd(t.fx, p[0][1] - p[0][0], p[0][0]);
-    const T bottom = madd(t.fx, p[1][1] - p[1][0], p[1][0]);
-    value[c] = madd(t.fy, bottom - top, top);
+        p[j][i] = t.x[i] >= 0 && t.y[j] >= 0 ? static_cast<T>(read_only(data + t.y[j] * image.row_stride + int64_t{t.x[i]} * 3 + c)) : border[c];
+    value[c] = crop_blend(t, p);
   }
 }
 

@@ -238,7 +238,7 @@ bool launch(Dim3 grid, Dim3 block, size_t shared_bytes, const void* kernel, cons
   g.host.tsan = __tsan_get_current_fiber();
 #endif
   while (g.fibers.size() < block.x) g.fibers.push_back(make_fiber());
-  g.grid = Dim3(std::min(grid.x, g.plan.most_blocks), grid.y, grid.z);
+  g.grid = Dim3(std::min(grid.x, g.plan.most_blocks), std::min(grid.y, g.plan.most_blocks), grid.z);
   g.block = block;
   g.threads = block.x;
   g.kernel = &run;
@@ -265,6 +265,12 @@ bool allow_shared(const void* kernel, int bytes) {
 
 void expect_stream(void* stream) {
   if (stream != g.plan.stream) fail("a launch on another stream than the caller's");
+}
+
+int driver_version() { return g.plan.driver; }
+
+void expect_arguments(size_t bytes) {
+  if (bytes > 4096 && g.plan.driver < 12010) fail("kernel arguments of %zu bytes: drivers before 12.1 take 4096", bytes);
 }
 
 Dim3 thread_index() { return Dim3(static_cast<unsigned>(g.current), 0, 0); }

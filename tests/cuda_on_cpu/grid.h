@@ -31,8 +31,9 @@ struct Site {
 struct Plan {
   enum Order { Ascending, Descending, Shuffled } order = Ascending;  // of blocks, and of the threads that may go on
   uint64_t seed = 0;          // of Shuffled
-  unsigned most_blocks = ~0u;  // along x, for kernels that stride over their grid: a block then has more than one piece of work
+  unsigned most_blocks = ~0u;  // along x and along y, for kernels that stride over their grid: a block then has more than one piece of work
   void* stream = nullptr;     // every launch must be on this stream
+  int driver = 13000;         // its version, as CUDA writes it
 };
 void set_plan(const Plan& plan);
 
@@ -44,6 +45,8 @@ void set_case(const char* how_to_repeat);
 bool launch(Dim3 grid, Dim3 block, size_t shared_bytes, const void* kernel, const std::function<void()>& run);  // false: refused
 bool allow_shared(const void* kernel, int bytes);
 void expect_stream(void* stream);
+void expect_arguments(size_t bytes);  // no more than the driver takes
+int driver_version();
 
 // --- for the kernels ------------------------------------------------------------------------------------------------------------
 Dim3 thread_index();

@@ -314,6 +314,13 @@ I2 = np.stack([matrix(), matrix()])
         (ValueError, r"images.*\[H, W, 3\]", np.zeros((9, 9), np.uint8), I2, {}),
         (ValueError, "images.*three channels", np.zeros((9, 9, 4), np.uint8), I2, {}),
         (ValueError, "images.*at least one pixel", np.zeros((0, 9, 3), np.uint8), I2, {}),
+        (
+            ValueError,
+            "images.*less than",
+            torch.zeros(1, 1, 3, dtype=torch.uint8).expand(2**31, 1, 3),
+            torch.from_numpy(I2),
+            {},
+        ),
         (ValueError, "image_index", [photo(9, 9)] * 3, I2, {}),
         (ValueError, "image_index.*row 1", [photo(9, 9)] * 2, I2, {"image_index": np.array([0, 2])}),
         (ValueError, "image_index.*row 0", [photo(9, 9)] * 2, I2, {"image_index": np.array([-1, 0])}),

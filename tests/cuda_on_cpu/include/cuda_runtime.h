@@ -86,6 +86,8 @@ struct cudaLaunchConfig_t {
   cudaStream_t stream;
 };
 
+#define CUDART_VERSION 13000
+inline cudaError_t cudaDriverGetVersion(int* version) { return *version = cuda_on_cpu::driver_version(), cudaSuccess; }
 inline cudaError_t cudaGetLastError() { return cudaSuccess; }
 inline const char* cudaGetErrorString(cudaError_t status) { return status == cudaErrorInvalidConfiguration ? "invalid configuration" : "invalid value"; }
 inline cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute, int value) {
@@ -100,7 +102,8 @@ inline cudaError_t cudaMemsetAsync(void* p, int value, size_t bytes, cudaStream_
 template <class... Params, class... Args>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Params...), Args&&... args) {
   static_assert((std::is_trivially_copyable_v<std::decay_t<Params>> && ...), "kernel arguments are copied byte by byte");
-  static_assert((sizeof(Params) + ... + 0) <= 4096, "kernel arguments end at 4 KiB");
+  static_assert((sizeof(Params) + ... + 0) <= 32764, "kernel arguments end at 32764 bytes");
+  cuda_on_cpu::expect_arguments((sizeof(Params) + ... + 0));
   cuda_on_cpu::expect_stream(config->stream);
   const std::tuple<std::decay_t<Params>...> copies(std::forward<Args>(args)...);
   const bool fits = cuda_on_cpu::launch(config->gridDim, config->blockDim, config->dynamicSmemBytes, reinterpret_cast<const void*>(kernel),
