@@ -1,7 +1,5 @@
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-
 #include "core/cuda_launch.h"
+#include "core/cuda_vector.h"
 #include "heatmap_decode/heatmap_decode.h"
 #include "heatmap_decode/heatmap_decode_math.h"
 
@@ -16,14 +14,12 @@ constexpr int kWarps = kThreads / 32;
 constexpr int kTileWidth = 64;
 constexpr int kTallTile = 96, kLowTile = 8;
 
-FASTPOSE_DEVICE float to_float(float v) { return v; }
-FASTPOSE_DEVICE float to_float(__half v) { return __half2float(v); }
-FASTPOSE_DEVICE float to_float(__nv_bfloat16 v) { return __bfloat162float(v); }
-
 struct Peak {
   float value;
   int32_t index;  // -1: nothing above -infinity so far
 };
+
+FASTPOSE_DEVICE Peak no_peak() { return {-INFINITY, -1}; }
 
 // The larger value; of equal ones the first in row-major order.
 FASTPOSE_DEVICE Peak better(Peak a, Peak b) {
@@ -33,7 +29,7 @@ FASTPOSE_DEVICE Peak better(Peak a, Peak b) {
 }
 
 FASTPOSE_DEVICE void consider(Peak* best, float value, int index) {
-  if (beats(value, best->index < 0 ? -INFINITY : best->value)) *best = {value, index};
+  if (beats(value, best->value)) *best = {value, index};
 }
 
 // The peak of all threads of the block, in every thread; value 0 at pixel 0 if there is none. `shared` holds kWarps peaks.
@@ -63,6 +59,25 @@ struct Map {
     if (mirror == nullptr) return value;
     return merged(value, to_float(mirror[y * width + flipped_column(x, width, shift)]));
   }
+  // Whether the map, or each row if there is a mirrored one, is made of whole vectors.
+  FASTPOSE_DEVICE bool has_vectors() const {
+    return (mirror == nullptr ? width * height : width) % kVector<T> == 0 && begins_on_16(plain) && begins_on_16(mirror);
+  }
+  // The values of a vector, from pixel `index` on.
+  FASTPOSE_DEVICE void values_at(int index, float (&values)[kVector<T>]) const {
+    load_values(plain + index, values);
+    if (mirror == nullptr) return;
+    // The same columns of the mirrored row from the last to the first; if shifted, one further on: the first one comes from the vector beside.
+    constexpr int kLast = kVector<T> - 1;
+    const int x = static_cast<int>(static_cast<unsigned>(index) % static_cast<unsigned>(width));
+    const T* row = mirror + (index - x);
+    float there[kVector<T>];
+    load_values(row + (width - 1 - kLast - x), there);
+    const float first = shift ? to_float(read_only(row + flipped_column(x, width, true))) : there[kLast];
+    values[0] = merged(values[0], first);
+#pragma unroll
+    for (int j = 1; j <= kLast; ++j) values[j] = merged(values[j], shift ? there[kLast + 1 - j] : there[kLast - j]);
+  }
   FASTPOSE_DEVICE float at(int index) const { return mirror == nullptr ? to_float(plain[index]) : at(index % width, index / width); }
   // Beyond the border: zero, or mirrored about the outermost pixels.
   FASTPOSE_DEVICE float around(int x, int y, bool reflect) const {
@@ -73,16 +88,15 @@ struct Map {
 
 template <class T>
 FASTPOSE_DEVICE Peak find_peak(const Map<T>& map) {
-  constexpr int kAtOnce = 16 / sizeof(T);
   const int pixels = map.width * map.height;
-  Peak best = {0.f, -1};
-  if (map.mirror == nullptr && pixels % kAtOnce == 0 && reinterpret_cast<uintptr_t>(map.plain) % 16 == 0) {
-    for (int i = static_cast<int>(threadIdx.x) * kAtOnce; i < pixels; i += kThreads * kAtOnce) {
-      const uint4 loaded = *reinterpret_cast<const uint4*>(map.plain + i);
-      T values[kAtOnce];
-      memcpy(values, &loaded, 16);
+  Peak best = no_peak();
+  if (map.has_vectors()) {
+#pragma unroll 2  // so that enough bytes are on their way
+    for (int i = static_cast<int>(threadIdx.x) * kVector<T>; i < pixels; i += kThreads * kVector<T>) {
+      float values[kVector<T>];
+      map.values_at(i, values);
 #pragma unroll
-      for (int j = 0; j < kAtOnce; ++j) consider(&best, to_float(values[j]), i + j);
+      for (int j = 0; j < kVector<T>; ++j) consider(&best, values[j], i + j);
     }
   } else {
     for (int i = static_cast<int>(threadIdx.x); i < pixels; i += kThreads) consider(&best, map.at(i), i);
@@ -171,7 +185,7 @@ FASTPOSE_DEVICE void decode_taylor(const HeatmapDecodeArgs& args, const Map<T>& 
     if (threadIdx.x == 0) shared.exact = !taylor_step(r.kind, around, peak.value, &step);
     __syncthreads();
     if (shared.exact) {
-      Peak best = {0.f, -1};
+      Peak best = no_peak();
       for_blurred(r, map, false, lines, [&](int px, int py, float value) { consider(&best, value, py * r.width + px); });
       best = block_peak(best, shared.peaks);
       if (threadIdx.x == 0) step = exact_step(r.kind, around, peak.value / best.value);
@@ -183,7 +197,7 @@ FASTPOSE_DEVICE void decode_taylor(const HeatmapDecodeArgs& args, const Map<T>& 
 template <class T>
 FASTPOSE_DEVICE void decode_megvii(const HeatmapDecodeArgs& args, const Map<T>& map, int64_t i, Peak peak, Shared& shared, float* lines) {
   const HeatmapReading& r = args.reading;
-  Peak best = {0.f, -1};
+  Peak best = no_peak();
   for_blurred(r, map, false, lines, [&](int px, int py, float value) {
     const Peak here = {value, py * r.width + px};
     if (beats(value, -INFINITY)) best = better(best, here);
@@ -193,7 +207,7 @@ FASTPOSE_DEVICE void decode_megvii(const HeatmapDecodeArgs& args, const Map<T>& 
   const bool found = best.value > 0.f, scalable = factor > 0.f && is_finite(factor);
   if (found && scalable) {  // products of different values may be equal: the first of them counts
     const float limit = best.value * factor;
-    Peak first = {0.f, -1};
+    Peak first = no_peak();
     for_blurred(r, map, false, lines, [&](int px, int py, float value) {
       const Peak here = {1.f, py * r.width + px};
       if (value * factor >= limit) first = better(first, here);
@@ -219,7 +233,7 @@ FASTPOSE_DEVICE void decode_megvii(const HeatmapDecodeArgs& args, const Map<T>& 
 
 // One block a keypoint.
 template <class T>
-__global__ void heatmap_decode_kernel(const __grid_constant__ HeatmapDecodeArgs args) {
+__global__ void __launch_bounds__(kThreads, 8) heatmap_decode_kernel(const __grid_constant__ HeatmapDecodeArgs args) {
   __shared__ Shared shared;
   float* const lines = dynamic_shared<float>();
   const HeatmapReading& r = args.reading;
@@ -235,7 +249,7 @@ __global__ void heatmap_decode_kernel(const __grid_constant__ HeatmapDecodeArgs 
     const Map<T> map = map_of(0);
     __syncthreads();  // nobody still reads what was shared about the keypoint before
     if (r.kind == CodecKind::UdpCombined) {
-      Peak peak = {0.f, -1};
+      Peak peak = no_peak();
       for_blurred(r, map, true, lines, [&](int px, int py, float value) {
         const Peak here = {value, py * r.width + px};
         if (beats(value, -INFINITY)) peak = better(peak, here);

@@ -23,7 +23,7 @@ struct Codec {
     batch = random.whole(0, 3);
     keypoints = random.whole(1, 5);
     height = random.whole(2, 20);
-    width = random.one_in(2) ? 4 * random.whole(1, 5) : random.whole(2, 20);  // whole vectors, or not
+    width = random.pick({8 * random.whole(1, 3), 4 * random.whole(1, 5), random.whole(2, 20)});  // whole vectors of 2 or 4 bytes each, or not
     if (random.one_in(6)) {  // more than one tile of a blur
       batch = 1;
       keypoints = random.whole(1, 2);
@@ -116,8 +116,8 @@ void heatmap_encode(Random& random) {
 void heatmap_decode(Random& random) {
   const Codec codec(random);
   const DType dtype = random.in_turn({DType::Float32, DType::Float16, DType::BFloat16}, 5);
-  const int64_t skip = random.pick<int64_t>({0, 0, 1, 4});
-  Array maps(dtype, codec.size(), skip), flipped(dtype, codec.size(), skip);
+  const int64_t skip = random.pick<int64_t>({0, 0, 8, 1});
+  Array maps(dtype, codec.size(), skip), flipped(dtype, codec.size(), random.one_in(4) ? 1 : 0);
   Array pairs(DType::Int64, codec.keypoints), inverse(DType::Float64, 6 * codec.batch);
   fill_maps(random, maps, codec);
   fill_maps(random, flipped, codec);

@@ -1,0 +1,77 @@
+// Heatmap values in device memory: the types they are stored in, and 16 bytes of them at once. For .cu files only.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <type_traits>
+
+#include "core/host_device.h"
+
+namespace fastpose {
+
+FASTPOSE_DEVICE float to_float(float v) { return v; }
+FASTPOSE_DEVICE float to_float(__half v) { return __half2float(v); }
+FASTPOSE_DEVICE float to_float(__nv_bfloat16 v) { return __bfloat162float(v); }
+FASTPOSE_DEVICE void put(float* p, float v) { *p = v; }
+FASTPOSE_DEVICE void put(__half* p, float v) { *p = __float2half_rn(v); }
+FASTPOSE_DEVICE void put(__nv_bfloat16* p, float v) { *p = __float2bfloat16_rn(v); }
+
+template <class T>
+constexpr int kVector = 16 / sizeof(T);  // values in 16 bytes
+
+FASTPOSE_DEVICE bool begins_on_16(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }  // null does
+
+// kCount neighbouring values, 16 bytes at once, for which p must begin on 16; kCount 1: one value, anywhere. Nobody writes them meanwhile.
+template <int kCount, class T>
+FASTPOSE_DEVICE void load_values(const T* p, float (&values)[kCount]) {
+  if constexpr (kCount == 1) {
+    values[0] = to_float(read_only(p));
+  } else {
+    static_assert(kCount % kVector<T> == 0);
+#pragma unroll
+    for (int first = 0; first < kCount; first += kVector<T>) {
+      const uint4 bits = read_only(reinterpret_cast<const uint4*>(p + first));
+      T part[kVector<T>];
+      memcpy(part, &bits, 16);
+#pragma unroll
+      for (int j = 0; j < kVector<T>; ++j) values[first + j] = to_float(part[j]);
+    }
+  }
+}
+
+// The same for stores: kCount is 1 or all the values of 16 bytes.
+template <int kCount, class T>
+FASTPOSE_DEVICE void store_values(T* p, const float (&values)[kCount]) {
+  if constexpr (kCount == 1) {
+    put(p, values[0]);
+  } else {
+    static_assert(kCount == kVector<T>);
+    T part[kCount];
+#pragma unroll
+    for (int j = 0; j < kCount; ++j) put(part + j, values[j]);
+    uint4 bits;
+    memcpy(&bits, part, 16);
+    *reinterpret_cast<uint4*>(p) = bits;
+  }
+}
+
+// Calls f with kVector<T>, if memory is made of whole vectors, or with 1: as a type, so that both come from one source.
+template <class T, class F>
+FASTPOSE_DEVICE void by_vectors(bool whole, F f) {
+  if (whole) f(std::integral_constant<int, kVector<T>>());
+  else f(std::integral_constant<int, 1>());
+}
+
+// Calls f(j, x, y) for pixels i + j of a map of this width, 0 <= j < kCount: one division for all.
+template <int kCount, class F>
+FASTPOSE_DEVICE void each_pixel(int i, int width, F f) {
+  int x = static_cast<int>(static_cast<unsigned>(i) % static_cast<unsigned>(width)), y = static_cast<int>(static_cast<unsigned>(i) / static_cast<unsigned>(width));
+#pragma unroll
+  for (int j = 0; j < kCount; ++j) {
+    f(j, x, y);
+    if (++x == width) x = 0, ++y;
+  }
+}
+
+}  // namespace fastpose
