@@ -1,4 +1,5 @@
 #include "core/cuda_launch.h"
+#include "core/cuda_vector.h"
 #include "heatmap_encode/heatmap_encode.h"
 #include "heatmap_encode/heatmap_target_cuda.h"
 
@@ -7,23 +8,25 @@ namespace {
 
 constexpr int kThreads = 256;
 
-// Stores `pixels` floats, four at once where the map begins on 16 bytes.
+// Stores value(x, y) of each pixel, 16 bytes at once where the map is made of whole vectors.
 template <class F>
-FASTPOSE_DEVICE void write_map(float* map, int pixels, F value) {
-  if (pixels % 4 == 0 && reinterpret_cast<uintptr_t>(map) % 16 == 0) {
-    for (int i = static_cast<int>(threadIdx.x) * 4; i < pixels; i += kThreads * 4)
-      *reinterpret_cast<float4*>(map + i) = make_float4(value(i), value(i + 1), value(i + 2), value(i + 3));
-  } else {
-    for (int i = static_cast<int>(threadIdx.x); i < pixels; i += kThreads) map[i] = value(i);
-  }
+FASTPOSE_DEVICE void write_map(float* map, int width, int height, F value) {
+  const int pixels = width * height;
+  by_vectors<float>(pixels % kVector<float> == 0 && begins_on_16(map), [&](auto count) {
+    constexpr int kCount = decltype(count)::value;
+    for (int i = static_cast<int>(threadIdx.x) * kCount; i < pixels; i += kThreads * kCount) {
+      float values[kCount];
+      each_pixel<kCount>(i, width, [&](int j, int x, int y) { values[j] = value(x, y); });
+      store_values(map + i, values);
+    }
+  });
 }
 
 // One block a keypoint (three maps for UdpCombined).
 __global__ void heatmap_encode_kernel(const __grid_constant__ HeatmapEncodeArgs args) {
   float* const along = dynamic_shared<float>();
   const HeatmapTarget& t = args.target;
-  const int width = t.width, pixels = t.height * width;
-  const int64_t maps = t.kind == CodecKind::UdpCombined ? 3 : 1;
+  const int64_t pixels = int64_t{t.height} * t.width, maps = t.kind == CodecKind::UdpCombined ? 3 : 1;
   BlockTarget target(t, along);
   for (int64_t i = blockIdx.x; i < args.batch * args.keypoints_k; i += gridDim.x) {
     const float x = args.keypoints[2 * i], y = args.keypoints[2 * i + 1];
@@ -34,14 +37,15 @@ __global__ void heatmap_encode_kernel(const __grid_constant__ HeatmapEncodeArgs 
       args.weights[i] = args.joint_weights == nullptr ? weight : weight * args.joint_weights[i % args.keypoints_k];
     }
     float* map = args.heatmaps + i * maps * pixels;
+    const auto write = [&](int64_t m, auto value) { write_map(map + m * pixels, t.width, t.height, value); };
     if (!target.place.reaches || !is_drawn(level)) {
-      for (int64_t m = 0; m < maps; ++m) write_map(map + m * pixels, pixels, [](int) { return 0.f; });
+      for (int64_t m = 0; m < maps; ++m) write(m, [](int, int) { return 0.f; });
       continue;
     }
-    write_map(map, pixels, [&](int p) { return target.at(p); });
+    write(0, [&](int px, int py) { return target.at(px, py); });
     if (maps == 1) continue;
-    write_map(map + pixels, pixels, [&](int p) { return static_cast<float>(target.offset_x(p % width)); });
-    write_map(map + 2 * static_cast<int64_t>(pixels), pixels, [&](int p) { return static_cast<float>(target.offset_y(p / width)); });
+    write(1, [&](int px, int) { return static_cast<float>(target.offset_x(px)); });
+    write(2, [&](int, int py) { return static_cast<float>(target.offset_y(py)); });
   }
 }
 

@@ -18,7 +18,7 @@ struct BlockTarget {
 
   FASTPOSE_DEVICE void prepare(float keypoint_x, float keypoint_y) {
     place = target_place(t, keypoint_x, keypoint_y);
-    if (!place.reaches || t.kind == CodecKind::UdpCombined) return;
+    if (t.kind == CodecKind::UdpCombined) return;
     __syncthreads();  // the factors of the keypoint before are no longer read
     for (int i = static_cast<int>(threadIdx.x); i < t.width + t.height; i += static_cast<int>(blockDim.x)) {
       const bool column = i < t.width;
@@ -34,15 +34,14 @@ struct BlockTarget {
       along_x[i] = value;
     }
     __syncthreads();
-    if (t.kind == CodecKind::Megvii) {
+    if (t.kind == CodecKind::Megvii && place.reaches) {
       const int centre = static_cast<int>(place.y);
       at_centre = blurred_column(t, centre, centre, t.height, along_x[static_cast<int>(place.x)]);
     }
   }
 
-  // Value of the (first) map; only where place.reaches.
-  FASTPOSE_DEVICE float at(int pixel) const {
-    const int x = pixel % t.width, y = pixel / t.width;
+  // Value of the (first) map: 0 throughout if the keypoint does not reach it.
+  FASTPOSE_DEVICE float at(int x, int y) const {
     if (t.kind == CodecKind::UdpCombined) {
       if (x < place.x0 || x >= place.x1 || y < place.y0 || y >= place.y1) return 0.f;
       return in_disc(offset_x(x), offset_y(y)) ? 1.f : 0.f;

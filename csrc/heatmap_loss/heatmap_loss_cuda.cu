@@ -1,7 +1,5 @@
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-
 #include "core/cuda_launch.h"
+#include "core/cuda_vector.h"
 #include "heatmap_encode/heatmap_target_cuda.h"
 #include "heatmap_loss/heatmap_loss.h"
 #include "heatmap_loss/heatmap_loss_math.h"
@@ -10,13 +8,6 @@ namespace fastpose {
 namespace {
 
 constexpr int kThreads = 128;
-
-FASTPOSE_DEVICE float to_float(float v) { return v; }
-FASTPOSE_DEVICE float to_float(__half v) { return __half2float(v); }
-FASTPOSE_DEVICE float to_float(__nv_bfloat16 v) { return __bfloat162float(v); }
-FASTPOSE_DEVICE void put(float* p, float v) { *p = v; }
-FASTPOSE_DEVICE void put(__half* p, float v) { *p = __float2half_rn(v); }
-FASTPOSE_DEVICE void put(__nv_bfloat16* p, float v) { *p = __float2bfloat16_rn(v); }
 
 // The sum over the block, in thread 0. The order is always the same.
 FASTPOSE_DEVICE double block_sum(double mine) {
@@ -30,47 +21,65 @@ FASTPOSE_DEVICE double block_sum(double mine) {
   return sum;
 }
 
-// Sum over this thread's pixels of (p - t)^2, and the gradient if it is wanted; target(i) gives t, and scale(i) what p - t is multiplied
-// with (and the gradient once more). 16 bytes at once where the maps begin on 16 bytes.
-template <class P, class F, class S>
-FASTPOSE_DEVICE float squares(const P* predicted, P* gradient, float factor, int pixels, F target, S scale) {
-  constexpr int kAtOnce = 16 / sizeof(P);
-  float sum = 0.f;
-  const auto one = [&](float p, int i) {
-    const float s = scale(i), d = (p - target(i)) * s;
-    sum = fmaf(d, d, sum);
-    return d * s * factor;
-  };
-  const bool aligned = (reinterpret_cast<uintptr_t>(predicted) | reinterpret_cast<uintptr_t>(gradient)) % 16 == 0;
-  if (pixels % kAtOnce == 0 && aligned) {
-    for (int i = static_cast<int>(threadIdx.x) * kAtOnce; i < pixels; i += kThreads * kAtOnce) {
-      const uint4 loaded = *reinterpret_cast<const uint4*>(predicted + i);
-      P values[kAtOnce];
-      memcpy(values, &loaded, 16);
-#pragma unroll
-      for (int j = 0; j < kAtOnce; ++j) put(values + j, one(to_float(values[j]), i + j));
-      if (gradient == nullptr) continue;
-      uint4 stored;
-      memcpy(&stored, values, 16);
-      *reinterpret_cast<uint4*>(gradient + i) = stored;
-    }
-  } else {
-    for (int i = static_cast<int>(threadIdx.x); i < pixels; i += kThreads) {
-      const float slope = one(to_float(predicted[i]), i);
-      if (gradient != nullptr) put(gradient + i, slope);
-    }
+// What predicted values are compared with, and what the differences are multiplied with: maps in memory, or the one that a keypoint draws.
+template <class T>
+struct GivenMap {
+  const T* target;
+  const T* scale;  // or null: 1
+  FASTPOSE_DEVICE bool has_vectors() const { return begins_on_16(target) && begins_on_16(scale); }
+  template <int kCount>
+  FASTPOSE_DEVICE void get(int i, float (&targets)[kCount], float (&scales)[kCount]) const {
+    load_values(target + i, targets);
+    if (scale != nullptr) load_values(scale + i, scales);
   }
+};
+
+struct DrawnMap {
+  const BlockTarget& target;
+  FASTPOSE_DEVICE bool has_vectors() const { return true; }
+  template <int kCount>
+  FASTPOSE_DEVICE void get(int i, float (&targets)[kCount], float (&)[kCount]) const {
+    each_pixel<kCount>(i, target.t.width, [&](int j, int x, int y) { targets[j] = target.at(x, y); });
+  }
+};
+
+// Sum over this thread's pixels of ((p - target) * scale)^2, and the gradient if it is wanted. 16 bytes at once where maps are whole vectors.
+template <class P, class Map>
+FASTPOSE_DEVICE float squares(const P* predicted, P* gradient, float factor, int pixels, Map map) {
+  float sum = 0.f;
+  by_vectors<P>(pixels % kVector<P> == 0 && begins_on_16(predicted) && begins_on_16(gradient) && map.has_vectors(), [&](auto count) {
+    constexpr int kCount = decltype(count)::value;
+#pragma unroll 1
+    for (int i = static_cast<int>(threadIdx.x) * kCount; i < pixels; i += kThreads * kCount) {
+      float p[kCount], t[kCount], s[kCount];
+      load_values(predicted + i, p);
+      for (float& one : s) one = 1.f;
+      map.get(i, t, s);
+#pragma unroll
+      for (int j = 0; j < kCount; ++j) {
+        const float d = (p[j] - t[j]) * s[j];
+        sum = fmaf(d, d, sum);
+        p[j] = d * s[j] * factor;
+      }
+      if (gradient != nullptr) store_values(gradient + i, p);
+    }
+  });
   return sum;
 }
 
 template <class P>
 FASTPOSE_DEVICE void write_zeros(P* maps, int64_t n) {
-  for (int64_t i = threadIdx.x; i < n; i += kThreads) put(maps + i, 0.f);
+  by_vectors<P>(n % kVector<P> == 0 && begins_on_16(maps), [&](auto count) {
+    constexpr int kCount = decltype(count)::value;
+    const float zeros[kCount] = {};
+#pragma unroll 1
+    for (int64_t i = static_cast<int64_t>(threadIdx.x) * kCount; i < n; i += kThreads * kCount) store_values(maps + i, zeros);
+  });
 }
 
 // One block a keypoint. Without `chosen` it stores each keypoint's loss (and gradient); with it the gradient of those that count, and zeros.
 template <class P, class T>
-__global__ void heatmap_loss_kernel(const __grid_constant__ HeatmapLossArgs args, const double* chosen, bool with_gradient) {
+__global__ void __launch_bounds__(kThreads, sizeof(P) == 4 ? 8 : 7) heatmap_loss_kernel(const __grid_constant__ HeatmapLossArgs args, const double* chosen, bool with_gradient) {
   float* const along = dynamic_shared<float>();
   const HeatmapTarget& t = args.codec;
   const int width = t.width, pixels = t.height * width, maps = t.kind == CodecKind::UdpCombined ? 3 : 1;
@@ -88,32 +97,24 @@ __global__ void heatmap_loss_kernel(const __grid_constant__ HeatmapLossArgs args
       if (gradient != nullptr) write_zeros(gradient, static_cast<int64_t>(maps) * pixels);
     } else {
       const float factor = gradient_factor(args, weight);
-      const auto unscaled = [](int) { return 1.f; };
       for (int m = 0; m < maps; ++m) {
         const P* from = predicted + static_cast<int64_t>(m) * pixels;
         P* to = gradient == nullptr ? nullptr : gradient + static_cast<int64_t>(m) * pixels;
         if (args.target != nullptr) {
-          const T* given = static_cast<const T*>(args.target) + i * maps * pixels;
-          const T* here = given + static_cast<int64_t>(m) * pixels;
-          const auto target = [&](int p) { return to_float(here[p]); };
-          sum += m == 0 ? squares(from, to, factor, pixels, target, unscaled)
-                        : squares(from, to, factor, pixels, target, [&](int p) { return to_float(given[p]); });
-        } else if (!made.place.reaches) {
-          if (m == 0) sum += squares(from, to, factor, pixels, [](int) { return 0.f; }, unscaled);
-          else if (to != nullptr) write_zeros(to, pixels);
+          const T* first = static_cast<const T*>(args.target) + i * maps * pixels;
+          sum += squares(from, to, factor, pixels, GivenMap<T>{first + static_cast<int64_t>(m) * pixels, m == 0 ? nullptr : first});
         } else if (m == 0) {
-          sum += squares(from, to, factor, pixels, [&](int p) { return made.at(p); }, unscaled);
+          sum += squares(from, to, factor, pixels, DrawnMap{made});
         } else {
-          const auto target = [&](int p) { return static_cast<float>(m == 1 ? made.offset_x(p % width) : made.offset_y(p / width)); };
           if (to != nullptr) write_zeros(to, pixels);
           __syncthreads();
           // Only the disc counts; its box is small.
           const TargetPlace& place = made.place;
           const int columns = place.x1 - place.x0, box = columns * (place.y1 - place.y0);
           for (int b = static_cast<int>(threadIdx.x); b < box; b += kThreads) {
-            const int p = (place.y0 + b / columns) * width + place.x0 + b % columns;
-            if (made.at(p) == 0.f) continue;
-            const float d = to_float(from[p]) - target(p);
+            const int x = place.x0 + b % columns, y = place.y0 + b / columns, p = y * width + x;
+            if (made.at(x, y) == 0.f) continue;
+            const float d = to_float(from[p]) - static_cast<float>(m == 1 ? made.offset_x(x) : made.offset_y(y));
             sum += static_cast<double>(d * d);
             if (to != nullptr) put(to + p, d * factor);
           }
