@@ -116,8 +116,7 @@ void heatmap_encode(Random& random) {
 void heatmap_decode(Random& random) {
   const Codec codec(random);
   const DType dtype = random.in_turn({DType::Float32, DType::Float16, DType::BFloat16}, 5);
-  const int64_t skip = random.pick<int64_t>({0, 0, 8, 1});
-  Array maps(dtype, codec.size(), skip), flipped(dtype, codec.size(), random.one_in(4) ? 1 : 0);
+  Array maps(dtype, codec.size(), random.pick<int64_t>({0, 0, 0, 8, 1})), flipped(dtype, codec.size(), random.one_in(5) ? 1 : 0);
   Array pairs(DType::Int64, codec.keypoints), inverse(DType::Float64, 6 * codec.batch);
   fill_maps(random, maps, codec);
   fill_maps(random, flipped, codec);
@@ -126,13 +125,13 @@ void heatmap_decode(Random& random) {
   for (int64_t k = 0; k < codec.keypoints; ++k) pairs.put(k, static_cast<double>(random.whole(0, codec.keypoints - 1)));
   if (random.one_in(4)) pairs.put(0, random.pick<double>({-1, -1e15, static_cast<double>(codec.keypoints), 1e15}));
   Array points(DType::Float32, 2 * codec.points()), scores(DType::Float32, codec.points());
-  const bool merge = random.one_in(2);
+  const bool merge = random.in_turn({true, false, true});
   fastpose::HeatmapDecodeArgs args{};
   args.heatmaps = maps.data();
   args.flipped = merge ? flipped.data() : nullptr;
   args.dtype = dtype;
   args.flip_index = merge ? pairs.as<int64_t>() : nullptr;
-  args.flip_shift = random.one_in(2);
+  args.flip_shift = random.in_turn({true, false, false});
   args.inverse = random.one_in(2) ? inverse.as<double>() : nullptr;
   args.keypoints = points.as<float>();
   args.scores = scores.as<float>();
