@@ -23,7 +23,7 @@ def crops(device: torch.device) -> None:
     photos = [torch.randint(0, 256, (h, w, 3), generator=generator, dtype=torch.uint8) for h, w in ((31, 27), (9, 40))]
     matrices = torch.tensor([[[0.8, 0.2, -2], [-0.1, 1.1, 3]], [[0.3, 0, 1], [0, 0.3, 2]]]).repeat(9, 1, 1).double()
     index = torch.arange(18) % 2
-    options: dict[str, Any] = {"size": (13, 11), "antialias": True, "flip": torch.arange(18) % 3 == 0}
+    options: dict[str, Any] = {"size": (37, 41), "antialias": True, "flip": torch.arange(18) % 3 == 0}
     for dtype in (torch.uint8, torch.float32, torch.float64, torch.float16, torch.bfloat16):
         for layout in ("nchw", "nhwc"):
             wanted = affine_crop(photos, matrices, index, dtype=dtype, layout=layout, **options)
@@ -40,7 +40,7 @@ def crops(device: torch.device) -> None:
 def heatmaps(device: torch.device) -> None:
     generator = torch.Generator().manual_seed(0)
     for kind in KINDS:
-        for height, width in ((21, 15), (16, 12)):
+        for height, width in ((21, 15), (16, 24)):
             codec, size = CodecSpec(kind, (height, width)), (height * 4, width * 4)
             points = torch.rand((3, 5, 2), generator=generator) * 90 - 10
             visible = torch.ones(3, 5)

@@ -165,7 +165,7 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? 4 : 3) crop_kernel(
 }
 
 template <class T, int kBytes>
-__global__ void __launch_bounds__(kThreads) crop_backward_kernel(const __grid_constant__ AffineCropArgs args, const __grid_constant__ Table<kBytes> table,
+__global__ void __launch_bounds__(kThreads, 3) crop_backward_kernel(const __grid_constant__ AffineCropArgs args, const __grid_constant__ Table<kBytes> table,
                                                                 const __grid_constant__ Grads<kBytes> grads, const T* grad_out) {
   const unsigned width = static_cast<unsigned>(args.width), pixels = static_cast<unsigned>(args.height) * width;
   T border[3];

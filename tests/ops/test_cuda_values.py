@@ -33,6 +33,12 @@ def close(ours: Tensor, wanted: Tensor, atol: float, rtol: float = 1e-5) -> None
     torch.testing.assert_close(ours.cpu(), wanted.cpu(), atol=atol, rtol=rtol, equal_nan=True)
 
 
+def placed(tensor: Tensor, place: torch.device, skip: int) -> Tensor:
+    """A contiguous copy that begins `skip` elements behind the beginning of an allocation."""
+    memory = torch.empty(tensor.numel() + skip, dtype=tensor.dtype, device=place)
+    return memory[skip:].view(tensor.shape).copy_(tensor)
+
+
 # --- affine_crop ----------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("where", ["cpu", "device"])
 @pytest.mark.parametrize("border", ["constant", "replicate"])
@@ -87,14 +93,44 @@ def test_crop_far_outside_and_matrices_that_cannot_be_used() -> None:
         ops.affine_crop(image.to(DEVICE), broken, index[:4], **options)
 
 
-def test_crops_of_many_photos_in_several_launches() -> None:
-    images = [photos(i, 1, (20 + i % 7, 30))[0] for i in range(120)]
-    index = torch.randperm(120, generator=torch.Generator().manual_seed(0))
-    crops = matrices(120, 1)
+# Widths of whole vectors and others, crops of less than a tile of the kernel and of several.
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (45, 67), (64, 48), (1, 2049)])
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+@pytest.mark.parametrize("dtype", OUTPUTS)
+def test_crop_stores_every_element_and_no_other(dtype: torch.dtype, layout: str, size: tuple[int, int]) -> None:
+    images, crops, index = photos(3), matrices(5, 9), torch.arange(5) % 3
+    gain, flip = torch.rand(5, 3) + 0.5, torch.arange(5) % 2 == 0
+    options: dict[str, Any] = {"size": size, "layout": layout, "swap_rb": True, "mean": 3.0, "dtype": dtype}
+    wanted = ops.affine_crop(images, crops, index, flip=flip, gain=gain, **options)
+    there = images.to(DEVICE)
+    for skip in (0, 1, 2, 3, 5, 8, 15):
+        for place in (DEVICE, torch.device("cpu")):
+            memory = torch.full((skip + wanted.numel() + 16,), 77, dtype=dtype, device=DEVICE)
+            out = memory[skip : skip + wanted.numel()].view(wanted.shape)
+            moved = {"flip": flip.to(place), "gain": gain.to(place)}
+            ops.affine_crop(there, crops.to(place), index.to(place), out=out, **moved, **options)
+            close(out.double(), wanted.double(), OUTPUTS[dtype], 0)
+            assert (memory[:skip] == 77).all()
+            assert (memory[skip + wanted.numel() :] == 77).all()
+
+
+# More than the arguments of one launch hold: 285 crops, 1000 photos.
+@pytest.mark.parametrize("count", [120, 300, 1100])
+def test_crops_of_many_photos_in_several_launches(count: int) -> None:
+    images = [photos(i, 1, (20 + i % 7, 30))[0] for i in range(count)]
+    index = torch.randperm(count, generator=torch.Generator().manual_seed(0))
+    crops = matrices(count, 1)
     wanted = ops.affine_crop(images, crops, index, size=(16, 12))
     for place in (DEVICE, torch.device("cpu")):
         ours = ops.affine_crop([i.to(DEVICE) for i in images], crops.to(place), index.to(place), size=(16, 12))
         close(ours, wanted, 0.02)
+
+
+def test_more_crops_than_a_grid_has_rows() -> None:
+    images, crops, index = photos(4), matrices(70_000, 2), torch.arange(70_000) % 3
+    wanted = ops.affine_crop(images, crops, index, size=(2, 3))
+    ours = ops.affine_crop(images.to(DEVICE), crops.to(DEVICE), index.to(DEVICE), size=(2, 3))
+    close(ours, wanted, 0.02)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -150,6 +186,23 @@ def test_decode(name: str, dtype: torch.dtype, mirrored: bool) -> None:
         )
         found = ops.heatmap_decode(maps.to(DEVICE), codec, INPUT, **moved)
         close(found[0], exact[0].float(), 0.05, 1e-4)
+
+
+# Rows of whole vectors of 2 or 4 bytes each, and others; maps that begin on 16 bytes, and others.
+@pytest.mark.parametrize("size", [(5, 16), (40, 24), (7, 12), (6, 4), (9, 13)])
+@pytest.mark.parametrize("dtype", MAPS)
+@pytest.mark.parametrize("name", KINDS)
+def test_decode_of_mirrored_maps(name: str, dtype: torch.dtype, size: tuple[int, int]) -> None:
+    codec, input_size = resized(KINDS[name], size), (size[0] * 4, size[1] * 4)
+    maps, flipped = (network_maps(codec, 3, 17, seed).to(dtype) for seed in (4, 5))
+    for shift in (False, True):
+        options: dict[str, Any] = {"flip_index": FLIP.tolist(), "flip_shift": shift}
+        wanted = ops.heatmap_decode(maps, codec, input_size, flipped=flipped, **options)
+        for skips in ((0, 0), (0, 1), (1, 0), (8, 8)):
+            plain, mirrored = (placed(each, DEVICE, skip) for each, skip in zip((maps, flipped), skips, strict=True))
+            ours = ops.heatmap_decode(plain, codec, input_size, flipped=mirrored, **options)
+            close(ours[0], wanted[0], 0.02)
+            close(ours[1], wanted[1], 1e-5)
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -220,6 +273,45 @@ def test_loss(name: str, dtype: torch.dtype, topk: int | None) -> None:
     codec = KINDS[name]
     points, visible = poses(4, 17, 2)
     check_loss(codec, INPUT, network_maps(codec, 4, 17, 3).to(dtype), points, visible.clamp(max=1), ohkm_topk=topk)
+
+
+@pytest.mark.parametrize("given", [None, torch.float32, "same"])
+@pytest.mark.parametrize("dtype", MAPS)
+@pytest.mark.parametrize("name", KINDS)
+def test_loss_wherever_maps_begin(name: str, dtype: torch.dtype, given: torch.dtype | str | None) -> None:
+    for size in ((16, 24), (9, 13)):
+        codec, input_size = resized(KINDS[name], size), (size[0] * 4, size[1] * 4)
+        points, visible = poses(3, 17, 2, input_size)
+        weights = visible.clamp(max=1)
+        predicted, target = (network_maps(codec, 3, 17, seed) for seed in (3, 4))
+        target = target.to(dtype if given == "same" else torch.float32)
+        results = []
+        for place, skips in ((torch.device("cpu"), (0, 0)), (DEVICE, (0, 0)), (DEVICE, (1, 0)), (DEVICE, (0, 1))):
+            leaf = placed(predicted.to(dtype), place, skips[0]).requires_grad_()
+            options: dict[str, Any] = {"target": placed(target, place, skips[1])} if given else {}
+            loss = ops.heatmap_loss(
+                leaf, None if given else points.to(place), weights.to(place), codec, input_size, **options
+            )
+            loss.backward()
+            assert leaf.grad is not None
+            results.append((loss.detach(), leaf.grad.float()))
+        wanted = results[0][1]
+        step = {torch.float32: 1e-4, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}[dtype]
+        for loss, gradient in results[1:]:
+            close(loss, results[0][0], 1e-7, 1e-5)
+            close(gradient, wanted, step * float(wanted.abs().max()) + 1e-7 * (dtype is torch.float16), step)
+
+
+@pytest.mark.parametrize("size", [(16, 24), (9, 13)])
+@pytest.mark.parametrize("name", KINDS)
+def test_encode_wherever_maps_begin(name: str, size: tuple[int, int]) -> None:
+    codec, input_size = resized(KINDS[name], size), (size[0] * 4, size[1] * 4)
+    points, visible = poses(3, 17, 5, input_size)
+    wanted = ops.heatmap_encode(points, visible, codec, input_size)[0]
+    for skip in (0, 1, 2):
+        out = placed(torch.full_like(wanted, NAN), DEVICE, skip)
+        ops.heatmap_encode(points.to(DEVICE), visible.to(DEVICE), codec, input_size, out=out)
+        close(out, wanted, 3e-4 if name == "megvii" else 1e-5)
 
 
 @pytest.mark.parametrize("name", KINDS)
