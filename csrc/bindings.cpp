@@ -16,6 +16,7 @@
 namespace fastpose {
 
 void bind_affine_crop(py::module_& m);  // bindings_affine_crop.cpp
+void bind_layers(py::module_& m);       // bindings_layers.cpp
 
 namespace {
 
@@ -263,4 +264,5 @@ PYBIND11_MODULE(_C, m) {
   bind_oks(m);
   bind_oks_nms(m);
   bind_heatmap_ops(m);
+  bind_layers(m);
 }

@@ -182,18 +182,18 @@ void refuse_grad(const char* name, py::handle object) {
 
 }  // namespace
 
-Arg view(py::handle object, const char* name) {
+Arg view(py::handle object, const char* name, bool ignore_grad) {
   Arg a;
   a.name = name;
   a.present = true;
   const dlpack::ExchangeApi* api = exchange_api_enabled ? tensor_type(Py_TYPE(object.ptr())).api : nullptr;
   if (api != nullptr) {
-    refuse_grad(name, object);
+    if (!ignore_grad) refuse_grad(name, object);
     fill_from_exchange(a, object, api);
   } else if (py::isinstance<py::array>(object)) {
     fill_from_numpy(a, object);
   } else if (is_torch_tensor(object)) {
-    refuse_grad(name, object);
+    if (!ignore_grad) refuse_grad(name, object);
     fill_from_attributes(a, object);
   } else {
     fail_type(name, "a NumPy array or a torch tensor", type_text(object));

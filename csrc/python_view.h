@@ -21,8 +21,8 @@ struct Arg : TensorView {
 };
 
 // Takes a NumPy array (read-only ones too) or a torch tensor. TypeError for anything else, for a dtype outside DType and for a tensor that
-// requires grad (a native op does not record a graph: detach, or go through the op's autograd function).
-Arg view(py::handle object, const char* name);
+// requires grad (a native op does not record a graph: detach, or go through the op's autograd function), unless that is to be ignored.
+Arg view(py::handle object, const char* name, bool ignore_grad = false);
 Arg view_or_none(py::handle object, const char* name);
 // The same for an output: ValueError if it is read-only or if two of its elements share memory.
 Arg view_out(py::handle object, const char* name);

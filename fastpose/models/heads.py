@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from .layers import NormSequential, norm_act
 from .losses import RLELoss
 
 # ConvTranspose2d settings that double the resolution exactly: kernel → (padding, output_padding).
@@ -66,7 +67,7 @@ class HeatmapHead(nn.Module):
                 nn.ReLU(inplace=True),
             ]
             channels = width
-        self.conv_layers = nn.Sequential(*layers) if layers else nn.Identity()
+        self.conv_layers = NormSequential(*layers) if layers else nn.Identity()
         self.final_layer: nn.Module
         if final_kernel is None:
             if channels != out_channels:
@@ -93,10 +94,12 @@ class HeatmapHead(nn.Module):
         """The deconvolutions; those of large maps are a third faster on a CPU with the channels last."""
         if not isinstance(self.deconv_layers, nn.Sequential):
             return x
-        for position, layer in enumerate(self.deconv_layers):
+        layers = list(self.deconv_layers)
+        for position in range(0, len(layers), 3):
+            deconv, norm, activation = layers[position : position + 3]
             if position == 3 and x.device.type == "cpu":  # before the second; the first has more weights than pixels
                 x = x.contiguous(memory_format=torch.channels_last)
-            x = layer(x)
+            x = norm_act(norm, deconv(x), activation)
         return x
 
 

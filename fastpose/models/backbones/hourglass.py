@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fastpose.spec import PoseSpec
 
-from ..layers import BasicBlock, ConvUnit
+from ..layers import BasicBlock, ConvUnit, NormSequential
 from ..multi_stage_heads import MultiStageHead, with_output_stages
 from ..pose_model import PoseModel, check_sizes
 from ..registry import register_model
@@ -116,7 +116,7 @@ def _blocks(*channels: int, stride: int = 1) -> nn.Sequential:
     for in_channels, out_channels in pairwise(channels):
         downsample = None
         if stride != 1 or in_channels != out_channels:
-            downsample = nn.Sequential(
+            downsample = NormSequential(
                 nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
             )
         blocks.append(BasicBlock(in_channels, out_channels, stride, downsample))

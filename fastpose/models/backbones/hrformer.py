@@ -15,6 +15,7 @@ from ..layers import (
     WindowAttention,
     join_windows,
     linear_rates,
+    norm_act,
     separable_halving,
     split_windows,
     window_padding,
@@ -120,9 +121,9 @@ class ConvMlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, h, w, channels] → the same shape."""
-        x = F.gelu(self.norm1(_pointwise(self.fc1, x)))
-        x = F.gelu(self.norm2(self.dw3x3(x)))
-        return F.gelu(self.norm3(_pointwise(self.fc2, x.permute(0, 2, 3, 1)))).permute(0, 2, 3, 1)
+        x = norm_act(self.norm1, _pointwise(self.fc1, x), F.gelu)
+        x = norm_act(self.norm2, self.dw3x3(x), F.gelu)
+        return norm_act(self.norm3, _pointwise(self.fc2, x.permute(0, 2, 3, 1)), F.gelu).permute(0, 2, 3, 1)
 
 
 def _pointwise(conv: nn.Conv2d, x: Tensor) -> Tensor:

@@ -16,10 +16,12 @@ from ..layers import (
     Bottleneck,
     Halving,
     MultiResolutionModule,
+    NormSequential,
     conv_halving,
     conv_step,
     init_normal,
     new_branch,
+    norm_act,
 )
 from ..pose_model import PoseModel, check_sizes
 from ..registry import register_model
@@ -111,8 +113,8 @@ class HRNet(nn.Module):
 
         The first is the sum of all; the others leave the last stage as its blocks made them.
         """
-        x = F.relu_(self.bn1(self.conv1(x)))
-        x = F.relu_(self.bn2(self.conv2(x)))
+        x = norm_act(self.bn1, self.conv1(x), F.relu_)
+        x = norm_act(self.bn2, self.conv2(x), F.relu_)
         x = self.layer1(x)
         maps = self.stage2([transition(x) for transition in self.transition1])
         maps = self.stage3([*maps, self.transition2[-1](maps[-1])])
@@ -126,7 +128,7 @@ class HRNet(nn.Module):
 def _bottlenecks(count: int) -> nn.Sequential:
     """The first stage: bottlenecks that quadruple the stem's channels."""
     channels = _STEM_WIDTH * Bottleneck.expansion
-    projection = nn.Sequential(nn.Conv2d(_STEM_WIDTH, channels, 1, bias=False), nn.BatchNorm2d(channels))
+    projection = NormSequential(nn.Conv2d(_STEM_WIDTH, channels, 1, bias=False), nn.BatchNorm2d(channels))
     others = [Bottleneck(channels, _STEM_WIDTH) for _ in range(count - 1)]
     return nn.Sequential(Bottleneck(_STEM_WIDTH, _STEM_WIDTH, downsample=projection), *others)
 

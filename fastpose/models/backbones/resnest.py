@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fastpose.spec import PoseSpec
 
 from ..baseline import simple_baseline
-from ..layers import ResidualBlock
+from ..layers import ResidualBlock, norm_act
 from ..pose_model import PoseModel
 from ..registry import register_model
 from .resnet import ResNet
@@ -42,8 +42,8 @@ class ResNeStBottleneck(ResidualBlock):
 
     def residual(self, x: Tensor) -> Tensor:
         """[B, in_channels, h, w] → [B, 4 * width, h / stride, w / stride]."""
-        x = self.conv2(self.relu(self.bn1(self.conv1(x))))
-        return self.bn3(self.conv3(self.shrink(x)))
+        x = self.conv2(norm_act(self.bn1, self.conv1(x), self.relu))
+        return self.conv3(self.shrink(x))
 
     @property
     def last_norm(self) -> nn.BatchNorm2d:
@@ -70,7 +70,7 @@ class SplitAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, channels, h, w] → the same shape."""
-        x = self.relu(self.bn0(self.conv(x)))
+        x = norm_act(self.bn0, self.conv(x), self.relu)
         first_mean, second_mean = x.mean((2, 3), keepdim=True).chunk(2, dim=1)
         scores = self.fc2(self.relu(self.bn1(self.fc1(first_mean + second_mean))))
         first_score, second_score = scores.chunk(2, dim=1)

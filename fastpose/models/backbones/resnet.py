@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fastpose.spec import PoseSpec
 
 from ..baseline import simple_baseline
-from ..layers import BasicBlock, Bottleneck, ConvUnit, ResidualBlock, init_kaiming
+from ..layers import BasicBlock, Bottleneck, ConvUnit, NormSequential, ResidualBlock, init_kaiming, norm_act
 from ..pose_model import PoseModel
 from ..registry import register_model
 
@@ -100,7 +100,7 @@ class ResNet(nn.Module):
         return self.layer4(self.layer3(self.layer2(self.layer1(self._forward_stem(x)))))
 
     def _forward_stem(self, x: Tensor) -> Tensor:
-        x = self.relu(self.bn1(self.conv1(x))) if self.stem is None else self.stem(x)
+        x = norm_act(self.bn1, self.conv1(x), self.relu) if self.stem is None else self.stem(x)
         return self.maxpool(x)
 
 
@@ -127,7 +127,7 @@ def _stage(
         else:
             stride_of_projection = stride
         layers.append(nn.Conv2d(in_channels, out_channels, 1, stride_of_projection, bias=False))
-        downsample = nn.Sequential(*layers, nn.BatchNorm2d(out_channels))
+        downsample = NormSequential(*layers, nn.BatchNorm2d(out_channels))
     blocks = [block(in_channels, width, stride, downsample)]
     blocks += [block(out_channels, width) for _ in range(depth - 1)]
     return nn.Sequential(*blocks)

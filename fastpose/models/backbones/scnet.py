@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from fastpose.spec import PoseSpec
 
 from ..baseline import simple_baseline
-from ..layers import ResidualBlock, with_enlarged
+from ..layers import NormSequential, ResidualBlock, norm_act, with_enlarged
 from ..pose_model import PoseModel
 from ..registry import register_model
 from .resnet import ResNet
@@ -41,14 +41,14 @@ class SCBottleneck(ResidualBlock):
         self.bn3 = nn.BatchNorm2d(out_channels)
         self.relu = nn.ReLU(inplace=True)
         self.downsample = downsample
-        self.k1 = nn.Sequential(*_conv(half, stride), nn.ReLU(inplace=True))
+        self.k1 = NormSequential(*_conv(half, stride), nn.ReLU(inplace=True))
         self.scconv = SelfCalibratedConv(half, stride)
 
     def residual(self, x: Tensor) -> Tensor:
         """[B, in_channels, h, w] → [B, 4 * width, h / stride, w / stride]."""
-        plain = self.k1(self.relu(self.bn1(self.conv1(x))))
-        calibrated = self.scconv(self.relu(self.bn2(self.conv2(x))))
-        return self.bn3(self.conv3(torch.cat((plain, calibrated), dim=1)))
+        plain = self.k1(norm_act(self.bn1, self.conv1(x), self.relu))
+        calibrated = self.scconv(norm_act(self.bn2, self.conv2(x), self.relu))
+        return self.conv3(torch.cat((plain, calibrated), dim=1))
 
     @property
     def last_norm(self) -> nn.BatchNorm2d:
@@ -66,9 +66,9 @@ class SelfCalibratedConv(nn.Module):
 
     def __init__(self, channels: int, stride: int) -> None:
         super().__init__()
-        self.k2 = nn.Sequential(_Shrink(4), *_conv(channels))
-        self.k3 = nn.Sequential(*_conv(channels))
-        self.k4 = nn.Sequential(*_conv(channels, stride), nn.ReLU(inplace=True))
+        self.k2 = NormSequential(_Shrink(4), *_conv(channels))
+        self.k3 = NormSequential(*_conv(channels))
+        self.k4 = NormSequential(*_conv(channels, stride), nn.ReLU(inplace=True))
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, channels, h, w] → [B, channels, h / stride, w / stride]."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fastpose.spec import PoseSpec
 
 from ..baseline import simple_baseline
-from ..layers import Bottleneck, SqueezeExcitation
+from ..layers import Bottleneck, SqueezeExcitation, norm_act
 from ..pose_model import PoseModel
 from ..registry import register_model
 from .resnet import ResNet
@@ -33,7 +33,7 @@ class SEBottleneck(Bottleneck):
     def forward(self, x: Tensor) -> Tensor:
         """[B, in_channels, h, w] → [B, 4 * width, h / stride, w / stride]."""
         shortcut = x if self.downsample is None else self.downsample(x)
-        x = self.residual(x)
+        x = norm_act(self.last_norm, self.residual(x))
         return self.relu(torch.addcmul(shortcut, x, self.se_layer.weights(x)))  # product and sum in one pass
 
 

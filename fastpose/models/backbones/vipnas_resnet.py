@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from fastpose.spec import PoseSpec
 
 from ..baseline import simple_baseline
-from ..layers import MaxPool, init_normal
+from ..layers import MaxPool, NormSequential, init_normal, norm_act
 from ..pose_model import PoseModel
 from ..registry import register_model
 
@@ -48,7 +48,7 @@ class ViPNASResNet(nn.Module):
 
     def forward_features(self, x: Tensor) -> list[Tensor]:
         """[B, 3, h, w] → [B, feature_channels[i], h / feature_strides[i], w / feature_strides[i]]."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        x = self.maxpool(norm_act(self.bn1, self.conv1(x), self.relu))
         maps = []
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = stage(x)
@@ -83,17 +83,17 @@ class Bottleneck(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.downsample = None
         if in_channels != width:
-            self.downsample = nn.Sequential(nn.Conv2d(in_channels, width, 1, stride, bias=False), nn.BatchNorm2d(width))
+            projection = nn.Conv2d(in_channels, width, 1, stride, bias=False)
+            self.downsample = NormSequential(projection, nn.BatchNorm2d(width))
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, in_channels, h, w] → [B, width, h / stride, w / stride]."""
         shortcut = x if self.downsample is None else self.downsample(x)
-        x = self.relu(self.bn1(self.conv1(x)))
-        x = self.relu(self.bn2(self.conv2(x)))
-        x = self.bn3(self.conv3(x))
-        if self.attention is not None:
-            x = self.attention(x)
-        return self.relu(x.add_(shortcut))
+        x = norm_act(self.bn1, self.conv1(x), self.relu)
+        x = norm_act(self.bn2, self.conv2(x), self.relu)
+        if self.attention is None:
+            return norm_act(self.bn3, self.conv3(x), self.relu, shortcut)
+        return self.relu(self.attention(norm_act(self.bn3, self.conv3(x))).add_(shortcut))
 
 
 class GlobalContext(nn.Module):

@@ -16,6 +16,7 @@ from .multi_resolution import (
     separable_conv,
     separable_halving,
 )
+from .norm import NormSequential, norm_act
 from .pooling import MaxPool
 from .real_nvp import RealNVP
 from .residual import BasicBlock, Bottleneck, ResidualBlock
@@ -31,6 +32,7 @@ __all__ = [
     "Halving",
     "MaxPool",
     "MultiResolutionModule",
+    "NormSequential",
     "PatchEmbed",
     "RealNVP",
     "ResidualBlock",
@@ -48,6 +50,7 @@ __all__ = [
     "join_windows",
     "linear_rates",
     "new_branch",
+    "norm_act",
     "resize_positions",
     "run_checkpointed",
     "separable_conv",

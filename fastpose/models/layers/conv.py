@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from .norm import norm_act
+
 
 class ConvUnit(nn.Module):
     """Convolution (`conv`), then BatchNorm (`bn`) if wanted, then an activation if wanted.
@@ -44,7 +46,7 @@ class ConvUnit(nn.Module):
         """[B, in_channels, h, w] → [B, out_channels, h / stride, w / stride]."""
         x = self.conv(x)
         if self.bn is not None:
-            x = self.bn(x)
+            return norm_act(self.bn, x, self.activation)
         return x if self.activation is None else self.activation(x)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .checkpointing import run_checkpointed
+from .norm import NormSequential
 
 # (in_channels, out_channels, whether a ReLU ends it) → layers that halve the resolution.
 Halving = Callable[[int, int, bool], nn.Sequential]
@@ -20,7 +21,7 @@ def conv_step(in_channels: int, out_channels: int, *, stride: int, relu: bool) -
         nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False),
         nn.BatchNorm2d(out_channels),
     ]
-    return nn.Sequential(*layers, nn.ReLU(inplace=True)) if relu else nn.Sequential(*layers)
+    return NormSequential(*layers, nn.ReLU(inplace=True)) if relu else NormSequential(*layers)
 
 
 def conv_halving(in_channels: int, out_channels: int, relu: bool) -> nn.Sequential:
@@ -36,7 +37,7 @@ def separable_conv(in_channels: int, out_channels: int, *, stride: int, relu: bo
         nn.Conv2d(in_channels, out_channels, 1, bias=False),
         nn.BatchNorm2d(out_channels),
     ]
-    return nn.Sequential(*layers, nn.ReLU(inplace=True)) if relu else nn.Sequential(*layers)
+    return NormSequential(*layers, nn.ReLU(inplace=True)) if relu else NormSequential(*layers)
 
 
 def separable_halving(in_channels: int, out_channels: int, relu: bool) -> nn.Sequential:
@@ -56,7 +57,7 @@ def fusion_path(widths: Sequence[int], source: int, to: int, halving: Halving) -
     if source == to:
         return nn.Identity()
     if source > to:
-        return nn.Sequential(nn.Conv2d(widths[source], widths[to], 1, bias=False), nn.BatchNorm2d(widths[to]))
+        return NormSequential(nn.Conv2d(widths[source], widths[to], 1, bias=False), nn.BatchNorm2d(widths[to]))
     steps = to - source
     return nn.Sequential(
         *(halving(widths[source], widths[source], True) for _ in range(steps - 1)),

@@ -7,6 +7,8 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from .norm import norm_act
+
 
 class ResidualBlock(nn.Module, ABC):
     """What residual blocks have in common: a shortcut, a branch beside it, their sum and a ReLU.
@@ -21,7 +23,7 @@ class ResidualBlock(nn.Module, ABC):
 
     @abstractmethod
     def residual(self, x: Tensor) -> Tensor:
-        """The branch; gives a tensor that nobody else holds, for the shortcut is added in place."""
+        """The branch up to its last normalisation, which is applied together with what follows."""
 
     @property
     @abstractmethod
@@ -31,9 +33,7 @@ class ResidualBlock(nn.Module, ABC):
     def forward(self, x: Tensor) -> Tensor:
         """[B, in_channels, h, w] → [B, expansion * width, h / stride, w / stride]."""
         shortcut = x if self.downsample is None else self.downsample(x)
-        x = self.residual(x)
-        x += shortcut
-        return self.relu(x)
+        return norm_act(self.last_norm, self.residual(x), self.relu, shortcut)
 
 
 class BasicBlock(ResidualBlock):
@@ -59,8 +59,7 @@ class BasicBlock(ResidualBlock):
 
     def residual(self, x: Tensor) -> Tensor:
         """[B, in_channels, h, w] → [B, width, h / stride, w / stride]."""
-        x = self.relu(self.bn1(self.conv1(x)))
-        return self.bn2(self.conv2(x))
+        return self.conv2(norm_act(self.bn1, self.conv1(x), self.relu))
 
     @property
     def last_norm(self) -> nn.BatchNorm2d:
@@ -106,9 +105,8 @@ class Bottleneck(ResidualBlock):
 
     def residual(self, x: Tensor) -> Tensor:
         """[B, in_channels, h, w] → [B, 4 * width, h / stride, w / stride]."""
-        x = self.relu(self.bn1(self.conv1(x)))
-        x = self.relu(self.bn2(self.conv2(x)))
-        return self.bn3(self.conv3(x))
+        x = norm_act(self.bn1, self.conv1(x), self.relu)
+        return self.conv3(norm_act(self.bn2, self.conv2(x), self.relu))
 
     @property
     def last_norm(self) -> nn.BatchNorm2d:

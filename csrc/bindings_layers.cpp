@@ -1,0 +1,141 @@
+// Bindings of the layers: ops of training on the CPU, on maps whose channels lie last in memory.
+#include <vector>
+
+#include "batch_norm_act/batch_norm_act.h"
+#include "python_view.h"
+
+namespace fastpose {
+namespace {
+
+// A view of a tensor whatever becomes of its gradient, which the caller sees to.
+Arg map_view(py::handle object, const char* name) { return view(object, name, true); }
+
+// [B, C, h, w] with the channels side by side and the pixels one after another.
+bool channels_last(const Arg& a) {
+  int64_t expected = 1;
+  for (int i : {1, 3, 2, 0}) {
+    if (a.shape[i] != 1 && a.stride[i] != expected) return a.numel() == 0;
+    expected *= a.shape[i];
+  }
+  return true;
+}
+
+void expect_like(const Arg& a, const Arg& x) {
+  expect_device(a, x);
+  expect_dtype(a, {x.dtype});
+  expect_shape(a, {x.shape[0], x.shape[1], x.shape[2], x.shape[3]}, "that of x");
+  if (!channels_last(a)) fail_value(a, "the channels last in memory", "other strides for shape " + shape_text(a));
+}
+
+void expect_map(const Arg& x) {
+  expect_dtype(x, {DType::Float32, DType::BFloat16});
+  expect_shape(x, {-1, -1, -1, -1}, "[B, C, h, w]");
+  if (x.device != kCpu) fail_value(x, "memory on the CPU", "CUDA");
+  expect_like(x, x);
+}
+
+void expect_channels(const Arg& a, const Arg& x) {
+  expect_device(a, x);
+  expect_dtype(a, {DType::Float32});
+  expect_shape(a, {x.shape[1]}, "[C]");
+  expect_contiguous(a);
+}
+
+// Kept between calls: a fresh large block costs more than its use.
+double* workspace_of(int64_t rows, int64_t channels) {
+  thread_local std::vector<double> room;
+  const auto size = static_cast<size_t>(batch_norm_blocks(rows, channels) * 2 * channels);
+  if (room.size() < size) room.resize(size);
+  return room.data();
+}
+
+void batch_norm_act(py::handle x_object, py::handle residual_object, py::handle weight_object, py::handle bias_object,
+                    py::handle running_mean_object, py::handle running_var_object, double momentum, double eps, bool relu,
+                    py::handle out_object, py::handle stats_object) {
+  const Arg x = map_view(x_object, "x"), weight = map_view(weight_object, "weight"), bias = map_view(bias_object, "bias");
+  const Arg running_mean = view_out(running_mean_object, "running_mean"), running_var = view_out(running_var_object, "running_var");
+  const Arg out = view_out(out_object, "out"), stats = view_out(stats_object, "stats");
+  expect_map(x);
+  BatchNormActArgs args{};
+  if (!residual_object.is_none()) {
+    const Arg residual = map_view(residual_object, "residual");
+    expect_like(residual, x);
+    args.residual = residual.data;
+  }
+  for (const Arg* a : {&weight, &bias, &running_mean, &running_var}) expect_channels(*a, x);
+  expect_like(out, x);
+  expect_dtype(stats, {DType::Float32});
+  expect_shape(stats, {2, x.shape[1]}, "[2, C]");
+  expect_contiguous(stats);
+  expect_device(stats, x);
+  args.rows = x.shape[0] * x.shape[2] * x.shape[3];
+  args.channels = x.shape[1];
+  if (args.rows < 2 || args.channels < 1) fail_value(x, "more than one value per channel", "shape " + shape_text(x));
+  args.x = x.data;
+  args.weight = weight.as<float>();
+  args.bias = bias.as<float>();
+  args.running_mean = running_mean.as<float>();
+  args.running_var = running_var.as<float>();
+  args.out = out.data;
+  args.stats = stats.as<float>();
+  args.workspace = workspace_of(args.rows, args.channels);
+  args.dtype = x.dtype;
+  args.relu = relu;
+  args.momentum = momentum;
+  args.eps = eps;
+  Computing computing;
+  batch_norm_act_cpu(args);
+}
+
+void batch_norm_act_grad(py::handle x_object, py::handle out_object, py::handle grad_object, py::handle weight_object,
+                         py::handle bias_object, py::handle stats_object, bool relu, py::handle grad_x_object,
+                         py::handle grad_residual_object, py::handle grad_weight_object, py::handle grad_bias_object) {
+  const Arg x = map_view(x_object, "x"), grad = map_view(grad_object, "grad"), stats = map_view(stats_object, "stats");
+  const Arg weight = map_view(weight_object, "weight"), bias = map_view(bias_object, "bias");
+  const Arg grad_weight = view_out(grad_weight_object, "grad_weight"), grad_bias = view_out(grad_bias_object, "grad_bias");
+  expect_map(x);
+  BatchNormActGradArgs args{};
+  const auto map_or_none = [&](py::handle object, const char* name, bool output) -> void* {
+    if (object.is_none()) return nullptr;
+    const Arg a = output ? view_out(object, name) : map_view(object, name);
+    expect_like(a, x);
+    return a.data;
+  };
+  args.out = map_or_none(out_object, "out", false);
+  args.grad_x = map_or_none(grad_x_object, "grad_x", true);
+  args.grad_residual = map_or_none(grad_residual_object, "grad_residual", true);
+  expect_like(grad, x);
+  for (const Arg* a : {&weight, &bias, &grad_weight, &grad_bias}) expect_channels(*a, x);
+  expect_dtype(stats, {DType::Float32});
+  expect_shape(stats, {2, x.shape[1]}, "[2, C]");
+  expect_contiguous(stats);
+  expect_device(stats, x);
+  if (args.grad_residual != nullptr && (!relu || args.out == nullptr))
+    throw py::value_error("grad_residual: expected None without relu and out");
+  args.rows = x.shape[0] * x.shape[2] * x.shape[3];
+  args.channels = x.shape[1];
+  if (args.rows < 2 || args.channels < 1) fail_value(x, "more than one value per channel", "shape " + shape_text(x));
+  args.x = x.data;
+  args.grad = grad.data;
+  args.weight = weight.as<float>();
+  args.bias = bias.as<float>();
+  args.stats = stats.as<float>();
+  args.grad_weight = grad_weight.as<float>();
+  args.grad_bias = grad_bias.as<float>();
+  args.workspace = workspace_of(args.rows, args.channels);
+  args.dtype = x.dtype;
+  args.relu = relu;
+  Computing computing;
+  batch_norm_act_grad_cpu(args);
+}
+
+}  // namespace
+
+void bind_layers(py::module_& m) {
+  m.def("batch_norm_act", &batch_norm_act, py::arg("x"), py::arg("residual"), py::arg("weight"), py::arg("bias"), py::arg("running_mean"),
+        py::arg("running_var"), py::arg("momentum"), py::arg("eps"), py::arg("relu"), py::arg("out"), py::arg("stats"));
+  m.def("batch_norm_act_grad", &batch_norm_act_grad, py::arg("x"), py::arg("out"), py::arg("grad"), py::arg("weight"), py::arg("bias"),
+        py::arg("stats"), py::arg("relu"), py::arg("grad_x"), py::arg("grad_residual"), py::arg("grad_weight"), py::arg("grad_bias"));
+}
+
+}  // namespace fastpose
