@@ -2,6 +2,7 @@
 #include <vector>
 
 #include "batch_norm_act/batch_norm_act.h"
+#include "depthwise_conv/depthwise_conv.h"
 #include "python_view.h"
 
 namespace fastpose {
@@ -42,12 +43,13 @@ void expect_channels(const Arg& a, const Arg& x) {
 }
 
 // Kept between calls: a fresh large block costs more than its use.
-double* workspace_of(int64_t rows, int64_t channels) {
+double* workspace(int64_t size) {
   thread_local std::vector<double> room;
-  const auto size = static_cast<size_t>(batch_norm_blocks(rows, channels) * 2 * channels);
-  if (room.size() < size) room.resize(size);
+  if (room.size() < static_cast<size_t>(size)) room.resize(static_cast<size_t>(size));
   return room.data();
 }
+
+// --- batch_norm_act ------------------------------------------------------------------------------------------------------------
 
 void batch_norm_act(py::handle x_object, py::handle residual_object, py::handle weight_object, py::handle bias_object,
                     py::handle running_mean_object, py::handle running_var_object, double momentum, double eps, bool relu,
@@ -78,7 +80,7 @@ void batch_norm_act(py::handle x_object, py::handle residual_object, py::handle 
   args.running_var = running_var.as<float>();
   args.out = out.data;
   args.stats = stats.as<float>();
-  args.workspace = workspace_of(args.rows, args.channels);
+  args.workspace = workspace(batch_norm_blocks(args.rows, args.channels) * 2 * args.channels);
   args.dtype = x.dtype;
   args.relu = relu;
   args.momentum = momentum;
@@ -122,11 +124,57 @@ void batch_norm_act_grad(py::handle x_object, py::handle out_object, py::handle 
   args.stats = stats.as<float>();
   args.grad_weight = grad_weight.as<float>();
   args.grad_bias = grad_bias.as<float>();
-  args.workspace = workspace_of(args.rows, args.channels);
+  args.workspace = workspace(batch_norm_blocks(args.rows, args.channels) * 2 * args.channels);
   args.dtype = x.dtype;
   args.relu = relu;
   Computing computing;
   batch_norm_act_grad_cpu(args);
+}
+
+// --- depthwise_conv ------------------------------------------------------------------------------------------------------------
+void depthwise_conv_grad(py::handle x_object, py::handle grad_object, py::handle weight_object, int64_t stride,
+                         py::handle grad_x_object, py::handle grad_weight_object) {
+  const Arg x = map_view(x_object, "x"), grad = map_view(grad_object, "grad"), weight = map_view(weight_object, "weight");
+  expect_map(x);
+  DepthwiseConvGradArgs args{};
+  args.batch = x.shape[0];
+  args.channels = x.shape[1];
+  args.height = x.shape[2];
+  args.width = x.shape[3];
+  args.stride = stride;
+  if (x.numel() == 0) fail_value(x, "at least one value", "shape " + shape_text(x));
+  if (stride != 1 && stride != 2) throw py::value_error("stride: expected 1 or 2, got " + std::to_string(stride));
+  expect_dtype(weight, {x.dtype});
+  expect_shape(weight, {x.shape[1], 1, -1, -1}, "[C, 1, k, k]");
+  args.kernel = weight.shape[2];
+  if ((args.kernel != 3 && args.kernel != 5) || weight.shape[3] != args.kernel)
+    fail_value(weight, "kernels of 3 x 3 or 5 x 5", "shape " + shape_text(weight));
+  expect_contiguous(weight);
+  expect_device(weight, x);
+  expect_dtype(grad, {x.dtype});
+  expect_shape(grad, {x.shape[0], x.shape[1], (args.height - 1) / stride + 1, (args.width - 1) / stride + 1}, "that of the output");
+  if (!channels_last(grad)) fail_value(grad, "the channels last in memory", "other strides for shape " + shape_text(grad));
+  expect_device(grad, x);
+  if (!grad_x_object.is_none()) {
+    const Arg grad_x = view_out(grad_x_object, "grad_x");
+    expect_like(grad_x, x);
+    args.grad_x = grad_x.data;
+  }
+  if (!grad_weight_object.is_none()) {
+    const Arg grad_weight = view_out(grad_weight_object, "grad_weight");
+    expect_dtype(grad_weight, {DType::Float32});
+    expect_shape(grad_weight, {weight.shape[0], 1, weight.shape[2], weight.shape[3]}, "that of weight");
+    expect_contiguous(grad_weight);
+    expect_device(grad_weight, x);
+    args.grad_weight = grad_weight.as<float>();
+  }
+  args.x = x.data;
+  args.grad = grad.data;
+  args.weight = weight.data;
+  args.dtype = x.dtype;
+  args.workspace = workspace(args.batch * args.kernel * args.kernel * args.channels);
+  Computing computing;
+  depthwise_conv_grad_cpu(args);
 }
 
 }  // namespace
@@ -136,6 +184,8 @@ void bind_layers(py::module_& m) {
         py::arg("running_var"), py::arg("momentum"), py::arg("eps"), py::arg("relu"), py::arg("out"), py::arg("stats"));
   m.def("batch_norm_act_grad", &batch_norm_act_grad, py::arg("x"), py::arg("out"), py::arg("grad"), py::arg("weight"), py::arg("bias"),
         py::arg("stats"), py::arg("relu"), py::arg("grad_x"), py::arg("grad_residual"), py::arg("grad_weight"), py::arg("grad_bias"));
+  m.def("depthwise_conv_grad", &depthwise_conv_grad, py::arg("x"), py::arg("grad"), py::arg("weight"), py::arg("stride"), py::arg("grad_x"),
+        py::arg("grad_weight"));
 }
 
 }  // namespace fastpose

@@ -7,10 +7,20 @@ from __future__ import annotations
 
 from .affine_crop import affine_crop
 from .batch_norm_act import batch_norm_act
+from .depthwise_conv import depthwise_conv
 from .heatmap_decode import heatmap_decode
 from .heatmap_encode import heatmap_encode
 from .heatmap_loss import heatmap_loss
 from .oks import oks
 from .oks_nms import oks_nms
 
-__all__ = ["affine_crop", "batch_norm_act", "heatmap_decode", "heatmap_encode", "heatmap_loss", "oks", "oks_nms"]
+__all__ = [
+    "affine_crop",
+    "batch_norm_act",
+    "depthwise_conv",
+    "heatmap_decode",
+    "heatmap_encode",
+    "heatmap_loss",
+    "oks",
+    "oks_nms",
+]

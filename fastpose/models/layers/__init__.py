@@ -3,6 +3,7 @@
 from .attention import SqueezeExcitation
 from .checkpointing import run_checkpointed
 from .conv import ConvUnit, SeparableConvUnit, channel_shuffle, interleave
+from .depthwise import DepthwiseConv
 from .drop_path import DropPath
 from .enlarge import with_enlarged
 from .init import init_kaiming, init_normal, init_shufflenet
@@ -27,6 +28,7 @@ __all__ = [
     "BasicBlock",
     "Bottleneck",
     "ConvUnit",
+    "DepthwiseConv",
     "DropPath",
     "FeedForward",
     "Halving",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from .depthwise import DepthwiseConv
 from .norm import norm_act
 
 
@@ -38,7 +39,10 @@ class ConvUnit(nn.Module):
     ) -> None:
         super().__init__()
         bias = not norm if bias is None else bias
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=bias)
+        if 1 < groups == in_channels == out_channels and not bias:
+            self.conv: nn.Conv2d = DepthwiseConv(in_channels, kernel, stride)
+        else:
+            self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=bias)
         self.bn = nn.BatchNorm2d(out_channels) if norm else None
         self.activation = activation
 

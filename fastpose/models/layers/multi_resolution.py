@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .checkpointing import run_checkpointed
+from .depthwise import DepthwiseConv
 from .norm import NormSequential
 
 # (in_channels, out_channels, whether a ReLU ends it) → layers that halve the resolution.
@@ -32,7 +33,7 @@ def conv_halving(in_channels: int, out_channels: int, relu: bool) -> nn.Sequenti
 def separable_conv(in_channels: int, out_channels: int, *, stride: int, relu: bool) -> nn.Sequential:
     """3x3 depthwise convolution of that stride and 1x1 convolution, each with BatchNorm, and ReLU if wanted."""
     layers: list[nn.Module] = [
-        nn.Conv2d(in_channels, in_channels, 3, stride, padding=1, groups=in_channels, bias=False),
+        DepthwiseConv(in_channels, stride=stride),
         nn.BatchNorm2d(in_channels),
         nn.Conv2d(in_channels, out_channels, 1, bias=False),
         nn.BatchNorm2d(out_channels),
