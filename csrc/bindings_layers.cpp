@@ -3,6 +3,7 @@
 
 #include "batch_norm_act/batch_norm_act.h"
 #include "depthwise_conv/depthwise_conv.h"
+#include "interleave/interleave.h"
 #include "python_view.h"
 
 namespace fastpose {
@@ -177,6 +178,97 @@ void depthwise_conv_grad(py::handle x_object, py::handle grad_object, py::handle
   depthwise_conv_grad_cpu(args);
 }
 
+// --- interleave ----------------------------------------------------------------------------------------------------------------
+// Elements from pixel to pixel of a map whose channels lie side by side: a map of its own, or some channels of one.
+int64_t expect_pixels(const Arg& a, const Arg& like) {
+  expect_dtype(a, {DType::Float32, DType::BFloat16});
+  expect_shape(a, {-1, -1, -1, -1}, "[B, C, h, w]");
+  expect_dtype(a, {like.dtype});
+  expect_shape(a, {like.shape[0], like.shape[1], like.shape[2], like.shape[3]}, "that of the other map");
+  if (a.device != kCpu) fail_value(a, "memory on the CPU", "CUDA");
+  if (a.numel() == 0) fail_value(a, "at least one value", "shape " + shape_text(a));
+  int64_t pitch = a.shape[1], pixels = 1;
+  for (int i : {3, 2, 0}) {  // the first of these that has a step says how far apart pixels are
+    if (a.shape[i] == 1) continue;
+    pitch = a.stride[i];
+    break;
+  }
+  bool good = pitch >= a.shape[1] && (a.shape[1] == 1 || a.stride[1] == 1);
+  for (int i : {3, 2, 0}) {
+    good = good && (a.shape[i] == 1 || a.stride[i] == pitch * pixels);
+    pixels *= a.shape[i];
+  }
+  if (!good) fail_value(a, "the channels last in memory, of the map or of one that it is part of", "other strides");
+  return pitch;
+}
+
+void expect_weights(const Arg& weights, const Arg& map) {
+  expect_dtype(weights, {map.dtype});
+  expect_shape(weights, {map.shape[0], map.shape[1]}, "[B, C]");
+  expect_contiguous(weights);
+  expect_device(weights, map);
+}
+
+// Both halves together: [B, 2 C, h, w].
+void expect_joined(const Arg& joined, const Arg& part) {
+  expect_dtype(joined, {part.dtype});
+  expect_shape(joined, {part.shape[0], 2 * part.shape[1], part.shape[2], part.shape[3]}, "[B, 2 C, h, w]");
+  expect_device(joined, part);
+  if (!channels_last(joined)) fail_value(joined, "the channels last in memory", "other strides for shape " + shape_text(joined));
+}
+
+void interleave(py::handle first_object, py::handle second_object, py::handle weights_object, py::handle out_object) {
+  const Arg first = map_view(first_object, "first"), second = map_view(second_object, "second"), out = view_out(out_object, "out");
+  InterleaveArgs args{};
+  args.first_pitch = expect_pixels(first, first);
+  args.second_pitch = expect_pixels(second, first);
+  if (!weights_object.is_none()) {
+    const Arg weights = map_view(weights_object, "weights");
+    expect_weights(weights, first);
+    args.weights = weights.data;
+  }
+  expect_joined(out, first);
+  args.first = first.data;
+  args.second = second.data;
+  args.out = out.data;
+  args.dtype = first.dtype;
+  args.batch = first.shape[0];
+  args.channels = first.shape[1];
+  args.pixels = first.shape[2] * first.shape[3];
+  Computing computing;
+  interleave_cpu(args);
+}
+
+void interleave_grad(py::handle grad_object, py::handle second_object, py::handle weights_object, py::handle grad_first_object,
+                     py::handle grad_second_object, py::handle grad_weights_object) {
+  const Arg grad = map_view(grad_object, "grad");
+  const Arg grad_first = view_out(grad_first_object, "grad_first"), grad_second = view_out(grad_second_object, "grad_second");
+  expect_map(grad_first);
+  expect_like(grad_second, grad_first);
+  expect_joined(grad, grad_first);
+  if (grad.numel() == 0) fail_value(grad, "at least one value", "shape " + shape_text(grad));
+  InterleaveGradArgs args{};
+  if (!weights_object.is_none()) {
+    const Arg second = map_view(second_object, "second"), weights = map_view(weights_object, "weights");
+    const Arg grad_weights = view_out(grad_weights_object, "grad_weights");
+    args.second_pitch = expect_pixels(second, grad_first);
+    expect_weights(weights, grad_first);
+    expect_weights(grad_weights, grad_first);
+    args.second = second.data;
+    args.weights = weights.data;
+    args.grad_weights = grad_weights.data;
+  }
+  args.grad = grad.data;
+  args.grad_first = grad_first.data;
+  args.grad_second = grad_second.data;
+  args.dtype = grad.dtype;
+  args.batch = grad_first.shape[0];
+  args.channels = grad_first.shape[1];
+  args.pixels = grad_first.shape[2] * grad_first.shape[3];
+  Computing computing;
+  interleave_grad_cpu(args);
+}
+
 }  // namespace
 
 void bind_layers(py::module_& m) {
@@ -186,6 +278,9 @@ void bind_layers(py::module_& m) {
         py::arg("stats"), py::arg("relu"), py::arg("grad_x"), py::arg("grad_residual"), py::arg("grad_weight"), py::arg("grad_bias"));
   m.def("depthwise_conv_grad", &depthwise_conv_grad, py::arg("x"), py::arg("grad"), py::arg("weight"), py::arg("stride"), py::arg("grad_x"),
         py::arg("grad_weight"));
+  m.def("interleave", &interleave, py::arg("first"), py::arg("second"), py::arg("weights"), py::arg("out"));
+  m.def("interleave_grad", &interleave_grad, py::arg("grad"), py::arg("second"), py::arg("weights"), py::arg("grad_first"),
+        py::arg("grad_second"), py::arg("grad_weights"));
 }
 
 }  // namespace fastpose

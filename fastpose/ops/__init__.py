@@ -11,6 +11,7 @@ from .depthwise_conv import depthwise_conv
 from .heatmap_decode import heatmap_decode
 from .heatmap_encode import heatmap_encode
 from .heatmap_loss import heatmap_loss
+from .interleave import interleave
 from .oks import oks
 from .oks_nms import oks_nms
 
@@ -21,6 +22,7 @@ __all__ = [
     "heatmap_decode",
     "heatmap_encode",
     "heatmap_loss",
+    "interleave",
     "oks",
     "oks_nms",
 ]

@@ -17,6 +17,7 @@ from ..layers import (
     SeparableConvUnit,
     SqueezeExcitation,
     fusion_path,
+    halve,
     init_normal,
     interleave,
     new_branch,
@@ -144,13 +145,13 @@ class ConditionalChannelWeighting(nn.Module):
 
     def forward(self, branches: list[Tensor]) -> list[Tensor]:
         """Branches [B, widths[i], h_i, w_i] → the same shapes."""
-        halves = [branch.chunk(2, dim=1) for branch in branches]
+        halves = [halve(branch) for branch in branches]
         changed = self.cross_resolution_weighting([half for _, half in halves])
-        changed = [
-            weighting(conv(half))
-            for half, conv, weighting in zip(changed, self.depthwise_convs, self.spatial_weighting, strict=True)
+        changed = [conv(half) for half, conv in zip(changed, self.depthwise_convs, strict=True)]
+        return [
+            interleave((kept, half), cast(SqueezeExcitation, weighting).weights(half))
+            for (kept, _), half, weighting in zip(halves, changed, self.spatial_weighting, strict=True)
         ]
-        return [interleave((kept, half)) for (kept, _), half in zip(halves, changed, strict=True)]
 
 
 class FusionModule(nn.Module):

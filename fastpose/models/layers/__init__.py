@@ -2,7 +2,7 @@
 
 from .attention import SqueezeExcitation
 from .checkpointing import run_checkpointed
-from .conv import ConvUnit, SeparableConvUnit, channel_shuffle, interleave
+from .conv import ConvUnit, SeparableConvUnit, channel_shuffle, halve, interleave
 from .depthwise import DepthwiseConv
 from .drop_path import DropPath
 from .enlarge import with_enlarged
@@ -45,6 +45,7 @@ __all__ = [
     "conv_halving",
     "conv_step",
     "fusion_path",
+    "halve",
     "init_kaiming",
     "init_normal",
     "init_shufflenet",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -25,7 +26,13 @@ class SqueezeExcitation(nn.Module):
 
     def weights(self, x: Tensor) -> Tensor:
         """[B, width, h, w] → the weights [B, width, 1, 1]."""
-        return _at_one_position(self.conv2, _at_one_position(self.conv1, x.mean((2, 3))))[..., None, None]
+        # The gradient of a mean over two dimensions has the channels first, whatever the layout of x.
+        mean = (
+            x.permute(0, 2, 3, 1).flatten(1, 2).mean(1)
+            if x.is_contiguous(memory_format=torch.channels_last)
+            else x.mean((2, 3))
+        )
+        return _at_one_position(self.conv2, _at_one_position(self.conv1, mean))[..., None, None]
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, width, h, w] → the same shape."""

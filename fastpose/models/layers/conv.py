@@ -7,6 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from fastpose.ops import interleave as native_interleave
+from fastpose.ops._native import C
+
 from .depthwise import DepthwiseConv
 from .norm import norm_act
 
@@ -86,16 +89,57 @@ class SeparableConvUnit(nn.Module):
         return self.pointwise_conv(self.depthwise_conv(x))
 
 
-def interleave(parts: Sequence[Tensor]) -> Tensor:
+def halve(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The first half of the channels, to be kept, and the second, to be worked on: [B, c, h, w] → twice [B, c/2, h, w].
+
+    With the channels last in memory on a CPU, the second one is a copy: most layers would take several times as long to
+    pass over every other piece of memory, most of all for the gradient.
+    """
+    first, second = x.chunk(2, dim=1)
+    if x.device.type == "cpu" and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous():
+        second = second.contiguous(memory_format=torch.channels_last)
+    return first, second
+
+
+def interleave(parts: Sequence[Tensor], weights: Tensor | None = None) -> Tensor:
     """The first channel of every part, then the second of every part, and so on: G parts [B, c, h, w] → [B, G*c, h, w].
 
     It is the channel shuffle (Zhang et al., "ShuffleNet", CVPR 2018) of their concatenation, in one copy instead of
     two; with the channels last in memory if a part has them so (halves of a map have neither layout).
+
+    Args:
+        parts: the maps.
+        weights: [B, c, 1, 1], by which the last part is multiplied first; None for none.
     """
+    if len(parts) == 2 and _have_native_op(parts[0], parts[1], weights):
+        return native_interleave(parts[0], parts[1], None if weights is None else weights.flatten(1))
+    if weights is not None:
+        parts = (*parts[:-1], parts[-1] * weights)
     if any(part.is_contiguous(memory_format=torch.channels_last) for part in parts):
         rows = [part.permute(0, 2, 3, 1) for part in parts]
         return torch.stack(rows, dim=4).flatten(3).permute(0, 3, 1, 2)
     return torch.stack(tuple(parts), dim=2).flatten(1, 2)
+
+
+def _have_native_op(first: Tensor, second: Tensor, weights: Tensor | None) -> bool:
+    """Whether it takes these maps, of which the first may be half of the channels of one."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined]
+        return False
+    height, width = first.shape[-2:]
+    pitch = first.stride(-1)
+    return (
+        type(first) is Tensor
+        and type(second) is Tensor
+        and first.device.type == second.device.type == "cpu"
+        and first.dtype in (torch.float32, torch.bfloat16)
+        and second.dtype is first.dtype
+        and second.shape == first.shape
+        and second.numel() > 0
+        and second.is_contiguous(memory_format=torch.channels_last)
+        and first.stride() == (height * width * pitch, 1, width * pitch, pitch)
+        and (weights is None or (type(weights) is Tensor and weights.dtype is first.dtype))
+        and hasattr(C, "interleave")  # a core that was built before is no reason to fail
+    )
 
 
 def channel_shuffle(x: Tensor, groups: int) -> Tensor:

@@ -17,3 +17,16 @@ def test_equals_its_convolutions(gate):
     assert layer.conv1.conv.out_channels == 2
     torch.testing.assert_close(layer.weights(x), weights)
     torch.testing.assert_close(layer(x), x * weights)
+
+
+def test_is_the_same_with_the_channels_last():
+    torch.manual_seed(0)
+    layer, x = SqueezeExcitation(8, reduction=4), torch.randn(3, 8, 5, 4)
+    results = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        leaf = x.clone(memory_format=layout).requires_grad_()
+        y = layer(leaf)
+        results.append((y, *torch.autograd.grad(y.sin().sum(), leaf)))
+        assert all(part.is_contiguous(memory_format=layout) for part in results[-1])
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b)
