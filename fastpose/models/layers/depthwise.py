@@ -28,7 +28,8 @@ class DepthwiseConv(nn.Conv2d):
         """[B, channels, h, w] → [B, channels, h / stride, w / stride]."""
         if not self._is_native(input):
             return super().forward(input)
-        return depthwise_conv(input.to(torch.bfloat16), self.weight, self.stride[0])
+        x = input.to(torch.bfloat16).contiguous(memory_format=torch.channels_last)
+        return depthwise_conv(x, self.weight, self.stride[0])
 
     def _is_native(self, x: Tensor) -> bool:
         if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined]
@@ -42,7 +43,7 @@ class DepthwiseConv(nn.Conv2d):
             and x.is_floating_point()
             and x.ndim == 4
             and x.numel() > 0
-            and x.is_contiguous(memory_format=torch.channels_last)
+            and x.stride(1) == 1  # of all or of some channels
             and type(self.weight) is nn.Parameter
             and self.weight.dtype is torch.float32
             and self.bias is None

@@ -34,16 +34,17 @@ def plain(layer: DepthwiseConv) -> nn.Conv2d:
     return other
 
 
+@pytest.mark.parametrize("half", [False, True])
 @pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (5, 1), (5, 2)])
-def test_equals_torchs_layer(native: list[int], kernel: int, stride: int) -> None:
+def test_equals_torchs_layer(native: list[int], kernel: int, stride: int, half: bool) -> None:
     torch.manual_seed(0)
     layer = DepthwiseConv(6, kernel, stride)
-    other, x = plain(layer), torch.randn(2, 6, 9, 8).contiguous(memory_format=torch.channels_last)
+    other, x = plain(layer), torch.randn(2, 12 if half else 6, 9, 8).contiguous(memory_format=torch.channels_last)
     results: list[list[Tensor]] = []
     for module in (layer, other):
         leaf = x.clone().requires_grad_()
         with torch.autocast("cpu", torch.bfloat16):
-            y = module(leaf)
+            y = module(leaf[:, :6] if half else leaf)
         y.float().square().sum().backward()
         assert leaf.grad is not None
         results.append([y, leaf.grad, *(weight.grad for weight in module.parameters() if weight.grad is not None)])
