@@ -294,10 +294,10 @@ def _train(
                         asked = time.perf_counter()
                         continue
                     # Photos that cannot be read leave the processes unlike numbers of crops; each counts the same.
-                    missing = phase.images * summed / crops_in_step
-                    loss_sum *= missing
+                    correction = phase.images * summed / crops_in_step
+                    loss_sum *= correction
                     scaler.unscale_(optimizer)
-                    trained.scale_gradients(missing)
+                    trained.scale_gradients(correction)
                     grad_norm = trained.clip_gradients(settings.clip_grad)
                     if math.isfinite(loss_sum) and torch.isfinite(grad_norm):
                         optimizer.step()
