@@ -135,5 +135,8 @@ void heatmap_decode(Bytes& in);
 void heatmap_loss(Bytes& in);
 void oks(Bytes& in);
 void oks_nms(Bytes& in);
+void batch_norm_act(Bytes& in);
+void depthwise_conv(Bytes& in);
+void interleave(Bytes& in);
 
 }  // namespace fuzz

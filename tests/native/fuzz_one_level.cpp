@@ -2,9 +2,12 @@
 #if !defined(FASTPOSE_SIMD_baseline)
 
 #include "affine_crop/affine_crop.h"
+#include "batch_norm_act/batch_norm_act.h"
+#include "depthwise_conv/depthwise_conv.h"
 #include "heatmap_decode/heatmap_decode.h"
 #include "heatmap_encode/heatmap_encode.h"
 #include "heatmap_loss/heatmap_loss.h"
+#include "interleave/interleave.h"
 #include "oks/oks.h"
 #include "oks_nms/oks_nms.h"
 
@@ -21,6 +24,11 @@ FORWARD(heatmap_decode_cpu, HeatmapDecodeArgs)
 FORWARD(heatmap_loss_cpu, HeatmapLossArgs)
 FORWARD(oks_cpu, OksArgs)
 FORWARD(oks_nms_cpu, OksNmsArgs)
+FORWARD(batch_norm_act_cpu, BatchNormActArgs)
+FORWARD(batch_norm_act_grad_cpu, BatchNormActGradArgs)
+FORWARD(depthwise_conv_grad_cpu, DepthwiseConvGradArgs)
+FORWARD(interleave_cpu, InterleaveArgs)
+FORWARD(interleave_grad_cpu, InterleaveGradArgs)
 
 }  // namespace fastpose
 
