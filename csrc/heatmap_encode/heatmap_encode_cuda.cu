@@ -14,16 +14,19 @@ FASTPOSE_DEVICE void write_map(float* map, int width, int height, F value) {
   const int pixels = width * height;
   by_vectors<float>(pixels % kVector<float> == 0 && begins_on_16(map), [&](auto count) {
     constexpr int kCount = decltype(count)::value;
+#pragma unroll 1
     for (int i = static_cast<int>(threadIdx.x) * kCount; i < pixels; i += kThreads * kCount) {
       float values[kCount];
       each_pixel<kCount>(i, width, [&](int j, int x, int y) { values[j] = value(x, y); });
-      store_values(map + i, values);
+      // An intrinsic: an assignment of 16 bytes is taken apart into four here (seen with CUDA 13.0).
+      if constexpr (kCount == 4) __stwb(reinterpret_cast<float4*>(map + i), make_float4(values[0], values[1], values[2], values[3]));
+      else map[i] = values[0];
     }
   });
 }
 
 // One block a keypoint (three maps for UdpCombined).
-__global__ void heatmap_encode_kernel(const __grid_constant__ HeatmapEncodeArgs args) {
+__global__ void __launch_bounds__(kThreads, 4) heatmap_encode_kernel(const __grid_constant__ HeatmapEncodeArgs args) {
   float* const along = dynamic_shared<float>();
   const HeatmapTarget& t = args.target;
   const int64_t pixels = int64_t{t.height} * t.width, maps = t.kind == CodecKind::UdpCombined ? 3 : 1;
@@ -44,8 +47,8 @@ __global__ void heatmap_encode_kernel(const __grid_constant__ HeatmapEncodeArgs 
     }
     write(0, [&](int px, int py) { return target.at(px, py); });
     if (maps == 1) continue;
-    write(1, [&](int px, int) { return static_cast<float>(target.offset_x(px)); });
-    write(2, [&](int, int py) { return static_cast<float>(target.offset_y(py)); });
+    write(1, [&](int px, int) { return target.along_x[px]; });
+    write(2, [&](int, int py) { return target.along_y[py]; });
   }
 }
 

@@ -5,7 +5,8 @@
 
 namespace fastpose {
 
-// The factors along x and along y are made once, in shared memory: width + height floats. All threads of the block call prepare().
+// The factors along x and along y (UdpCombined: the offsets) are made once, in shared memory: width + height floats. All threads of the block call
+// prepare().
 struct BlockTarget {
   const HeatmapTarget& t;
   float* along_x;
@@ -18,14 +19,15 @@ struct BlockTarget {
 
   FASTPOSE_DEVICE void prepare(float keypoint_x, float keypoint_y) {
     place = target_place(t, keypoint_x, keypoint_y);
-    if (t.kind == CodecKind::UdpCombined) return;
     __syncthreads();  // the factors of the keypoint before are no longer read
     for (int i = static_cast<int>(threadIdx.x); i < t.width + t.height; i += static_cast<int>(blockDim.x)) {
       const bool column = i < t.width;
       const int pixel = column ? i : i - t.width;
       const bool seen = column ? pixel >= place.x0 && pixel < place.x1 : pixel >= place.y0 && pixel < place.y1;
       float value = 0.f;
-      if (seen && t.kind == CodecKind::Megvii) {
+      if (t.kind == CodecKind::UdpCombined) {
+        value = static_cast<float>(column ? offset_x(pixel) : offset_y(pixel));
+      } else if (seen && t.kind == CodecKind::Megvii) {
         value = column ? blurred_row(t, static_cast<int>(place.x), pixel, t.width) : 1.f;
       } else if (seen) {
         const float factor = expf(gaussian_exponent(static_cast<float>(pixel), column ? place.x : place.y, t.sigma));
@@ -51,6 +53,7 @@ struct BlockTarget {
     return value > 0.f ? megvii_value(blurred_column(t, static_cast<int>(place.y), y, t.height, value), at_centre) : 0.f;
   }
 
+  // UdpCombined, on the way to float: to decide whether a pixel belongs to the disc.
   FASTPOSE_DEVICE double offset_x(int x) const { return disc_offset(place.x, x, t.radius); }
   FASTPOSE_DEVICE double offset_y(int y) const { return disc_offset(place.y, y, t.radius); }
 };

@@ -114,7 +114,7 @@ __global__ void __launch_bounds__(kThreads, sizeof(P) == 4 ? 8 : 7) heatmap_loss
           for (int b = static_cast<int>(threadIdx.x); b < box; b += kThreads) {
             const int x = place.x0 + b % columns, y = place.y0 + b / columns, p = y * width + x;
             if (made.at(x, y) == 0.f) continue;
-            const float d = to_float(from[p]) - static_cast<float>(m == 1 ? made.offset_x(x) : made.offset_y(y));
+            const float d = to_float(from[p]) - (m == 1 ? made.along_x[x] : made.along_y[y]);
             sum += static_cast<double>(d * d);
             if (to != nullptr) put(to + p, d * factor);
           }
