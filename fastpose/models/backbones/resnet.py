@@ -74,7 +74,7 @@ class ResNet(nn.Module):
         self.stride = self.feature_strides[-1]
         inputs = (stem_channels, *self.feature_channels[:-1])
         self.layer1, self.layer2, self.layer3, self.layer4 = (
-            _stage(block, in_channels, width, depth, stride, average_downsample)
+            residual_stage(block, in_channels, width, depth, stride, average_downsample)
             for in_channels, width, depth, stride in zip(inputs, widths, depths, strides, strict=True)
         )
         self.init_weights()
@@ -113,9 +113,10 @@ def _deep_stem(channels: int) -> nn.Sequential:
     )
 
 
-def _stage(
-    block: BlockClass, in_channels: int, width: int, depth: int, stride: int, average_downsample: bool
+def residual_stage(
+    block: BlockClass, in_channels: int, width: int, depth: int, stride: int, average_downsample: bool = False
 ) -> nn.Sequential:
+    """Residual blocks one after another; the first one takes the stride and has the projection if it needs one."""
     out_channels = width * block.expansion
     downsample = None
     if stride != 1 or in_channels != out_channels:
