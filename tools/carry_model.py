@@ -1,4 +1,4 @@
-"""Put a trained network into the package: fastpose/models/carried/ARCHITECTURE.safetensors, in float16.
+"""Put a trained network into the package: fastpose/models/carried/ARCHITECTURE.safetensors, in int8 with a scale for every output channel.
 
     python tools/carry_model.py runs/slim/best.safetensors resnet18_slim.lspet_160x160
 
@@ -30,7 +30,7 @@ def main() -> None:
     model.name = entry.name
     package = Path(__file__).resolve().parents[1] / "fastpose" / "models" / "carried"
     out = package / entry.weights["carried"]
-    save_model(model, out, dtype=torch.float16)
+    save_model(model, out, dtype=torch.int8)
     print(f"{out}: {out.stat().st_size / 1e6:.2f} MB")
 
 

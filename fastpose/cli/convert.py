@@ -15,8 +15,14 @@ __all__ = ["convert"]
 @click.option(
     "--model", "name", help="Zoo name or MMPose config name; by default told from the checkpoint's file name."
 )
-@click.option("--half", is_flag=True, help="Store float16: half the size.")
-def convert(checkpoint: Path, out: Path, name: str | None, half: bool) -> None:
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float16", "int8"]),
+    default="float32",
+    show_default=True,
+    help="Of the weights in OUT; int8 with a scale for every output channel, a quarter of the size.",
+)
+def convert(checkpoint: Path, out: Path, name: str | None, dtype: str) -> None:
     """Turn CHECKPOINT (MMPose 0.x or 1.x, or a plain state dict) into OUT, safetensors with the PoseSpec in it.
 
     Nothing in CHECKPOINT is run. OUT is what `fastpose.load`, `predict` and `eval` take.
@@ -37,5 +43,5 @@ def convert(checkpoint: Path, out: Path, name: str | None, half: bool) -> None:
         name = known[0].name
     model = create_model(name)
     load_checkpoint(model, checkpoint)
-    save_model(model, out, metadata={"source": checkpoint.name}, dtype=torch.float16 if half else None)
+    save_model(model, out, metadata={"source": checkpoint.name}, dtype=getattr(torch, dtype))
     click.echo(f"{out}: {model.name}, {out.stat().st_size / 1e6:.1f} MB")

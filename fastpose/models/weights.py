@@ -30,6 +30,8 @@ _SPEC, _MODEL, _ARCHITECTURE, _ARGUMENTS = (
 # Where training programs put the weights in what they save; averaged ones first. MMEngine's `ema_state_dict` is not
 # among them: its `state_dict` holds the average, and that the other weights.
 _WRAPPERS = ("state_dict_ema", "model_ema", "ema", "state_dict", "model")
+# An int8 entry NAME stands for itself times the float32 entry NAME:scale, which has one value a row.
+_SCALE = ":scale"
 _NAMES_PER_KIND = 3  # how many missing (unexpected, ...) entries an error lists
 
 
@@ -176,7 +178,9 @@ def save_model(
         model: the network.
         path: file to write; an existing one is replaced once the new one is complete on disk.
         metadata: further text values for the header (keys that begin with `fastpose.` are taken).
-        dtype: dtype of the floating-point entries in the file, e.g. `torch.float16`; the network's own by default.
+        dtype: dtype of the floating-point entries in the file: `torch.float16`, or `torch.int8`, in which every row of
+            every weight has its own scale (vectors stay as they are); the network's own by default. Reading gives
+            floats again.
 
     Raises:
         TypeError: not a PoseModel, or metadata that is not text.
@@ -200,11 +204,35 @@ def save_model(
         if key in header or key.startswith("fastpose."):
             raise ValueError(f"metadata: the key {key!r} is taken")
         header[key] = value
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for name, tensor in model.state_dict().items():
-        wanted = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
-        tensors[name] = tensor.detach().to("cpu", wanted).contiguous()
+        tensor = tensor.detach().cpu()
+        if tensor.is_floating_point() and dtype is torch.int8:
+            tensors |= _quantised(name, tensor) if tensor.ndim > 1 else {name: tensor}
+        elif tensor.is_floating_point() and dtype is not None:
+            tensors[name] = tensor.to(dtype)
+        else:
+            tensors[name] = tensor
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
     atomic_write(path, safetensors.torch.save(tensors, header))
+
+
+def _quantised(name: str, weight: Tensor) -> dict[str, Tensor]:
+    """The nearest of 255 values from minus to plus each row's largest."""
+    rows = weight.float().flatten(1)
+    scale = rows.abs().amax(1).clamp(min=torch.finfo(torch.float32).tiny) / 127
+    return {name: (rows / scale[:, None]).round().to(torch.int8).view(weight.shape), name + _SCALE: scale}
+
+
+def _dequantised(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The floats that quantised entries stand for, and all other entries."""
+    floats = {name: tensor for name, tensor in tensors.items() if not name.endswith(_SCALE)}
+    for name in tensors.keys() - floats.keys():
+        weight, scale = floats.get(name.removesuffix(_SCALE)), tensors[name]
+        if weight is None or weight.dtype is not torch.int8 or scale.shape != weight.shape[:1]:
+            raise WeightsError(f"{path}: damaged; expected an int8 weight with as many rows as {name} has values")
+        floats[name.removesuffix(_SCALE)] = weight * scale.view(-1, *[1] * (weight.ndim - 1))
+    return floats
 
 
 def _load(model: PoseModel, path: Path, checkpoint: Checkpoint, strict: bool) -> LoadReport:
@@ -251,9 +279,10 @@ def _read_safetensors(path: Path) -> Checkpoint:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
-            return Checkpoint(tensors, dict(file.metadata() or {}))
+            metadata = dict(file.metadata() or {})
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise WeightsError(f"{path}: damaged or cut short; expected safetensors ({error})") from error
+    return Checkpoint(_dequantised(path, tensors), metadata)
 
 
 def _read_pickled(path: Path) -> dict[str, Tensor]:

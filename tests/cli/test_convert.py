@@ -40,11 +40,12 @@ def test_converted_file_is_a_model_by_itself(official, tmp_path):
     assert read_checkpoint(tmp_path / "m.safetensors").metadata["source"] == official.name
 
 
-def test_half_is_half_the_size(official, tmp_path):
-    whole, half = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+@pytest.mark.parametrize(("dtype", "share"), [("float16", 0.6), ("int8", 0.45)])
+def test_smaller_types_make_smaller_files(official, tmp_path, dtype, share):
+    whole, small = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
     assert _run(official, whole, "--model", NAME).exit_code == 0
-    assert _run(official, half, "--model", NAME, "--half").exit_code == 0
-    assert half.stat().st_size < 0.6 * whole.stat().st_size
+    assert _run(official, small, "--model", NAME, "--dtype", dtype).exit_code == 0
+    assert small.stat().st_size < share * whole.stat().st_size
 
 
 def test_what_cannot_be_converted_is_named(official, tmp_path):

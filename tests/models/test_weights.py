@@ -70,6 +70,34 @@ def test_half_precision_file_loads_into_float32(model, tmp_path):
         torch.testing.assert_close(back.state_dict()[name], tensor, rtol=1e-3, atol=1e-4)
 
 
+def test_int8_file_holds_every_weight_to_half_a_step_of_its_row(model, tmp_path):
+    with torch.no_grad():
+        model.backbone.conv1.weight[3] = 0.0
+    save_model(model, tmp_path / "small.safetensors", dtype=torch.int8)
+    save_model(model, tmp_path / "full.safetensors")
+    assert (tmp_path / "small.safetensors").stat().st_size < 0.3 * (tmp_path / "full.safetensors").stat().st_size
+    back = load_model(tmp_path / "small.safetensors").state_dict()
+    for name, tensor in model.state_dict().items():
+        assert back[name].dtype == tensor.dtype
+        if tensor.ndim > 1:
+            step = tensor.flatten(1).abs().amax(1) / 127
+            assert ((back[name] - tensor).flatten(1).abs().amax(1) <= 0.501 * step).all(), name
+        else:
+            assert torch.equal(back[name], tensor)
+
+
+def test_int8_file_with_a_scale_of_another_length_is_refused(model, tmp_path):
+    path = tmp_path / "small.safetensors"
+    save_model(model, path, dtype=torch.int8)
+    with safetensors.safe_open(path, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        metadata = file.metadata()
+    tensors["head.final_layer.weight:scale"] = torch.ones(3)
+    safetensors.torch.save_file(tensors, path, metadata)
+    with pytest.raises(WeightsError, match=r"as many rows as head\.final_layer\.weight:scale"):
+        load_model(path)
+
+
 def test_channels_last_model_is_saved_and_loaded(model, tmp_path):
     layout = _blank().to(memory_format=torch.channels_last)
     load_checkpoint(layout, _saved(model, tmp_path / "plain.safetensors"))
