@@ -1,4 +1,4 @@
-"""Put a trained network into the package: fastpose/models/carried/ARCHITECTURE.safetensors, in int8 with a scale for every output channel.
+"""Put a trained network into the package, in int8: fastpose/models/carried/ARCHITECTURE.safetensors.
 
     python tools/carry_model.py runs/slim/best.safetensors resnet18_slim.lspet_160x160
 
