@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from fastpose.ops import interleave as native_interleave
-from fastpose.ops._native import C
 
 from .depthwise import DepthwiseConv
 from .norm import norm_act
@@ -138,7 +137,6 @@ def _have_native_op(first: Tensor, second: Tensor, weights: Tensor | None) -> bo
         and second.is_contiguous(memory_format=torch.channels_last)
         and first.stride() == (height * width * pitch, 1, width * pitch, pitch)
         and (weights is None or (type(weights) is Tensor and weights.dtype is first.dtype))
-        and hasattr(C, "interleave")  # a core that was built before is no reason to fail
     )
 
 

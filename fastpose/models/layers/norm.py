@@ -11,7 +11,6 @@ from torch.nn import functional as F
 from torch.nn.modules import module as hooks
 
 from fastpose.ops import batch_norm_act
-from fastpose.ops._native import C
 
 _Layer = TypeVar("_Layer", bound=nn.Module)
 
@@ -117,7 +116,6 @@ def _is_fusible(norm: nn.Module, x: Tensor) -> TypeGuard[nn.BatchNorm2d]:
         and norm.weight.dtype is torch.float32
         and norm.weight.shape[0] == x.shape[1]
         and type(norm.running_mean) is Tensor
-        and hasattr(C, "batch_norm_act")  # a core that was built before is no reason to fail
         and not (
             hooks._global_forward_pre_hooks
             or hooks._global_forward_hooks
