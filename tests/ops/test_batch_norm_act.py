@@ -97,9 +97,9 @@ def test_a_large_mean_costs_nothing() -> None:
     given["x"] = (1000 + 0.1 * given["x"]).contiguous(memory_format=torch.channels_last)
     given["x"][0, :, 0, 0] = 0  # the first value is far away from all others
     exact = run(reference, given, False, False, torch.float64)
-    theirs = run(reference, given, False, False)
-    for got, other, wanted in zip(run(ops, given, False, False), theirs, exact, strict=True):
-        assert (got - wanted).abs().max() <= max(2 * float((other - wanted).abs().max()), 1e-6)
+    # Mean of squares minus square of the mean, in float32, would be off by 2e-4 of the value.
+    for got, wanted in zip(run(ops, given, False, False), exact, strict=True):
+        assert (got - wanted).abs().max() <= 1e-5 * wanted.abs().max() + 1e-6
     torch.testing.assert_close(run(ops, given, False, False)[0], exact[0], rtol=1e-4, atol=1e-4)
 
 
