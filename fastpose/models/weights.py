@@ -76,10 +76,12 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
             start = file.read(16)
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read ({error.strerror}); expected a file of weights") from error
+    # Safetensors first: they begin with the header's length in eight bytes, the lowest of which may be anything, also
+    # what a pickle (0x80) or an archive (PK) begins with.
+    if start[4:9] == b"\0\0\0\0{":
+        return _read_safetensors(path)
     if start[:2] == b"PK" or start[:1] == b"\x80":
         return Checkpoint(_official_names(path, _read_pickled(path)), {})
-    if start[8:9] == b"{":
-        return _read_safetensors(path)
     raise WeightsError(f"{path}: expected safetensors or a file that torch.save wrote; it begins with {start[:8]!r}")
 
 
