@@ -43,6 +43,14 @@ void expect_channels(const Arg& a, const Arg& x) {
   expect_contiguous(a);
 }
 
+// Mean and reciprocal deviation of each channel, from forward to backward.
+void expect_stats(const Arg& a, const Arg& x) {
+  expect_device(a, x);
+  expect_dtype(a, {DType::Float32});
+  expect_shape(a, {2, x.shape[1]}, "[2, C]");
+  expect_contiguous(a);
+}
+
 // Kept between calls: a fresh large block costs more than its use.
 double* workspace(int64_t size) {
   thread_local std::vector<double> room;
@@ -67,10 +75,7 @@ void batch_norm_act(py::handle x_object, py::handle residual_object, py::handle 
   }
   for (const Arg* a : {&weight, &bias, &running_mean, &running_var}) expect_channels(*a, x);
   expect_like(out, x);
-  expect_dtype(stats, {DType::Float32});
-  expect_shape(stats, {2, x.shape[1]}, "[2, C]");
-  expect_contiguous(stats);
-  expect_device(stats, x);
+  expect_stats(stats, x);
   args.rows = x.shape[0] * x.shape[2] * x.shape[3];
   args.channels = x.shape[1];
   if (args.rows < 2 || args.channels < 1) fail_value(x, "more than one value per channel", "shape " + shape_text(x));
@@ -109,10 +114,7 @@ void batch_norm_act_grad(py::handle x_object, py::handle out_object, py::handle 
   args.grad_residual = map_or_none(grad_residual_object, "grad_residual", true);
   expect_like(grad, x);
   for (const Arg* a : {&weight, &bias, &grad_weight, &grad_bias}) expect_channels(*a, x);
-  expect_dtype(stats, {DType::Float32});
-  expect_shape(stats, {2, x.shape[1]}, "[2, C]");
-  expect_contiguous(stats);
-  expect_device(stats, x);
+  expect_stats(stats, x);
   if (args.grad_residual != nullptr && (!relu || args.out == nullptr))
     throw py::value_error("grad_residual: expected None without relu and out");
   args.rows = x.shape[0] * x.shape[2] * x.shape[3];
