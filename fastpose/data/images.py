@@ -15,7 +15,7 @@ import stat
 import struct
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -162,9 +162,9 @@ def read_image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     try:
         with open(path, "rb") as file:
             head = file.read(_HEAD_BYTES)
+            size = _jpeg_size(head) if head.startswith(_JPEG_MAGIC) else _png_size(file)
     except OSError:
-        head = b""  # read_image says what is wrong
-    size = _jpeg_size(head) if head.startswith(_JPEG_MAGIC) else _png_size(head)
+        size = None  # read_image says what is wrong
     return size if size is not None else read_image(path).shape[:2]
 
 
@@ -189,12 +189,22 @@ def _jpeg_size(head: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _png_size(head: bytes) -> tuple[int, int] | None:
+def _png_size(file: BinaryIO) -> tuple[int, int] | None:
     """(height, width); None where it is no PNG, or one that may be turned."""
-    if not head.startswith(_PNG_MAGIC) or head[12:16] != b"IHDR" or len(head) < 24 or b"eXIf" in head:
+    size: tuple[int, int] | None = None
+    file.seek(0)
+    if file.read(len(_PNG_MAGIC)) != _PNG_MAGIC:
         return None
-    width, height = struct.unpack(">II", head[16:24])
-    return height, width
+    while len(start := file.read(8)) == 8:  # to the end: orientation may stand behind the pixels
+        length, kind = struct.unpack(">I4s", start)
+        content = file.read(8) if kind == b"IHDR" and length >= 8 else b""
+        if len(content) == 8:
+            width, height = struct.unpack(">II", content)
+            size = height, width
+        elif kind == b"eXIf":
+            return None
+        file.seek(length + 4 - len(content), os.SEEK_CUR)
+    return size
 
 
 def decode_image(

@@ -83,7 +83,7 @@ def read_teacher(file: str | Path, records: PoseRecords) -> NDArray[np.float32]:
         DataError: Not such a file, or an entry has not K triples.
     """
     try:
-        entries = json.loads(Path(file).read_text())
+        entries = json.loads(Path(file).read_bytes())
     except OSError as error:
         raise DataError(f"{file}: {error.strerror or error}") from None
     except ValueError as error:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fastpose.data.images import ImageError, decode_image, read_image, read_reduced
+from fastpose.data.images import ImageError, decode_image, read_image, read_image_size, read_reduced
 
 
 def photo(height=48, width=80, seed=0):
@@ -87,6 +87,16 @@ def test_exif_orientation_is_applied(tmp_path, build, orientation, order):
     assert found.shape == expected.shape
     assert found.flags.c_contiguous
     assert np.abs(found.astype(int) - expected).mean() < 4  # JPEG's loss; a wrong turn gives > 30
+
+
+def test_size_of_a_png_whose_exif_stands_behind_the_pixels(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (120, 400, 3), np.uint8)
+    plain = encode(".png", noise)
+    late = plain[:-12] + png_chunk(b"eXIf", exif(6)) + plain[-12:]
+    assert len(late) > 100_000
+    for data, size in ((plain, (120, 400)), (late, (400, 120))):
+        (tmp_path / "photo.png").write_bytes(data)
+        assert read_image_size(tmp_path / "photo.png") == size == read_image(tmp_path / "photo.png").shape[:2]
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -17,7 +17,14 @@ from fastpose.data.readers.files import JsonFile, entries, integer, kind, number
 from fastpose.data.records import DataError, PathTable, PoseRecords
 from fastpose.skeletons import Skeleton, get_skeleton, list_skeletons
 
-__all__ = ["AREA_OF_BOX", "area_of_boxes", "keypoint_names", "read_coco", "read_coco_style"]
+__all__ = [
+    "AREA_OF_BOX",
+    "area_of_boxes",
+    "category_with_keypoints",
+    "keypoint_names",
+    "read_coco",
+    "read_coco_style",
+]
 
 AREA_OF_BOX = 0.53
 """Share of its box that a person fills: for the area of the outline, where the file does not state one."""
@@ -103,7 +110,7 @@ def read_coco_style(
     if not isinstance(file.content, dict):
         raise DataError(f"{file.path}: expected an object with images and annotations, got {kind(file.content)}")
     photos = _Photos.parse(file, image_root)
-    chosen = _category(file.path, file.content, category)
+    chosen = category_with_keypoints(file.path, file.content, category)
     category_id = chosen.get("id") if chosen else None
     in_file, skeleton = _match_skeleton(file.path, names or keypoint_names(file.path, chosen), chosen, skeleton)
     if detections is not None:
@@ -323,8 +330,20 @@ def _read_detections(path: Path, photos: _Photos, skeleton: Skeleton, category_i
     return PoseRecords(skeleton, **photos.columns(), **arrays, source=str(path), skipped=left_out)
 
 
-def _category(path: Path, content: Mapping[str, Any], name: str | None) -> dict[str, Any] | None:
-    """The category to read; None where the file describes none."""
+def category_with_keypoints(path: Path, content: Mapping[str, Any], name: str | None = None) -> dict[str, Any] | None:
+    """The category to read.
+
+    Args:
+        path: The file, for the error.
+        content: What it holds.
+        name: The category wanted; by default the one that has keypoints ("person" among several).
+
+    Returns:
+        Its entry; None where the file describes none.
+
+    Raises:
+        DataError: There is no such category, or several have keypoints and none is "person".
+    """
     categories = list(entries(path, content, "categories")) if content.get("categories") else []
     if name is not None:
         for entry in categories:

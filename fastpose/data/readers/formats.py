@@ -19,7 +19,7 @@ from fastpose.data.readers.mpii_trb import read_mpii_trb
 from fastpose.data.readers.posetrack18 import read_posetrack18
 from fastpose.data.readers.ultralytics import read_ultralytics
 from fastpose.data.records import DataError, PoseRecords
-from fastpose.skeletons import AIC14, EXLPOSE14, JHMDB15, LSP14, MPII_TRB40, POSETRACK18_17, Skeleton
+from fastpose.skeletons import AIC14, CROWDPOSE14, EXLPOSE14, JHMDB15, MPII_TRB40, POSETRACK18_17, Skeleton
 
 __all__ = ["list_formats", "read_annotations"]
 
@@ -44,7 +44,6 @@ _BY_KEYPOINTS = {
     AIC14.keypoints: "aic",
     EXLPOSE14.keypoints: "exlpose",
     JHMDB15.keypoints: "jhmdb",
-    LSP14.keypoints: "lsp",
     MPII_TRB40.keypoints: "mpii_trb",
     POSETRACK18_17.keypoints: "posetrack18",
 }
@@ -153,9 +152,9 @@ def _tell_json(file: JsonFile) -> str | None:
     annotations, images, categories = (_first(content, key) for key in ("annotations", "images", "categories"))
     if "keypoints_21" in annotations:
         return "humanart"
-    if "crowdIndex" in images:
-        return "crowdpose"
     names = tuple(name.strip().lower().replace(" ", "_") for name in keypoint_names(file.path, categories))
+    if "crowdIndex" in images and len(names) in (0, CROWDPOSE14.num_keypoints):
+        return "crowdpose"
     return _BY_KEYPOINTS.get(names, "coco")
 
 

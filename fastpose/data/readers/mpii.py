@@ -103,7 +103,8 @@ class _People:
         names = list(dict.fromkeys(self.photos))
         position = {name: number for number, name in enumerate(names)}
         stems = [Path(name).stem for name in names]
-        numbered = all(stem.isascii() and stem.isdigit() for stem in stems)
+        numbered = all(stem.isascii() and stem.isdigit() and len(stem) < 19 for stem in stems)
+        numbered = numbered and len(set(map(int, stems))) == len(stems)  # not frames of several folders
         heads = None if self.heads is None else self.heads[rows]
         arrays: dict[str, Any] = {
             "image_ids": [int(stem) for stem in stems] if numbered else np.arange(len(names)),

@@ -186,10 +186,12 @@ def _photos(path: Path, root: Path, part: Any) -> list[Path]:
     found: list[Path] = []
     for place in part if isinstance(part, list) else [part]:
         source = root / str(place)
+        if not source.exists() and str(place).startswith("../"):  # exporters write this beside folders that lie here
+            source = root / str(place).removeprefix("../")
         if source.is_dir():
             found += sorted(photo for photo in source.rglob("*") if photo.suffix.lower() in _SUFFIXES)
         elif source.is_file():
-            lines = source.read_text(encoding="utf-8").splitlines()
+            lines = source.read_text(encoding="utf-8-sig").splitlines()
             found += [source.parent / line.strip() for line in lines if line.strip()]
         else:
             raise DataError(f"{path}: no folder or list of photos at {source}")
@@ -209,7 +211,7 @@ def _read_photo(photo: Path) -> tuple[tuple[int, int] | None, list[str]]:
         return None, []
     labels = _label_file(photo)
     try:
-        return size, labels.read_text(encoding="utf-8").splitlines()
+        return size, labels.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:  # a photo of nobody
         return size, []
     except (OSError, UnicodeDecodeError) as error:

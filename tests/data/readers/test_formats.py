@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from fastpose.data import DataError, PoseRecords, list_formats, read_annotations
-from fastpose.skeletons import AIC14, COCO17, CROWDPOSE14, EXLPOSE14, JHMDB15, Skeleton, get_skeleton
+from fastpose.skeletons import AIC14, COCO17, CROWDPOSE14, EXLPOSE14, JHMDB15, LSP14, Skeleton, get_skeleton
 
 SKELETON = {
     "aic": "aic14",
@@ -340,3 +340,16 @@ def test_detections_of_the_samples(shared: Path, folder: str, annotations: str, 
     records = read_annotations(place / annotations, detections=place / detections)
     assert len(records) == count
     assert (records.scores > 0).all()
+
+
+def test_what_only_looks_like_a_known_set(figures: Any, tmp_path: Path) -> None:
+    crowded = copy.deepcopy(figures["coco"]["file"])
+    for image in crowded["images"]:
+        image["crowdIndex"] = 0.5
+    records = read_annotations(write(tmp_path / "crowded.json", crowded))
+    assert records.skeleton is COCO17
+    assert records.crowd_index is not None
+    named = copy.deepcopy(figures["exlpose"]["file"])
+    names = [name.replace("_", " ").capitalize() for name in LSP14.keypoints]
+    named["categories"][0]["keypoints"] = names
+    assert read_annotations(write(tmp_path / "named.json", named)).skeleton.keypoints == tuple(names)

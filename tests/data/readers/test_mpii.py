@@ -36,6 +36,12 @@ def test_boxes(tmp_path: Path) -> None:
     assert records.visible[0].tolist() == PERSON["joints_vis"]
 
 
+@pytest.mark.parametrize("names", [["a/000001.jpg", "b/000001.jpg"], ["1.jpg", "20230101123045123456789.jpg"]])
+def test_numbers_that_are_no_ids(tmp_path: Path, names: list[str]) -> None:
+    records = read_mpii(write(tmp_path / "people.json", [PERSON | {"image": name} for name in names]))
+    assert records.image_ids.tolist() == [0, 1]
+
+
 def test_people_without_joints_and_photos_without_numbers(tmp_path: Path) -> None:
     nobody = PERSON | {"joints": [[-1, -1]] * 16, "joints_vis": [0] * 16}
     records = read_mpii(write(tmp_path / "a.json", [nobody, PERSON | {"image": "one.jpg"}, PERSON | {"scale": 0}]))

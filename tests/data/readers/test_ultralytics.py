@@ -53,6 +53,18 @@ def write(folder: Path, settings: dict[str, Any]) -> Path:
     return path
 
 
+def test_marks_of_windows_and_folders_that_lie_elsewhere(file: Path) -> None:
+    root = file.parent / "set"
+    for text in (root / "labels/train/b.txt", root / "more.txt"):
+        text.write_bytes(b"\xef\xbb\xbf" + text.read_bytes())
+    # Roboflow writes this whether or not the folders lie beside the file.
+    write(file.parent, SETTINGS | {"train": "../images/train"})
+    assert len(read_annotations(file, split="train")) == 1
+    assert [path.name for path in read_annotations(file, split="val").image_paths] == ["c.jpg", "d.jpg"]
+    (file.parent / "images/train").mkdir(parents=True)  # what the name says comes first
+    assert len(read_annotations(file, split="train").image_paths) == 0
+
+
 def test_records(file: Path) -> None:
     records = read_annotations(file, split="train")
     root = file.parent / "set" / "images" / "train"
