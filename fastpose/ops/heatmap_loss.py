@@ -37,7 +37,8 @@ def heatmap_loss(
         predicted: [B,K,h,w] (``udp_combined``: [B,3K,h,w]) float32, float16 or bfloat16; the only differentiable
             argument. For float64 there is ``fastpose.ops.reference.heatmap_loss``. What is not a number makes the loss
             NaN; but with ``keypoints``, offsets outside a disc are not looked at (their t₀ is 0), whatever they hold,
-            where MMPose's 0 · NaN is NaN.
+            where MMPose's 0 · NaN is NaN. The gradient of float16 maps is made in float32: a scaled loss scales it
+            before it is rounded.
         keypoints: [B,K,2] (x, y) in pixels of the network's input, drawn where the weight is above 0; None with
             ``target``.
         weights: [B,K] weight of each keypoint (visibility as 0 or 1, or what ``heatmap_encode`` returns; with joint
@@ -60,6 +61,11 @@ def heatmap_loss(
     Source: OHKM, https://arxiv.org/abs/1711.07319; UDP, https://arxiv.org/abs/1911.07524.
     """
     values = codec_values(codec, input_size)
+    if isinstance(predicted, Tensor) and predicted.dtype is torch.float16 and needs_grad(predicted):
+        # A gradient divided by so many pixels is nothing in float16: it must be multiplied by the loss's scale first.
+        predicted = predicted.float()
+        if isinstance(target, Tensor) and target.dtype is torch.float16:
+            target = target.float()
     if not is_compiling():
         wanted = needs_grad(predicted)
         result = C.heatmap_loss_eager(predicted, keypoints, weights, target, ohkm_topk, wanted, values)

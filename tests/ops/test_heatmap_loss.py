@@ -96,6 +96,18 @@ def test_given_target_and_half_precision(dtype: torch.dtype, kind: str, topk: in
     )
 
 
+def test_scaled_loss_of_float16_maps_reaches_its_gradient() -> None:
+    points, weights = poses(16, 17)
+    codec, scale = KINDS["gaussian"], 65536.0
+    predicted = (predicted_for(codec, 16, 17) * 0.05).half()
+    single, half = predicted.float().requires_grad_(), predicted.clone().requires_grad_()
+    for maps in (single, half):
+        (ops.heatmap_loss(maps, points, weights, codec, INPUT) * scale).backward()
+    assert half.grad is not None
+    assert single.grad is not None
+    assert torch.equal(half.grad, single.grad.half())
+
+
 @pytest.mark.shared
 @pytest.mark.parametrize("module", [ops, reference], ids=["native", "reference"])
 def test_reference_figures(module: object, shared: Path) -> None:
