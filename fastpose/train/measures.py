@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..data.readers.coco import category_with_keypoints
 from ..data.records import PoseRecords
 from ..metrics.coco import coco_figures, coco_matches, crowd_figures
 from ..metrics.coco_files import read_content
@@ -91,7 +92,12 @@ def default_metric(records: PoseRecords, predicted: Skeleton | None = None) -> s
 
 
 def annotation_content(path: Path | None, records: PoseRecords) -> Mapping[str, Any]:
-    """Annotations in COCO's format: those of the file or folder where that is one, else the records written so."""
+    """Annotations in COCO's format: those of the file or folder where that is one, else the records written so.
+
+    Of several categories those of the one that is read.
+    """
+    if records.skeleton.keypoints == JHMDB15.keypoints and (records.visible > 0).any():
+        path = None  # its reader moves boxes and keypoints by one pixel
     if path is not None and path.is_dir():
         parts = [read_content(file) for file in sorted(path.glob("*.json"))]
         if parts and all(_is_coco(part) for part in parts):
@@ -99,7 +105,7 @@ def annotation_content(path: Path | None, records: PoseRecords) -> Mapping[str, 
     elif path is not None and path.suffix.lower() not in (".mat", ".yaml", ".yml"):
         content = read_content(path)
         if _is_coco(content):
-            return content
+            return _one_category(path, content)
     if not (records.visible > 0).any():
         raise ValueError(f"annotations: nobody has annotated keypoints in {path or records.source}")
     images = [{"id": i} for i in records.image_ids.tolist()]
@@ -121,6 +127,15 @@ def annotation_content(path: Path | None, records: PoseRecords) -> Mapping[str, 
         )
     ]
     return {"images": images, "annotations": people}
+
+
+def _one_category(path: Path, content: Mapping[str, Any]) -> Mapping[str, Any]:
+    chosen = category_with_keypoints(path, content)
+    if chosen is None:
+        return content
+    number = chosen.get("id")
+    own = [entry for entry in content["annotations"] if entry.get("category_id", number) == number]
+    return {**content, "annotations": own}
 
 
 def _is_coco(content: Any) -> bool:

@@ -202,6 +202,41 @@ def test_annotations_from_records_and_from_files(tmp_path: Path) -> None:
         annotation_content(None, dataclasses.replace(data, visible=data.visible * 0))
 
 
+@pytest.mark.parametrize("others", [17, 20])
+@pytest.mark.parametrize("number", [1, 3])
+def test_other_categories_are_nobody_to_find(tmp_path: Path, others: int, number: int) -> None:
+    data = records(COCO17)
+    content = dict(annotation_content(None, data))
+    animal = {"id": 9, "image_id": 10, "category_id": 2, "bbox": [0, 0, 50, 50], "keypoints": [5, 5, 2] * others}
+    content["annotations"] = [*(a | {"category_id": number} for a in content["annotations"]), animal]
+    content["images"] = [i | {"file_name": f"{i['id']}.jpg"} for i in content["images"]]
+    content["categories"] = [
+        {"id": number, "name": "person", "keypoints": list(COCO17.keypoints)},
+        {"id": 2, "name": "horse", "keypoints": [f"k{i}" for i in range(others)]},
+    ]
+    file = tmp_path / "both.json"
+    file.write_text(json.dumps(content))
+    evaluator = Evaluator(read_annotations(file), annotations=file)
+    spec = PoseSpec(COCO17, (256, 192), CodecSpec("gaussian", (64, 48), sigma=2.0))
+    assert perfect(evaluator, spec)["AP"] == pytest.approx(1)
+
+
+def test_average_precision_where_the_reader_moves_pixels(tmp_path: Path, data: Path) -> None:
+    content = json.loads((data / "reader_figures.json").read_text())["jhmdb"]["file"]
+    file = tmp_path / "Sub1_test.json"
+    file.write_text(json.dumps(content))
+    evaluator = Evaluator(read_annotations(file), "coco_ap", annotations=file)
+    spec = PoseSpec(JHMDB15, (256, 256), CodecSpec("gaussian", (64, 64), sigma=2.0))
+    assert perfect(evaluator, spec)["AP"] == pytest.approx(1)
+
+
+def perfect(evaluator: Evaluator, spec: PoseSpec) -> dict[str, float]:
+    """The figures of somebody who knows the truth."""
+    people = evaluator.records
+    known = Predictions(people.keypoints, np.ones(people.visible.shape, np.float32), np.ones(len(people), bool))
+    return evaluator.score(evaluator.results(known, spec)).figures(None)
+
+
 def test_posetracks_folder(tmp_path: Path) -> None:
     data = records(POSETRACK18_17)
     content = dict(annotation_content(None, data))
