@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ class BoxFile:
         COCO annotations (``images``, ``annotations``), or COCO results with ``image_id`` and ``bbox`` (xywh), where the
         photo's name is made of that number.
 
-    Photos are found by their path as given, else by their file name.
+    Photos are found by their path as given, else by their file name; of several with that name, the one in folders of
+    the same names.
 
     Args:
         path: The file.
@@ -49,6 +51,9 @@ class BoxFile:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             what = f"no {error}" if isinstance(error, KeyError) else str(error)
             raise ValueError(f"{path}: is no file of boxes ({what}); see fastpose predict --help") from None
+        self._alike: dict[str, list[str]] = {}  # names that end in the same file name
+        for name in {**self._by_name, **self._ids}:
+            self._alike.setdefault(Path(name).name, []).append(name)
 
     def _take(self, data: Any, min_score: float) -> None:
         if isinstance(data, dict) and "annotations" in data and "images" in data:
@@ -81,24 +86,45 @@ class BoxFile:
             only: Whether it is the only photo that is asked for.
 
         Raises:
-            ValueError: The file says nothing about it.
+            ValueError: The file says nothing about it, or names several photos that it may be.
         """
         if self._any is not None:
             if not only:
                 raise ValueError(f"{self.path}: is a list of boxes for one photo; for several it must name them")
             return self._any
-        names = {Path(name).name: name for name in [*self._by_name, *self._ids]}
-        name = str(photo) if str(photo) in self._by_name or str(photo) in self._ids else names.get(photo.name)
+        name = self._named(photo)
         if name in self._by_name:
             return self._by_name[name]
-        number = self._ids[name] if name is not None else photo_id(photo)
+        # The number in a file name says which photo it is only where the file states no names.
+        number = self._ids[name] if name is not None else None if self._ids else photo_id(photo)
         if number is not None and number in self._by_id:
             return self._by_id[number]
         raise ValueError(f"{photo}: {self.path} has no boxes for it")
 
     def image_id(self, photo: Path) -> int | None:
         """The photo's COCO id, if the file states it."""
-        return next((number for name, number in self._ids.items() if Path(name).name == photo.name), None)
+        name = self._named(photo)
+        return None if name is None else self._ids.get(name)
+
+    def _named(self, photo: Path) -> str | None:
+        """What the file calls a photo: its path as given, else the name that shares the most folders with it."""
+        if str(photo) in self._by_name or str(photo) in self._ids:
+            return str(photo)
+        alike: dict[tuple[int, bool], list[str]] = {}
+        for name in self._alike.get(photo.name, ()):
+            alike.setdefault(_shared_folders(Path(name), photo.absolute()), []).append(name)
+        best = alike[max(alike)] if alike else []
+        if len(best) > 1:
+            raise ValueError(f"{photo}: {self.path} names several photos that it may be ({', '.join(best[:2])}, …)")
+        return best[0] if best else None
+
+
+def _shared_folders(name: Path, photo: Path) -> tuple[int, bool]:
+    """How many folders above the file are the same, and whether those are all that the name has."""
+    folders = name.parts[:-1]
+    pairs = zip(reversed(folders), reversed(photo.parts[:-1]), strict=False)
+    shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    return shared, shared == len(folders)
 
 
 def photo_id(photo: Path) -> int | None:

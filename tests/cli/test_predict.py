@@ -129,6 +129,30 @@ def test_coco_results(run, photos):
     assert [result["image_id"] for result in results] == [1, 7, 7]  # its place; the number of its name
 
 
+def test_photos_of_the_same_name_are_told_apart_by_their_folders(tmp_path, monkeypatch):
+    one, two, three = ([[0, 0, side, side]] for side in (1, 2, 3))
+    (tmp_path / "boxes.json").write_text(json.dumps({"a/1.jpg": one, "b/1.jpg": two, "x/b/1.jpg": three, "2.jpg": one}))
+    (tmp_path / "a").mkdir()
+    monkeypatch.chdir(tmp_path / "a")
+    boxes = BoxFile(tmp_path / "boxes.json")
+    for photo, expected in (("/d/a/1.jpg", one), ("/d/b/1.jpg", two), ("x/b/1.jpg", three), ("1.jpg", one)):
+        assert boxes.find(Path(photo), only=False) == expected
+    assert boxes.find(Path("/elsewhere/2.jpg"), only=False) == one
+    with pytest.raises(ValueError, match=r"1\.jpg: .* names several photos that it may be \(a/1\.jpg, b/1\.jpg"):
+        boxes.find(Path("/d/c/1.jpg"), only=True)
+
+
+def test_a_number_is_no_name_where_the_file_states_names(tmp_path):
+    images = [{"id": 5, "file_name": "x/8.jpg"}, {"id": 6, "file_name": "y/8.jpg"}]
+    annotations = [{"image_id": 5, "bbox": [1, 2, 3, 4]}, {"image_id": 6, "bbox": [5, 6, 7, 8]}]
+    (tmp_path / "coco.json").write_text(json.dumps({"images": images, "annotations": annotations}))
+    boxes = BoxFile(tmp_path / "coco.json")
+    assert boxes.find(Path("/d/y/8.jpg"), only=True) == [[5, 6, 12, 14]]
+    assert boxes.image_id(Path("/d/y/8.jpg")) == 6
+    with pytest.raises(ValueError, match="has no boxes for it"):
+        boxes.find(Path("5.jpg"), only=True)
+
+
 def test_its_own_output_can_be_boxes_again(run, photos):
     run("7.png", "b.jpg", "--boxes", "boxes.json", "--json", "first.json")
     run("b.jpg", "7.png", "--boxes", "first.json", "--json", "second.json")
