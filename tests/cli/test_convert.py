@@ -7,7 +7,7 @@ import torch
 from click.testing import CliRunner
 
 from fastpose.cli import main
-from fastpose.models import create_model, find_entry, load_model, read_checkpoint
+from fastpose.models import create_model, find_entry, load_model, read_checkpoint, save_model
 
 NAME = "litehrnet18.coco_256x192"
 
@@ -46,6 +46,20 @@ def test_smaller_types_make_smaller_files(official, tmp_path, dtype, share):
     assert _run(official, whole, "--model", NAME).exit_code == 0
     assert _run(official, small, "--model", NAME, "--dtype", dtype).exit_code == 0
     assert small.stat().st_size < share * whole.stat().st_size
+
+
+def test_a_file_that_says_what_it_is_keeps_its_spec(tmp_path):
+    model = create_model("resnet18_slim", input_size=(64, 64), padding=1.5, num_keypoints=3)
+    own, small = tmp_path / "own.safetensors", tmp_path / "small.safetensors"
+    save_model(model, own, metadata={"licence": "mine"})
+    result = _run(own, small, "--dtype", "int8")
+    assert result.exit_code == 0, result.output
+    assert load_model(small).spec == model.spec
+    assert read_checkpoint(small).metadata["licence"] == "mine"
+    assert _run(own, own, "--model", "resnet18_slim", "--dtype", "int8").exit_code == 0
+    assert own.stat().st_size < 1.01 * small.stat().st_size
+    refused = _run(own, small, "--model", "resnet50")
+    assert (refused.exit_code, "says itself that it is resnet18_slim" in refused.output) == (2, True)
 
 
 def test_what_cannot_be_converted_is_named(official, tmp_path):
