@@ -32,6 +32,7 @@ _SPEC, _MODEL, _ARCHITECTURE, _ARGUMENTS = (
 _WRAPPERS = ("state_dict_ema", "model_ema", "ema", "state_dict", "model")
 # An int8 entry NAME stands for itself times the float32 entry NAME:scale, which has one value a row.
 _SCALE = ":scale"
+_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int8)  # of weights in files
 _NAMES_PER_KIND = 3  # how many missing (unexpected, ...) entries an error lists
 
 
@@ -79,7 +80,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     # Safetensors first: they begin with the header's length in eight bytes, the lowest of which may be anything, also
     # what a pickle (0x80) or an archive (PK) begins with.
     if start[4:9] == b"\0\0\0\0{":
-        return _read_safetensors(path)
+        tensors, metadata = _read_safetensors(path)
+        return Checkpoint(_official_names(path, tensors), metadata)
     if start[:2] == b"PK" or start[:1] == b"\x80":
         return Checkpoint(_official_names(path, _read_pickled(path)), {})
     raise WeightsError(f"{path}: expected safetensors or a file that torch.save wrote; it begins with {start[:8]!r}")
@@ -180,12 +182,13 @@ def save_model(
         model: the network.
         path: file to write; an existing one is replaced once the new one is complete on disk.
         metadata: further text values for the header (keys that begin with `fastpose.` are taken).
-        dtype: dtype of the floating-point entries in the file: `torch.float16`, or `torch.int8`, in which every row of
-            every weight has its own scale (vectors stay as they are); the network's own by default. Reading gives
+        dtype: dtype of the floating-point entries in the file: `torch.float16` (entries with values beyond its range
+            stay as they are), another floating-point type, or `torch.int8`, in which every row of every weight has its
+            own scale (vectors and tables of a single row stay as they are); the network's own by default. Reading gives
             floats again.
 
     Raises:
-        TypeError: not a PoseModel, or metadata that is not text.
+        TypeError: not a PoseModel, metadata that is not text, or another dtype.
         ValueError: a metadata key is taken, or the network was not built by `create_model`.
         OSError: the disk is full, the folder is missing or not writable; nothing is left behind.
     """
@@ -193,6 +196,8 @@ def save_model(
         raise TypeError(f"model: expected a PoseModel, got {type(model).__name__}")
     if not model.architecture:
         raise ValueError("model: it has no architecture name, so no file could say how to rebuild it; use create_model")
+    if dtype is not None and dtype not in _DTYPES:
+        raise TypeError(f"dtype: expected one of {', '.join(map(str, _DTYPES))}, got {dtype!r}")
     header = {
         "format": "pt",
         _SPEC: model.spec.to_json(),
@@ -210,9 +215,11 @@ def save_model(
     for name, tensor in model.state_dict().items():
         tensor = tensor.detach().cpu()
         if tensor.is_floating_point() and dtype is torch.int8:
-            tensors |= _quantised(name, tensor) if tensor.ndim > 1 else {name: tensor}
+            # In a table of positions, which is one row, the largest value of all would set the step of every one.
+            tensors |= _quantised(name, tensor) if tensor.ndim > 1 and len(tensor) > 1 else {name: tensor}
         elif tensor.is_floating_point() and dtype is not None:
-            tensors[name] = tensor.to(dtype)
+            converted = tensor.to(dtype)
+            tensors[name] = converted if torch.equal(converted.isfinite(), tensor.isfinite()) else tensor
         else:
             tensors[name] = tensor
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
@@ -288,17 +295,16 @@ def _read_safetensors(path: Path) -> Checkpoint:
 
 
 def _read_pickled(path: Path) -> dict[str, Tensor]:
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if any(name.endswith("/constants.pkl") for name in archive.namelist()):
-                raise WeightsError(f"{path}: a TorchScript program, expected weights (a state dict)")
     try:
-        content = load_pickled(path)
+        is_program = _is_program(path)
+        content = None if is_program else load_pickled(path)
     except RefusedPickleError as error:
         raise WeightsError(f"{path}: refused: {error}; expected tensors only") from error
     except Exception as error:  # torch raises a dozen kinds on a damaged file
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise WeightsError(f"{path}: damaged or cut short; expected a file that torch.save wrote ({reason})") from error
+    if is_program:
+        raise WeightsError(f"{path}: a TorchScript program, expected weights (a state dict)")
     for wrapper in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
@@ -311,9 +317,17 @@ def _read_pickled(path: Path) -> dict[str, Tensor]:
     return dict(content)
 
 
+def _is_program(path: Path) -> bool:
+    with path.open("rb") as file:
+        if file.read(2) != b"PK":  # an older pickle, which may hold by chance what an archive ends with
+            return False
+        with zipfile.ZipFile(file) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
 def _official_names(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Rename the entries of MMPose's older layouts, and leave out what is no weight."""
-    for prefix in ("module.", "_orig_mod."):  # DataParallel, torch.compile
+    for prefix in ("module.", "_orig_mod.", "module."):  # DataParallel, torch.compile, in either order
         if all(name.startswith(prefix) for name in tensors):
             tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
     renamed = {}

@@ -86,6 +86,27 @@ def test_int8_file_holds_every_weight_to_half_a_step_of_its_row(model, tmp_path)
             assert torch.equal(back[name], tensor)
 
 
+def test_what_float16_cannot_hold_stays_as_it_is(tmp_path):
+    model = _blank()
+    model.backbone.bn1.running_var[0] = 1e6
+    save_model(model, tmp_path / "half.safetensors", dtype=torch.float16)
+    back = load_model(tmp_path / "half.safetensors")
+    assert torch.equal(back.backbone.bn1.running_var, model.backbone.bn1.running_var)
+
+
+def test_a_table_of_positions_is_not_rounded_to_its_largest_value(tmp_path):
+    model = create_model("vitpose_small", input_size=SIZE)
+    save_model(model, tmp_path / "small.safetensors", dtype=torch.int8)
+    assert torch.equal(load_model(tmp_path / "small.safetensors").backbone.pos_embed, model.backbone.pos_embed)
+
+
+def test_types_that_no_weight_has_are_refused(model, tmp_path):
+    for dtype in (torch.int16, torch.uint8, torch.complex64):
+        with pytest.raises(TypeError, match=f"dtype: expected one of .* got {dtype}"):
+            save_model(model, tmp_path / "m.safetensors", dtype=dtype)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("length", [0x4B50, 0x5B80])  # "PK" in front, as of an archive; 0x80, as of a pickle
 def test_files_whose_header_begins_like_another_kind_are_known(model, tmp_path, length):
     path = tmp_path / "model.safetensors"
@@ -163,6 +184,9 @@ def _layouts():
     def plain(state):
         return state
 
+    def compiled_around_parallel(state):
+        return {f"_orig_mod.module.{name}": tensor for name, tensor in state.items()}
+
     def wrapped(state):
         return {"state_dict": state, "meta": {"epoch": 210}}
 
@@ -185,7 +209,7 @@ def _layouts():
     def mmengine_averaged(state):  # here the average stands in the other one
         return {"state_dict": state, "ema_state_dict": {f"module.{n}": torch.zeros_like(t) for n, t in state.items()}}
 
-    return [plain, wrapped, parallel, compiled, training, old, averaged, mmengine_averaged]
+    return [plain, wrapped, parallel, compiled, compiled_around_parallel, training, old, averaged, mmengine_averaged]
 
 
 @pytest.mark.parametrize("layout", _layouts(), ids=lambda layout: layout.__name__)
@@ -229,6 +253,23 @@ def test_old_names_of_the_flow_are_known(tmp_path):
 
 
 @pytest.mark.shared
+def test_names_are_brought_to_ours_in_safetensors_too(model, tmp_path):
+    official = {name.replace("head.", "keypoint_head.", 1): tensor for name, tensor in model.state_dict().items()}
+    safetensors.torch.save_file(official | {"data_preprocessor.mean": torch.zeros(3)}, tmp_path / "w.safetensors")
+    loaded = _blank()
+    load_checkpoint(loaded, tmp_path / "w.safetensors")
+    _assert_same(model, loaded)
+
+
+def test_an_archive_with_a_damaged_directory_is_refused(model, tmp_path):
+    torch.save(model.state_dict(), tmp_path / "w.pth")
+    content = (tmp_path / "w.pth").read_bytes()
+    place = content.rindex(b"PK\1\2")
+    (tmp_path / "w.pth").write_bytes(content[:place] + b"XXXX" + content[place + 4 :])
+    with pytest.raises(WeightsError, match=r"w\.pth: damaged or cut short"):
+        read_checkpoint(tmp_path / "w.pth")
+
+
 @pytest.mark.parametrize("name", ["litehrnet18_format0x.pth", "litehrnet18_format1x.pth"])
 def test_official_files_load(shared, fill_by_name, name):
     expected, model = create_model("litehrnet18"), create_model("litehrnet18")
