@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import os
 import time
 import urllib.error
@@ -27,7 +28,7 @@ _TIMEOUT = 30.0  # seconds without a byte
 
 def cache_folder() -> Path:
     """Where fetched checkpoints are kept: FASTPOSE_CACHE, else `fastpose` in the user's cache folder."""
-    if CACHE in os.environ:
+    if os.environ.get(CACHE):
         return Path(os.environ[CACHE]).expanduser()
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(base).expanduser() / "fastpose"
@@ -37,7 +38,7 @@ def fetch(url: str, sha256: str | None = None) -> Path:
     """The local file of a published checkpoint; downloads it where the cache does not have it.
 
     An interrupted download is continued by the next call. Several processes may ask for the same file at once: one
-    downloads, the others wait.
+    downloads, the others wait. What the cache has is taken as it is; it was verified when it came.
 
     Args:
         url: The published address. The environment variable FASTPOSE_MIRROR names another place to take files from: a
@@ -79,8 +80,10 @@ def fetch(url: str, sha256: str | None = None) -> Path:
                     part.unlink()
                     raise
                 os.replace(part, path)
-    except OSError as error:
-        reason = getattr(error, "reason", None) or error.strerror or error
+    except WeightsError:
+        raise
+    except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: no address at all
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
         raise WeightsError(
             f"{source}: cannot be fetched ({reason}). Put the file into {folder} as {name}, or name a folder or an "
             f"address that has it in {MIRROR}"
@@ -105,12 +108,12 @@ def _download(source: str, part: Path) -> None:
                         bar.advance(task, len(piece))
             if total is None or part.stat().st_size == total:
                 return
-            problem: OSError = ConnectionError(f"the connection ended after {part.stat().st_size} of {total} bytes")
+            problem: Exception = ConnectionError(f"the connection ended after {part.stat().st_size} of {total} bytes")
         except urllib.error.HTTPError as error:
             if error.code == 416 and have:  # nothing comes after what is there
                 return
             raise
-        except (TimeoutError, ConnectionError, urllib.error.URLError) as error:
+        except (TimeoutError, ConnectionError, urllib.error.URLError, http.client.IncompleteRead) as error:
             problem = error
         if attempt + 1 == _TRIES:
             raise problem

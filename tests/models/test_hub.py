@@ -23,6 +23,7 @@ class Server(http.server.BaseHTTPRequestHandler):
     asked: list[str] = []  # noqa: RUF012 (set anew by the fixture)
     break_after: int | None = None
     ranges = True
+    chunked = False
 
     def do_GET(self) -> None:
         kind = type(self)
@@ -35,6 +36,9 @@ class Server(http.server.BaseHTTPRequestHandler):
         if start >= len(CONTENT):
             self.send_error(416)
             return
+        if kind.chunked:
+            self._send_chunk(CONTENT)
+            return
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(CONTENT) - start))
         self.end_headers()
@@ -42,6 +46,17 @@ class Server(http.server.BaseHTTPRequestHandler):
         if kind.break_after is not None:
             end, kind.break_after = start + kind.break_after, None
         self.wfile.write(CONTENT[start:end])
+
+    def _send_chunk(self, content: bytes) -> None:
+        kind, self.protocol_version = type(self), "HTTP/1.1"
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        length, kind.break_after = kind.break_after, None
+        self.wfile.write(
+            f"{len(content):x}\r\n".encode() + content[:length] + (b"\r\n0\r\n\r\n" if length is None else b"")
+        )
+        self.close_connection = True
 
     def log_message(self, *_: object) -> None:
         """Quiet."""
@@ -79,6 +94,11 @@ def test_a_broken_connection_is_continued(server):
     server.break_after = 1_000_000
     assert hub.fetch(f"{server.address}/net.pth", DIGEST).read_bytes() == CONTENT
     assert server.asked == ["/net.pth None", "/net.pth bytes=1000000-"]
+
+
+def test_a_connection_that_breaks_in_a_piece_of_unknown_length_is_tried_again(server):
+    server.chunked, server.break_after = True, 5
+    assert hub.fetch(f"{server.address}/net.pth", DIGEST).read_bytes() == CONTENT
 
 
 def test_an_interrupted_download_is_continued_by_the_next_call(server, tmp_path):
@@ -143,6 +163,19 @@ def test_a_folder_that_cannot_be_written_is_named(server, monkeypatch, tmp_path)
     monkeypatch.setenv(hub.CACHE, str(tmp_path / "file" / "cache"))
     with pytest.raises(WeightsError, match="cannot be fetched"):
         hub.fetch(f"{server.address}/net.pth", DIGEST)
+
+
+def test_an_address_that_is_none_is_named(server, monkeypatch):
+    for mirror in ("http:// bad host/", "http://[::1"):
+        monkeypatch.setenv(hub.MIRROR, mirror)
+        with pytest.raises(WeightsError, match="cannot be fetched"):
+            hub.fetch("https://example.invalid/net.pth")
+
+
+def test_an_empty_variable_names_no_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv(hub.CACHE, "")
+    assert hub.cache_folder() == tmp_path / "fastpose"
 
 
 def test_an_address_without_a_file_is_refused(server):
