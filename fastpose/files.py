@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
-import tempfile
+import secrets
+import stat
 from pathlib import Path
 
 __all__ = ["atomic_write"]
@@ -14,7 +16,8 @@ def atomic_write(path: str | os.PathLike[str], data: bytes | memoryview) -> None
     """Write a file so that at any moment either the old or the whole new one is there.
 
     Args:
-        path: file to write; a link stays one, and what is no file on a disk (``/dev/stdout``) is simply written to.
+        path: file to write; a link stays one, an existing file keeps its permissions, and what is no file on a disk
+            (``/dev/stdout``) is simply written to.
         data: its content.
 
     Raises:
@@ -34,23 +37,27 @@ def atomic_write(path: str | os.PathLike[str], data: bytes | memoryview) -> None
 
 
 def _write_whole(path: Path, data: bytes | memoryview) -> None:
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    # Not tempfile's, which are private: what an ordinary file would have could only be told by setting the umask, and
+    # that is the umask of all threads.
+    with temporary.open("xb") as file:
+        try:
+            if path.exists():
+                temporary.chmod(stat.S_IMODE(path.stat().st_mode))
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes it private; give it what an ordinary new file would have.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+            file.close()  # first, for Windows
+            os.replace(temporary, path)
+        except BaseException:
+            file.close()
+            temporary.unlink(missing_ok=True)
+            raise
     if os.name == "posix":  # the new name must survive a power cut too
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        # Not every file system can do that for a folder, nor may everybody open one; the file is there all the same.
+        with contextlib.suppress(OSError):
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)

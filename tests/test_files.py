@@ -1,6 +1,8 @@
 """Files are written whole, through links, and to what is no file on a disk."""
 
+import errno
 import os
+import stat
 
 import pytest
 
@@ -23,6 +25,31 @@ def test_a_link_stays_one(tmp_path, there):
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "file").read_bytes() == b"new"
     assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions as POSIX has them")
+def test_permissions_are_those_of_the_old_file_or_of_any_new_one(tmp_path, monkeypatch):
+    (tmp_path / "private").touch(0o600)
+    (tmp_path / "plain").touch()
+    # It belongs to the process: while one thread had set it to tell it, another one's files were everybody's.
+    monkeypatch.setattr(os, "umask", None)
+    for name in ("private", "new"):
+        atomic_write(tmp_path / name, b"new")
+    assert (tmp_path / "private").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "new").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_folder_that_cannot_be_synchronised_is_no_error(tmp_path, monkeypatch):
+    fsync = os.fsync
+
+    def files_only(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", files_only)
+    atomic_write(tmp_path / "a", b"one")
+    assert (tmp_path / "a").read_bytes() == b"one"
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/null"), reason="devices as POSIX has them")
