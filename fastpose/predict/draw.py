@@ -63,10 +63,11 @@ def draw_poses(
     picture = np.ascontiguousarray(image).copy()
     colours = [_colour(name) for name in skeleton.keypoints]
     # What is far outside cannot be seen, and OpenCV's fixed-point coordinates overflow on it.
-    near = (np.abs(keypoints) < 16 * max(picture.shape)).all(axis=2)
+    far = 16 * max(picture.shape)
+    near = (np.abs(keypoints) < far).all(axis=2)
     shown = (scores >= threshold) & near
     if boxes is not None:
-        for box in np.asarray(boxes, np.float64):
+        for box in np.clip(np.asarray(boxes, np.float64), -far, far):
             corner, other = (tuple(_fixed(point)) for point in (box[:2], box[2:]))
             cv2.rectangle(picture, corner, other, _BOX, max(1, round(max(picture.shape) / 700)), cv2.LINE_AA, _SHIFT)
     for person in range(len(keypoints)):

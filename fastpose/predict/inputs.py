@@ -11,9 +11,10 @@ import torch
 
 from ..geometry import validate_boxes
 
-__all__ = ["as_array", "as_picture", "check_boxes", "is_picture"]
+__all__ = ["TOLD", "as_array", "as_picture", "check_boxes", "is_picture"]
 
-_TOLD = "expected a path, or uint8 pixels of shape [H, W, 3] in BGR order"
+TOLD = "expected a path, or uint8 pixels of shape [H, W, 3] in BGR order"
+"""What errors say of photos."""
 
 
 def as_array(values: Any) -> npt.NDArray[Any]:
@@ -46,9 +47,9 @@ def as_picture(image: Any, where: str) -> torch.Tensor:
         ValueError: Another shape, or no pixels.
     """
     if not isinstance(image, np.ndarray | torch.Tensor):
-        raise TypeError(f"{where}: {_TOLD}, got {type(image).__name__}")
+        raise TypeError(f"{where}: {TOLD}, got {type(image).__name__}")
     if image.dtype not in (np.uint8, torch.uint8):
-        raise TypeError(f"{where}: {_TOLD}, got {image.dtype}")
+        raise TypeError(f"{where}: {TOLD}, got {image.dtype}")
     shape = tuple(image.shape)
     if isinstance(image, np.ndarray):
         # No negative strides (image[..., ::-1] is how RGB becomes BGR), and writable: torch has no other tensors.
@@ -60,9 +61,9 @@ def as_picture(image: Any, where: str) -> torch.Tensor:
     if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4):
         channels_first = len(shape) == 3 and shape[0] in (1, 3, 4)
         hint = "; channels stand last: use .permute(1, 2, 0), and BGR" if channels_first else ""
-        raise ValueError(f"{where}: {_TOLD}, got shape {list(shape)}{hint}")
+        raise ValueError(f"{where}: {TOLD}, got shape {list(shape)}{hint}")
     if 0 in shape:
-        raise ValueError(f"{where}: {_TOLD}, got shape {list(shape)} without any pixel")
+        raise ValueError(f"{where}: {TOLD}, got shape {list(shape)} without any pixel")
     if pixels.shape[2] == 1:
         return pixels.expand(-1, -1, 3).contiguous()
     return pixels[..., :3].contiguous()

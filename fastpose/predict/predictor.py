@@ -24,7 +24,7 @@ from ..models import PoseModel, VisibilityHead, WeightsError, create_model, fuse
 from ..ops import affine_crop
 from ..spec import PoseSpec
 from .detectors import run_detector
-from .inputs import as_picture, check_boxes, is_picture
+from .inputs import TOLD, as_picture, check_boxes, is_picture
 from .results import Poses
 
 __all__ = ["CARRIED_MODEL", "Predictor", "load"]
@@ -160,7 +160,8 @@ class Predictor:
 
         Args:
             images: A path; or pixels, uint8 [H, W, 3] in BGR order (NumPy array or tensor; [H, W] is grey); or several
-                of these: [B, H, W, 3], a list, or any iterator, which is read as far as needed.
+                of these: [B, H, W, 3], a list, or any iterator, which is read as far as needed. Pixels are not copied:
+                an iterator must not write over a photo before its `Poses` are out.
             boxes: Where the people are, xyxy px. For one photo [N, 4]; for several one such array each (a list, or an
                 iterator beside an iterator). Or a detector for all of them: see `fastpose.predict.detectors`. None: the
                 whole photo is the box, which is said once. An empty array: nobody is there.
@@ -185,11 +186,15 @@ class Predictor:
         }  # fmt: skip
         if is_picture(images):
             return next(self.stream([(images, boxes)], **options))
+        try:
+            each_image = iter(images)
+        except TypeError:
+            raise TypeError(f"images: {TOLD}, or several of these, got {type(images).__name__}") from None
         several = isinstance(images, Sequence | np.ndarray | torch.Tensor)
         if several and hasattr(boxes, "__len__") and len(boxes) != len(images):
             raise ValueError(f"boxes: expected one array for each of {len(images)} photos, got {len(boxes)}")
         each = repeat(boxes) if boxes is None or callable(boxes) else boxes
-        pairs = _pairs(images, each)
+        pairs = _pairs(each_image, each)
         results = self.stream(pairs, **options)
         return list(results) if several else results
 

@@ -6,12 +6,15 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..skeletons import Skeleton
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["Poses"]
 
@@ -185,7 +188,7 @@ class Poses:
 
     def plot(
         self,
-        image: str | os.PathLike[str] | Array | None = None,
+        image: str | os.PathLike[str] | Array | torch.Tensor | None = None,
         *,
         out: str | os.PathLike[str] | None = None,
         threshold: float = 0.2,
@@ -194,7 +197,7 @@ class Poses:
         """Draw the people.
 
         Args:
-            image: The photo: a path, or uint8 [H, W, 3] BGR (left as it is); by default the file they come from.
+            image: The photo (left as it is), in any form that a `Predictor` takes; by default the file they come from.
             out: Also write the drawing to this file.
             threshold: Keypoints with a lower score are left out.
             boxes: Draw the boxes too.
@@ -203,18 +206,23 @@ class Poses:
             uint8 [H, W, 3] BGR, a new array.
 
         Raises:
+            TypeError: Pixels that are not uint8, or no photo.
             ValueError: No photo is given and the poses have no path, or it has another size.
             ImageError: The photo cannot be read.
             OSError: The drawing cannot be written.
         """
         from ..data.images import read_image
         from .draw import draw_poses, write_image
+        from .inputs import as_picture
 
         if image is None:
             if self.path is None:
                 raise ValueError("image: these poses come from no file; give the photo to draw on")
             image = self.path
-        picture = image if isinstance(image, np.ndarray) else read_image(image)
+        if isinstance(image, str | os.PathLike):
+            picture = read_image(image)
+        else:
+            picture = as_picture(image, "image").cpu().numpy()
         if picture.shape[:2] != tuple(self.image_size):
             raise ValueError(f"image: expected the photo of size {self.image_size}, got {picture.shape[:2]}")
         drawn = draw_poses(

@@ -80,6 +80,10 @@ def test_boxes_are_drawn_when_asked_for():
     assert (picture[97, 50] > 150).all()
 
 
+def test_boxes_may_stick_out_far():
+    np.testing.assert_array_equal(draw(boxes=np.array([[-1e9, -1e9, 1e9, 1e9]])), draw())
+
+
 def test_shapes_are_checked():
     image = np.zeros((9, 9, 3), np.uint8)
     with pytest.raises(ValueError, match=r"expected \[N, 17, 2\] and \[N, 17\] for 'coco17', got \[1, 3, 2\]"):

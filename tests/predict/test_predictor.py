@@ -315,6 +315,12 @@ def test_bad_pixels(predictor, image, kind, message):
         predictor([np.zeros((9, 9, 3), np.uint8), 5], [[], []])
 
 
+@pytest.mark.parametrize("image", [None, 5, np.uint8(5)])
+def test_what_is_no_photo_is_said_at_once(predictor, image):
+    with pytest.raises(TypeError, match=f"images: expected a path, .* got {type(image).__name__}"):
+        predictor(image)
+
+
 def test_bad_photo_is_named(predictor, tmp_path):
     path = tmp_path / "empty.jpg"
     path.write_bytes(b"")

@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from fastpose.data.images import ImageError
 from fastpose.predict import Poses
@@ -143,6 +144,15 @@ def test_plot_reads_draws_and_writes(tmp_path):
     np.testing.assert_array_equal(cv2.imread(str(tmp_path / "out.png")), drawn)
     assert (two.plot(boxes=True) != drawn).any()
     np.testing.assert_array_equal(poses(0).plot(image), image)
+
+
+def test_plot_takes_every_kind_of_photo():
+    image = np.full((100, 200, 3), 90, np.uint8)
+    drawn = poses().plot(image)
+    for same in (image[..., 0], np.dstack([image, image[..., 0]]), torch.from_numpy(image)):
+        np.testing.assert_array_equal(poses().plot(same), drawn)
+    with pytest.raises(TypeError, match=r"image: expected a path, or uint8 pixels .* got float32"):
+        poses().plot(image.astype(np.float32))
 
 
 def test_plot_says_what_is_missing(tmp_path):
