@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -32,8 +33,9 @@ def _check_size(name: str, value: Any) -> Size:
 def _check_number(name: str, value: Any, *, above: float | None = None) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{name}: expected a number, got {value!r}")
-    if value != value or (above is not None and not value > above):
-        raise ValueError(f"{name}: expected a number above {above}, got {value!r}")
+    if not math.isfinite(value) or (above is not None and not value > above):
+        least = "" if above is None else f" above {above:g}"
+        raise ValueError(f"{name}: expected a number{least} that is finite, got {value!r}")
     return float(value)
 
 

@@ -64,6 +64,8 @@ def test_pairs_are_found_by_name():
         ({"keypoints": ()}, "empty"),
         ({"sigmas": (0.1,)}, "sigmas has 1 entries, expected 2"),
         ({"sigmas": (0.1, 0.0)}, "above 0"),
+        ({"sigmas": (0.1, float("inf"))}, "finite"),
+        ({"joint_weights": (1.0, float("nan"))}, "joint_weights must be finite and at least 0"),
         ({"flip_pairs": (("a", "c"),)}, "no keypoint is named c"),
         ({"flip_pairs": (("a", "b"), ("b", "a"))}, "two flip_pairs"),
     ],
@@ -71,6 +73,12 @@ def test_pairs_are_found_by_name():
 def test_contradictions_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         Skeleton(**{"name": "s", "keypoints": ("a", "b"), **changes})
+
+
+def test_lists_make_the_same_skeleton_as_tuples():
+    lists = Skeleton("s", ["a", "b"], [["a", "b"]], [["a", "b"]], [0.1, 0.2], [1.0, 2.0], ["b"])
+    assert lists == Skeleton.from_dict(json.loads(json.dumps(lists.to_dict())))
+    assert hash(lists) == hash(Skeleton.from_dict(lists.to_dict()))
 
 
 def test_unknown_name():

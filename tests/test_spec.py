@@ -35,6 +35,8 @@ def test_heatmap_follows_the_input():
     [
         ("padding", "1.25", "padding: expected a number"),
         ("padding", 0, "padding: expected a number above 0"),
+        ("padding", float("inf"), "padding: expected a number above 0 that is finite"),
+        ("mean", [0, float("-inf"), 0], "mean: expected a number that is finite"),
         ("udp", 1, "udp: expected true or false"),
         ("channel_order", "gbr", "channel_order: expected one of rgb, bgr"),
         ("std", [1, 0, 1], "std: expected a number above 0"),

@@ -6,6 +6,7 @@ that the ops need follow from the order of the names, so that they can never dis
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -50,6 +51,11 @@ class Skeleton:
     lower_body: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
+        # Lists would compare unequal to what comes back from a file, and have no hash.
+        for what in ("keypoints", "sigmas", "joint_weights", "lower_body"):
+            object.__setattr__(self, what, tuple(getattr(self, what)))
+        for what in ("flip_pairs", "links"):
+            object.__setattr__(self, what, tuple((a, b) for a, b in getattr(self, what)))
         count = len(self.keypoints)
         if count == 0:
             raise ValueError(f"skeleton {self.name!r}: keypoints is empty; at least one name is needed")
@@ -64,8 +70,9 @@ class Skeleton:
             values = getattr(self, what)
             if len(values) != count:
                 raise ValueError(f"skeleton {self.name!r}: {what} has {len(values)} entries, expected {count}")
-            if any(not value > 0 for value in values) and what == "sigmas":
-                raise ValueError(f"skeleton {self.name!r}: sigmas must be above 0, got {values}")
+            if not all(math.isfinite(value) and (value > 0 or (value == 0 and what != "sigmas")) for value in values):
+                least = "above 0" if what == "sigmas" else "at least 0"
+                raise ValueError(f"skeleton {self.name!r}: {what} must be finite and {least}, got {values}")
         used = [name for pair in (*self.flip_pairs, *self.links) for name in pair] + list(self.lower_body)
         unknown = sorted(set(used) - set(self.keypoints))
         if unknown:
