@@ -31,10 +31,10 @@ __all__ = ["CARRIED_MODEL", "Predictor", "load"]
 
 Array = npt.NDArray[Any]
 
-CARRIED_MODEL = "resnet18_slim.lspet_160x160"
+CARRIED_MODEL = "resnet18_slim_refined.lspet_160x160"
 """The model in the package, which `load` takes where no name is given."""
 
-_CARRIED_FILE = "resnet18_slim.safetensors"
+_CARRIED_FILE = "resnet18_slim_refined.safetensors"
 _WEIGHT_FILES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

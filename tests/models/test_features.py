@@ -44,7 +44,7 @@ def test_what_depends_on_the_keypoints_is_found(name):
 
 
 def test_the_head_is_left_out_and_the_weights_are_the_network_s():
-    extractor = create_model("resnet18_slim", pretrained=True, features_only=True)
+    extractor = create_model("resnet18_slim_refined", pretrained=True, features_only=True)
     assert all(name.startswith("backbone.") for name in extractor.state_dict())
-    whole = create_model("resnet18_slim", pretrained=True)
+    whole = create_model("resnet18_slim_refined", pretrained=True)
     assert torch.equal(extractor.backbone.conv1.weight, whole.backbone.conv1.weight)

@@ -146,7 +146,9 @@ def test_exponential_average_is_that_of_mmpose():
 
 
 def test_published_weights_and_other_keypoints():
-    text = "data: {train: [{annotations: a.json}]}\nmodel: {name: resnet18_slim, pretrained: true, skeleton: NAME}"
+    text = (
+        "data: {train: [{annotations: a.json}]}\nmodel: {name: resnet18_slim_refined, pretrained: true, skeleton: NAME}"
+    )
     own = build_model(parse_recipe(text.replace("NAME", "null")), print)
     other = build_model(parse_recipe(text.replace("NAME", "lsp14")), print)
     assert (own.spec.num_keypoints, other.spec.num_keypoints) == (17, 14)
@@ -247,7 +249,7 @@ def test_phases_share_the_epochs():
     assert phases[0].spec.input_size == (128, 96)
     assert phases[0].spec.codec.heatmap_size == (32, 24)
     assert phases[0].spec.codec.sigma == 1.5
-    assert phases[1].spec.input_size == (160, 160)
+    assert phases[1].spec.input_size == (256, 192)
     assert (phases[0].batch_size, phases[1].batch_size) == (64, 16)
 
 
@@ -317,7 +319,7 @@ data: {{root: {figures}, train: [{{annotations: train.json}}], val: {{annotation
 def test_codec_of_the_recipe():
     text = "data: {train: [{annotations: a.json}]}\nmodel: {name: resnet18_slim, codec: {kind: dark, sigma: 1.5}}"
     codec = build_model(parse_recipe(text), print).spec.codec
-    assert (codec.kind, codec.sigma, codec.heatmap_size) == ("dark", 1.5, (40, 40))
+    assert (codec.kind, codec.sigma, codec.heatmap_size) == ("dark", 1.5, (64, 48))
 
 
 def test_other_keypoints_keep_the_rest_of_the_starting_weights(tmp_path):

@@ -91,9 +91,9 @@ def test_files(tmp_path):
 
 
 def test_names_of_the_package():
-    assert "resnet18_slim_lspet" in list_recipes()
-    with pytest.raises(RecipeError, match="did you mean resnet18_slim_lspet"):
-        load_recipe("resnet18_slim_lsp")
+    assert "resnet18_slim_refined_lspet" in list_recipes()
+    with pytest.raises(RecipeError, match="did you mean resnet18_slim_refined_lspet"):
+        load_recipe("resnet18_slim_refined_lsp")
 
 
 @pytest.mark.parametrize("name", list_recipes())

@@ -190,7 +190,7 @@ def learn(network: nn.Module, x: Tensor, precision: torch.dtype) -> list[Tensor]
     return [torch.cat([x.detach().float().flatten() for x in part if x is not None]) for part in parts]
 
 
-@pytest.mark.parametrize("name", ["resnet18_slim.lspet_160x160", "litehrnet18.coco_256x192", "hrnet_w32.coco_256x192"])
+@pytest.mark.parametrize("name", ["resnet18_slim", "litehrnet18.coco_256x192", "hrnet_w32.coco_256x192"])
 def test_networks_learn_the_same(fused: list[bool], monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     torch.manual_seed(0)
     network = create_model(name, pretrained=False).train().to(memory_format=torch.channels_last)
@@ -207,7 +207,7 @@ def test_networks_learn_the_same(fused: list[bool], monkeypatch: pytest.MonkeyPa
 
 
 def test_folding_finds_the_pairs() -> None:
-    network = create_model("resnet18_slim.lspet_160x160", pretrained=False).eval()
+    network = create_model("resnet18_slim", pretrained=False).eval()
     folded = fuse_batchnorm(network)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
     x = torch.randn(1, 3, 64, 64)
