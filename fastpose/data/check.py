@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from ..ops import oks
 from ..skeletons import Skeleton
-from .images import ImageError, read_image, read_image_size
+from .images import ImageError, read_image_size
 from .records import PoseRecords
+from .synthetic import is_scene, load_image
 
 __all__ = ["DataReport", "SwappedPair", "check_records", "odd_flip_pairs", "swapped_pairs"]
 
@@ -334,10 +335,11 @@ def _photos(records: PoseRecords, decode: bool) -> tuple[Array, list[str], list[
 
 
 def _size(path: Path, decode: bool) -> tuple[int, int] | ImageError | None:
-    if not path.exists():
+    scene = is_scene(path)
+    if not (scene or path.exists()):
         return None
     try:
-        height, width = read_image(path).shape[:2] if decode else read_image_size(path)
+        height, width = load_image(path).shape[:2] if decode or scene else read_image_size(path)
         return int(height), int(width)
     except ImageError as error:
         return error

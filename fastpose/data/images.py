@@ -42,6 +42,8 @@ _HEAD_BYTES = 80_000
 _JPEG_MAGIC = b"\xff\xd8\xff"
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _ORIENTATION_TAG = 0x0112
+# Between segments a reader looks for the next marker; bytes before it are ignored, as libjpeg does.
+_MARKER = re.compile(rb"\xff+[^\x00\xff]")
 # Inside entropy-coded data 0xff is followed by 0x00 (stuffing), a restart marker or another 0xff (fill); anything
 # else is the next marker.
 _NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
@@ -249,15 +251,9 @@ def _inspect(data: bytes) -> int:
 def _inspect_jpeg(data: bytes) -> int:
     orientation = 1
     position = 2
-    size = len(data)
-    while position + 4 <= size:
-        if data[position] != 0xFF:
-            raise _FileError(f"is a damaged JPEG (no marker at byte {position})")
-        marker = data[position + 1]
-        if marker == 0xFF:  # fill byte
-            position += 1
-            continue
-        position += 2
+    while found := _MARKER.search(data, position):
+        position = found.end()
+        marker = data[position - 1]
         if marker == 0xD9:
             return orientation
         if marker in _STANDALONE_MARKERS:
@@ -276,9 +272,7 @@ def _inspect_jpeg(data: bytes) -> int:
             if found is None:
                 break
             position = found.start()
-    if data[position : position + 2] == b"\xff\xd9":
-        return orientation
-    raise _FileError(f"is cut short (JPEG of {size} bytes without its end mark)")
+    raise _FileError(f"is cut short (JPEG of {len(data)} bytes without its end mark)")
 
 
 def _inspect_png(data: bytes) -> int:

@@ -23,7 +23,7 @@ from .images import ImageError, read_image, read_reduced
 from .records import PathTable, PoseRecords
 from .shapes import Canvas, pick_colour
 
-__all__ = ["load_image", "load_reduced", "render_scene", "synthetic_records"]
+__all__ = ["is_scene", "load_image", "load_reduced", "render_scene", "synthetic_records"]
 
 Array = npt.NDArray[Any]
 
@@ -93,6 +93,11 @@ def synthetic_records(count: int, seed: int = 0, size: tuple[int, int] = (256, 2
     return _records(paths, truths, size, f"synthetic_records({count}, {seed})")
 
 
+def is_scene(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is a virtual one, of a picture that `load_image` renders."""
+    return os.fspath(path).startswith(_PREFIX)
+
+
 def load_image(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
     """`read_image`, and the picture of a scene where the path is a virtual one.
 
@@ -106,7 +111,7 @@ def load_image(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
         ImageError: The file cannot be read, or the virtual path is malformed.
     """
     name = os.fspath(path)
-    if not name.startswith(_PREFIX):
+    if not is_scene(name):
         return read_image(name)
     try:
         number, size, people = name.removeprefix(_PREFIX).split(":")
@@ -119,7 +124,7 @@ def load_image(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
 
 def load_reduced(path: str | os.PathLike[str], step: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64]]:
     """`read_reduced`, and the whole picture of a scene where the path is a virtual one."""
-    if os.fspath(path).startswith(_PREFIX):
+    if is_scene(path):
         return load_image(path), np.eye(2, 3)
     return read_reduced(path, step)
 

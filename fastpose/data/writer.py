@@ -11,6 +11,7 @@ from typing import Any
 from ..files import atomic_write
 from .images import read_image_size
 from .records import PoseRecords
+from .synthetic import is_scene, load_image
 
 __all__ = ["write_coco"]
 
@@ -19,6 +20,9 @@ def write_coco(
     records: PoseRecords, file: str | os.PathLike[str], images: str | os.PathLike[str] | None = None
 ) -> None:
     """Write people in COCO's format for keypoints; `read_annotations` gives them back.
+
+    The format has no place for flip pairs, sigmas and joint weights: a skeleton that the package does not know comes
+    back with the flip pairs that follow from its names.
 
     Args:
         records: The people. Those to ``ignore`` are written as crowds.
@@ -35,10 +39,9 @@ def write_coco(
     file = Path(file)
     numbers = _distinct(records.image_ids.tolist())
     names = [str(path) for path in records.image_paths]
-    rendered = [name.startswith("synthetic:") for name in names]
     if images is not None:
-        names = _put_photos(names, rendered, Path(images), file.parent)
-    elif any(rendered):
+        names = _put_photos(names, Path(images), file.parent)
+    elif any(map(is_scene, names)):
         raise ValueError("images: expected a folder to paint the rendered scenes into, got none")
     else:
         names = [os.path.abspath(name) for name in names]
@@ -97,26 +100,24 @@ def _distinct(ids: list[int]) -> list[int]:
     return ids if len(set(ids)) == len(ids) else list(range(1, len(ids) + 1))
 
 
-def _put_photos(names: list[str], rendered: list[bool], folder: Path, start: Path) -> list[str]:
+def _put_photos(names: list[str], folder: Path, start: Path) -> list[str]:
     """Copy or paint the photos into a folder; their names from ``start``, with slashes."""
     import cv2
 
-    from .synthetic import load_image
-
     targets: dict[Path, str] = {}  # what goes where
-    for number, (name, is_scene) in enumerate(zip(names, rendered, strict=True), 1):
-        target = folder / (f"{number:06}.png" if is_scene else Path(name).name)
+    for number, name in enumerate(names, 1):
+        target = folder / (f"{number:06}.png" if is_scene(name) else Path(name).name)
         while target in targets:
             target = folder / f"{number:06}_{target.name}"
         targets[target] = name
-    sources = {os.path.realpath(name) for name, is_scene in zip(names, rendered, strict=True) if not is_scene}
+    sources = {os.path.realpath(name) for name in names if not is_scene(name)}
     stay = {target for target, name in targets.items() if os.path.realpath(target) == os.path.realpath(name)}
     for target, name in targets.items():
         if target not in stay and os.path.realpath(target) in sources:
             raise ValueError(f"images: {name} would replace {target}, which is another photo of the set")
     folder.mkdir(parents=True, exist_ok=True)
-    for (target, name), is_scene in zip(targets.items(), rendered, strict=True):
-        if is_scene:
+    for target, name in targets.items():
+        if is_scene(name):
             atomic_write(target, cv2.imencode(".png", load_image(name))[1].tobytes())
         elif target not in stay:
             shutil.copyfile(name, target)

@@ -112,6 +112,13 @@ def test_a_good_set(written):
     assert not any(len(report.people[reason]) for reason in report.people if "disagree" not in reason)
 
 
+@pytest.mark.parametrize("decode", [False, True])
+def test_rendered_scenes_are_there(decode):
+    report = check_records(synthetic_records(2, 7, (96, 128)), decode=decode)
+    assert report.missing == report.unreadable == report.resized == []
+    assert report.people_per_photo == {1: 2}
+
+
 def test_photos(written):
     paths = list(written.image_paths)
     data = paths[0].read_bytes()

@@ -209,6 +209,17 @@ def test_progressive_jpeg_and_trailing_bytes():
         decode_image(data[: len(data) // 2])
 
 
+@pytest.mark.parametrize("stray", [b"\0\0\0", b"\xff\0 \xff\xff"])
+def test_jpeg_with_stray_bytes_between_its_segments(stray):
+    image = photo(120, 160)
+    data = jpeg_with_exif(image, 6)
+    tables = data.index(b"\xff\xdb")
+    found = decode_image(data[:tables] + stray + data[tables:])
+    np.testing.assert_array_equal(found, decode_image(data))
+    with pytest.raises(ImageError, match="cut short"):
+        decode_image(data[:tables] + stray)
+
+
 def test_flipped_bit_in_png_is_found():
     data = bytearray(encode(".png", photo()))
     data[len(data) // 2] ^= 0x10
