@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import cv2
 import numpy as np
 import pytest
 
@@ -243,8 +244,13 @@ def test_patterns_stay_between_their_two_colours(pattern):
 
 
 def test_fast_enough_to_train_on():
-    load_image("synthetic:0:256x256:1")
-    start = time.process_time()
-    for seed in range(40):
+    """A scene takes about 16 times as long as a wide blur of a picture of its size."""
+    picture = np.random.default_rng(0).random((256, 256, 3), np.float32)
+    ratios = []
+    for seed in range(20):  # in turns, as both suffer alike from whoever else uses the machine
+        start = time.process_time()
         load_image(f"synthetic:{seed}:256x256:1")
-    assert (time.process_time() - start) / 40 < 0.03  # 8 ms on one core of a server of 2023
+        between = time.process_time()
+        cv2.GaussianBlur(picture, (0, 0), 8)
+        ratios.append((between - start) / (time.process_time() - between))
+    assert np.median(ratios) < 50
