@@ -14,7 +14,7 @@ on the seed, the epoch and its position in the epoch, not on batch size, threads
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -139,6 +139,11 @@ class Crops:
     flipped: Array
     gain: Array | None = None
     offset: Array | None = None
+
+    def __getitem__(self, rows: Array) -> Crops:
+        """The crops at these places of the batch."""
+        columns = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: column[rows] for name, column in columns.items() if column is not None})
 
 
 def draw_table(seed: int, epoch: int, length: int) -> NDArray[np.float32]:

@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 __all__ = [
     "MAX_FILE_BYTES",
+    "MAX_HELD_BYTES",
     "MAX_PIXELS",
     "ImageError",
     "decode_image",
@@ -35,6 +36,9 @@ MAX_PIXELS = 1 << 28
 """Largest picture that is decoded (268 million pixels, 0.8 GB): what claims more is a mistake or an attack."""
 
 MAX_FILE_BYTES = 1 << 30
+
+MAX_HELD_BYTES = 1 << 29
+"""Decoded photos that wait for one batch: many ordinary ones, and few of those that a modern camera takes."""
 
 # Enough for the largest EXIF block and the frame header behind it.
 _HEAD_BYTES = 80_000

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Generator, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,6 +25,7 @@ from ..ops import affine_crop
 from ..spec import PoseSpec
 from .augment import Augmentation, Crops, draw_seeds, draw_table, make_crops, plain_crops
 from .dataset import PoseDataset
+from .images import MAX_HELD_BYTES
 from .pixels import PixelChanges, change_pixels
 
 __all__ = ["Batch", "Loader"]
@@ -166,36 +168,31 @@ class Loader:
         if not len(people):
             return self._nobody()
         data, crops = self.dataset, self._draw(people, draws)
-        images, image_index, origins = self._read(data.photo[people], crops.matrices, pool)
-        readable = np.array([image is not None for image in images])
-        if not readable.all():
-            kept = readable[image_index]
-            image_index = (np.cumsum(readable) - 1)[image_index[kept]]
-            people = people[kept]
-            if not len(people):
-                return self._nobody()
-            draws, seeds = (None, None) if draws is None else (draws[kept], seeds[kept])
-            origins = None if origins is None else origins[readable]
-            crops = self._draw(people, draws)
-
-        matrices = crops.matrices
-        if origins is not None:
-            crops = replace(crops, matrices=_after(matrices, origins[image_index]))
-        photo_list = [image for image in images if image is not None]
-        index = image_index.astype(np.int64)
-        changes = None if self.augmentation is None else self.augmentation.pixels
-        if changes is None:
-            pixels = self._crop(photo_list, *self._all_views(crops, index))
-        else:
-            pixels = self._changed(photo_list, crops, index, changes, seeds, pool)
+        made, shown = [], []
+        for photos, rows, index, matrices in self._read(data.photo[people], crops.matrices, pool):
+            part = replace(crops[rows], matrices=matrices)
+            changes = None if self.augmentation is None else self.augmentation.pixels
+            if changes is None:
+                pixels = self._crop(photos, *self._all_views(part, index))
+            else:
+                pixels = self._changed(photos, part, index, changes, seeds[rows], pool)
+            made.append(pixels.unflatten(0, (-1, len(rows))))  # [V, m, h, w, 3]
+            shown.append(rows)
+        if not made:
+            return self._nobody()
+        pixels, kept = made[0], shown[0]
+        if len(made) > 1:
+            order = np.argsort(np.concatenate(shown))
+            pixels, kept = torch.cat(made, 1)[:, torch.from_numpy(order)], np.concatenate(shown)[order]
+        people, crops = people[kept], crops[kept]
         annotated = data.annotated[people]
         mirror = list(data.skeleton.flip_index)
         annotated = np.where(crops.flipped[:, None], annotated[:, mirror], annotated)
         labels = (torch.from_numpy(array) for array in (crops.keypoints, crops.weights, annotated))
-        tensors = [pixels.permute(0, 3, 1, 2), *labels]
+        tensors = [pixels.flatten(0, 1).permute(0, 3, 1, 2), *labels]
         if self.pin_memory:
             tensors = [tensor.pin_memory() for tensor in tensors]
-        return Batch(tensors[0], tensors[1], tensors[2], tensors[3], matrices, people)
+        return Batch(tensors[0], tensors[1], tensors[2], tensors[3], crops.matrices, people)
 
     def _draw(self, people: NDArray[np.int64], draws: Any) -> Crops:
         """What the crops show; ``draws`` is None where nothing is random."""
@@ -207,21 +204,49 @@ class Loader:
 
     def _read(
         self, photo: NDArray[np.int64], matrices: NDArray[np.float64], pool: ThreadPoolExecutor
-    ) -> tuple[list[Any], NDArray[np.int64], NDArray[np.float64] | None]:
-        """Each photo once (None: unreadable), which one a crop is of, and, if reduced, matrices to the whole photos."""
-        photos = self.dataset.photos
-        if self.reduce:
-            pairs = np.stack([photo, _coarsest_steps(matrices)], axis=1)
-            wanted_pairs, index = np.unique(pairs, axis=0, return_inverse=True)
-            found = list(pool.map(photos.read_reduced, *wanted_pairs.T.tolist()))
-            images = [None if one is None else one[0] for one in found]
-            origins = np.stack([np.eye(2, 3) if one is None else one[1] for one in found])
-            return images, index.reshape(-1), origins
-        numbers, index = np.unique(photo, return_inverse=True)
-        wanted = numbers.tolist()
-        if all(photos.is_ready(number) for number in wanted):
-            return [photos.read(number) for number in wanted], index, None
-        return list(pool.map(photos.read, wanted)), index, None
+    ) -> Iterator[tuple[list[Any], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]]:
+        """Decode each photo once.
+
+        Args:
+            photo: [M], numbers of the crops' photos.
+            matrices: [M, 2, 3], whole photo → crop.
+            pool: Threads that decode.
+
+        Yields:
+            Photos, as many as may be held at once (the list is emptied afterwards); which crops [m] are of these; the
+            place in the list of each one's photo, [m]; and its matrix [m, 2, 3] from the photo as it was decoded.
+            Photos that cannot be read are left out.
+        """
+        store = self.dataset.photos
+        wanted = np.stack([photo, _coarsest_steps(matrices) if self.reduce else np.ones_like(photo)], axis=1)
+        wanted, number = np.unique(wanted, axis=0, return_inverse=True)
+        number = number.reshape(-1)
+        keys = wanted.tolist()
+
+        def read(key: list[int]) -> tuple[Any, NDArray[np.float64]] | None:
+            if self.reduce:
+                return store.read_reduced(*key)
+            whole = store.read(key[0])
+            return None if whole is None else (whole, np.eye(2, 3))
+
+        ready = not self.reduce and all(store.is_ready(key[0]) for key in keys)
+        place = np.full(len(keys), -1)  # in the list
+        photos: list[Any] = []
+        origins: list[NDArray[np.float64]] = []
+        held = 0
+        for key, found in enumerate(map(read, keys) if ready else _map_ahead(pool, read, keys, 2 * self.workers)):
+            if found is not None:
+                place[key] = len(photos)
+                photos.append(found[0])
+                origins.append(found[1])
+                held += found[0].nbytes
+            if photos and (held >= MAX_HELD_BYTES or key == len(keys) - 1):
+                rows = np.flatnonzero(place[number] >= 0)
+                index = place[number[rows]]
+                yield photos, rows, index, _after(matrices[rows], np.stack(origins)[index])
+                photos.clear()
+                origins.clear()
+                place[:], held = -1, 0
 
     def _nobody(self) -> Batch:
         """A batch of no crops."""
@@ -289,6 +314,19 @@ class Loader:
             layout="nhwc",
             out=torch.empty((len(index), *self.input_size, 3)),
         )
+
+
+def _map_ahead(
+    pool: ThreadPoolExecutor, function: Callable[[Any], Any], items: Iterable[Any], ahead: int
+) -> Iterator[Any]:
+    """``function`` of the items, in order, by the pool's threads, which are at most so many results ahead."""
+    pending: deque[Any] = deque()
+    for item in items:
+        pending.append(pool.submit(function, item))
+        if len(pending) > ahead:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()
 
 
 def _after(matrices: NDArray[np.float64], first: NDArray[np.float64]) -> NDArray[np.float64]:

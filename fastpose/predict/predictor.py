@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 
 from ..codecs import ViewAverage, build_codec, build_views
-from ..data.images import read_image
+from ..data.images import MAX_HELD_BYTES, read_image
 from ..geometry import box_to_center_scale, crop_matrices, invert_matrices
 from ..models import PoseModel, VisibilityHead, WeightsError, create_model, fuse_batchnorm, load_model
 from ..ops import affine_crop
@@ -169,8 +169,8 @@ class Predictor:
             scales: Average the heatmaps of a crop of each of these sizes; 1 is the spec's, 1.2 shows more around the
                 person. Several cost as many times the time.
             rotations: Turn each of these crops by each of these angles, degrees.
-            batch_size: Crops in one pass of the network, 64 on a GPU and 16 on a CPU by default. A live stream that
-                must not wait for the next photo wants 1.
+            batch_size: Crops in one pass of the network, 64 on a GPU and 16 on a CPU by default. They are fewer where
+                their photos fill half a gigabyte. A live stream that must not wait for the next photo wants 1.
 
         Returns:
             `Poses` for one photo, a list of them for several, an iterator of them for an iterator; in order.
@@ -237,8 +237,9 @@ class Predictor:
             job = self._start(image, boxes, number)
             jobs.append(job)
             waiting.extend((job, row) for row in range(len(job.boxes)))
-            while len(waiting) >= batch_size:
-                self._run([waiting.popleft() for _ in range(batch_size)], flip, views)
+            held = sum(job.picture.nbytes for job in jobs if job.picture is not None)
+            while len(waiting) >= batch_size or (waiting and held >= MAX_HELD_BYTES):
+                self._run([waiting.popleft() for _ in range(min(batch_size, len(waiting)))], flip, views)
             while jobs and jobs[0].left == 0:
                 yield self._finish(jobs.popleft())
         if waiting:

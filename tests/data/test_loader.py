@@ -2,17 +2,19 @@
 
 import dataclasses
 import threading
+import weakref
 
 import cv2
 import numpy as np
 import pytest
 import torch
 
+from fastpose.codecs.views import build_views
 from fastpose.data.augment import Augmentation
 from fastpose.data.dataset import PoseDataset, Source
 from fastpose.data.loader import Loader, _coarsest_steps
 from fastpose.data.pixels import Blur, Holes, HueSaturationValue, PixelChanges
-from fastpose.data.synthetic import load_image, synthetic_records
+from fastpose.data.synthetic import load_image, load_reduced, synthetic_records
 from fastpose.skeletons import COCO17, LSP14
 from fastpose.spec import CodecSpec, PoseSpec
 
@@ -154,6 +156,66 @@ def test_a_reduced_crop_does_not_depend_on_its_batch(tmp_path, scenes):
         crops.append(torch.cat([batch.images for batch in batches]))
         assert sum(len(batch.people) for batch in batches) == 8
     assert torch.equal(*crops)
+
+
+class Followed(np.ndarray):
+    """A photo of which can be told how many there are."""
+
+    now = most = 0
+
+    @classmethod
+    def follow(cls, photo):
+        followed = photo.view(cls)
+        cls.now += 1
+        cls.most = max(cls.most, cls.now)
+        weakref.finalize(followed, cls.gone)
+        return followed
+
+    @classmethod
+    def gone(cls):
+        cls.now -= 1
+
+
+@pytest.mark.parametrize("reduce", [False, True])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"augmentation": Augmentation(colour_prob=0.5)},
+        {"augmentation": Augmentation(colour_prob=0.5, pixels=PIXELS)},
+        {"views": build_views(SPEC, scales=(0.9, 1.1))},
+    ],
+    ids=["colour", "pixels", "views"],
+)
+def test_large_photos_are_not_all_in_memory_at_once(tmp_path, monkeypatch, reduce, options):
+    """The batch is the same where few photos may be held at once."""
+    scenes = synthetic_records(12, seed=6, size=(96, 128), people=1)
+    files = [tmp_path / f"{number}.jpg" for number in range(12)]
+    for file, path in zip(files, scenes.image_paths, strict=True):
+        cv2.imwrite(str(file), load_image(path))
+    files[3].write_bytes(b"nothing")
+    records = dataclasses.replace(scenes, image_paths=files)
+
+    def reduced(path, step):
+        picture, origin = load_reduced(path, step)
+        return Followed.follow(picture), origin
+
+    monkeypatch.setattr("fastpose.data.dataset.load_image", lambda path: Followed.follow(load_image(path)))
+    monkeypatch.setattr("fastpose.data.dataset.load_reduced", reduced)
+    batches = []
+    for held, fewest, most in ((1 << 29, 11, 11), (1, 1, 5)):
+        monkeypatch.setattr("fastpose.data.loader.MAX_HELD_BYTES", held)
+        Followed.most = 0
+        data = PoseDataset([Source(records)], COCO17)
+        loader = Loader(data, SPEC, batch_size=12, seed=3, workers=1, reduce=reduce, **options)
+        batches += loader.epoch()
+        assert fewest <= Followed.most <= most
+        assert list(data.photos.failed) == [3]
+    together, apart = batches
+    assert len(together.people) == 11
+    for name in ("images", "keypoints", "weights", "annotated"):
+        assert torch.equal(getattr(together, name), getattr(apart, name))
+    np.testing.assert_array_equal(together.matrices, apart.matrices)
+    np.testing.assert_array_equal(together.people, apart.people)
 
 
 def test_a_photo_is_reduced_as_far_as_the_crop_allows():

@@ -187,6 +187,26 @@ def test_stream_reads_no_further_than_it_must(predictor):
     assert drawn == 4
 
 
+def test_large_photos_do_not_wait_for_a_full_batch(predictor, monkeypatch):
+    cases = [random_spots(seed, (100, 120)) for seed in range(5)]
+    drawn = 0
+
+    def camera():
+        nonlocal drawn
+        for image, _, box in cases:
+            drawn += 1
+            yield image, np.repeat(box, 3, 0)
+
+    monkeypatch.setattr("fastpose.predict.predictor.MAX_HELD_BYTES", 2 * cases[0][0].nbytes)
+    results = []
+    for expected, poses in zip((2, 2, 4, 4, 5), predictor.stream(camera(), batch_size=16), strict=True):
+        assert drawn == expected
+        results.append(poses)
+    for poses, (_, points, _) in zip(results, cases, strict=True):
+        assert len(poses) == 3
+        assert error(poses, points) < 5
+
+
 def test_nobody(predictor):
     image = random_spots(0)[0]
     for empty in ([], np.zeros((0, 4)), torch.zeros(0, 4)):
