@@ -45,7 +45,7 @@ def run_page(folder, changes=()):
 
 
 def test_the_page_in_small(tmp_path):
-    small = (("320", "96"), ("100, 60_000", "40, 60_000"), ("eval: {every: 2}", "eval: {every: 4}"))
+    small = (("192", "96"), ("100, 60_000", "40, 60_000"))
     _, everything, scratch = run_page(tmp_path, small)
     assert everything > scratch + 0.02
     poses = json.loads((tmp_path / "stick.json").read_text())
