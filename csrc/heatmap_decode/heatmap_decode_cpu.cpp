@@ -158,7 +158,7 @@ struct Reader {
         step = exact_step(r.kind, around, peak.value / first_maximum(scratch.blurred, pixels).value);
       }
     }
-    store_keypoint(args, i, found, static_cast<float>(x) + step.x, static_cast<float>(y) + step.y, peak.value);
+    store_keypoint(args, i, found, x, y, step, peak.value);
   }
 
   FASTPOSE_INLINE void decode_megvii(int64_t i, const float* map) const {
@@ -183,8 +183,7 @@ struct Reader {
     }
     const bool empty = found_at.value == 0.f;
     const float score = found ? found_at.value * factor : min_of(peak.value, 0.f);
-    store_keypoint(args, i, found || empty, empty ? 0.f : static_cast<float>(x) + step.x, empty ? 0.f : static_cast<float>(y) + step.y,
-                   score / 255.f + 0.5f);
+    store_keypoint(args, i, found || empty, empty ? 0 : x, empty ? 0 : y, step, score / 255.f + 0.5f);
   }
 
   FASTPOSE_INLINE void decode_combined(int64_t i, int64_t mirror) const {
@@ -196,9 +195,8 @@ struct Reader {
     if (peak.value > 0.f) {
       step.x = merged_pixel(3 * i + 1, 3 * mirror + 1, x, y, -1.f) * r.radius;
       step.y = merged_pixel(3 * i + 2, 3 * mirror + 2, x, y, 1.f) * r.radius;
-      if (!is_finite(step.x) || !is_finite(step.y)) step = {0.f, 0.f};
     }
-    store_keypoint(args, i, peak.value > 0.f, static_cast<float>(x) + step.x, static_cast<float>(y) + step.y, peak.value);
+    store_keypoint(args, i, peak.value > 0.f, x, y, step, peak.value);
   }
 };
 

@@ -191,7 +191,7 @@ FASTPOSE_DEVICE void decode_taylor(const HeatmapDecodeArgs& args, const Map<T>& 
       if (threadIdx.x == 0) step = exact_step(r.kind, around, peak.value / best.value);
     }
   }
-  if (threadIdx.x == 0) store_keypoint(args, i, found, static_cast<float>(x) + step.x, static_cast<float>(y) + step.y, peak.value);
+  if (threadIdx.x == 0) store_keypoint(args, i, found, x, y, step, peak.value);
 }
 
 template <class T>
@@ -227,8 +227,7 @@ FASTPOSE_DEVICE void decode_megvii(const HeatmapDecodeArgs& args, const Map<T>& 
   }
   const bool empty = best.value == 0.f;
   const float score = found ? best.value * factor : min_of(peak.value, 0.f);
-  store_keypoint(args, i, found || empty, empty ? 0.f : static_cast<float>(x) + step.x, empty ? 0.f : static_cast<float>(y) + step.y,
-                 score / 255.f + 0.5f);
+  store_keypoint(args, i, found || empty, empty ? 0 : x, empty ? 0 : y, step, score / 255.f + 0.5f);
 }
 
 // One block a keypoint.
@@ -265,9 +264,8 @@ __global__ void __launch_bounds__(kThreads, 8) heatmap_decode_kernel(const __gri
           step.x = merged(step.x, -to_float(offset_x.mirror[y * r.width + flipped_column(x, r.width, args.flip_shift)]));
         step.x *= r.radius;
         step.y = offset_y.at(x, y) * r.radius;
-        if (!is_finite(step.x) || !is_finite(step.y)) step = {0.f, 0.f};
       }
-      store_keypoint(args, i, peak.value > 0.f, static_cast<float>(x) + step.x, static_cast<float>(y) + step.y, peak.value);
+      store_keypoint(args, i, peak.value > 0.f, x, y, step, peak.value);
       continue;
     }
     const Peak peak = block_peak(find_peak(map), shared.peaks);
@@ -281,7 +279,7 @@ __global__ void __launch_bounds__(kThreads, 8) heatmap_decode_kernel(const __gri
       Offset step = {0.f, 0.f};
       if (found && quarter_x(r, x, y)) step.x = 0.25f * sign_of(map.at(x + 1, y) - map.at(x - 1, y));
       if (found && quarter_y(r, x, y)) step.y = 0.25f * sign_of(map.at(x, y + 1) - map.at(x, y - 1));
-      store_keypoint(args, i, found, static_cast<float>(x) + step.x, static_cast<float>(y) + step.y, peak.value);
+      store_keypoint(args, i, found, x, y, step, peak.value);
     }
   }
 }

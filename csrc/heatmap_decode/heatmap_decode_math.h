@@ -5,7 +5,7 @@
 //   score <= 0      Gaussian and Dark report (-1, -1) times the scale, the Udp kinds the pixel, unrefined. Megvii, whose scores begin at
 //                   0.5, reports (-1, -1) for a negative map and pixel 0 for an empty one
 //   flip            (map + mirrored) * 0.5; shifted by one, column 0 keeps the mirrored column 0
-//   refinement      none where it is not finite
+//   refinement      none where the keypoint would not be finite with it
 //
 // Dark and Udp take a Newton step on the logarithm of the blurred map. MMPose scales the blurred map to the old maximum first and clips it;
 // a constant factor drops out of every derivative, so that the blur of a few pixels around the peak is enough, unless a value is clipped
@@ -167,13 +167,16 @@ FASTPOSE_HD Offset exact_step(CodecKind kind, const Around& a, float factor) {
 }
 
 // --- the end ------------------------------------------------------------------------------------------------------------------
-// Stores one keypoint: (x, y) in heatmap pixels, before the scale.
-FASTPOSE_HD void store_keypoint(const HeatmapDecodeArgs& args, int64_t index, bool found, float x, float y, float score) {
+// Stores one keypoint: the pixel and its refinement, before the scale.
+FASTPOSE_HD void store_keypoint(const HeatmapDecodeArgs& args, int64_t index, bool found, int column, int row, Offset step, float score) {
   const HeatmapReading& r = args.reading;
   const bool udp = r.kind == CodecKind::Udp || r.kind == CodecKind::UdpCombined;
-  if (!found && !udp) x = y = -1.f;
-  x *= r.scale_x;
-  y *= r.scale_y;
+  if (!found && !udp) column = row = -1;
+  float x = (static_cast<float>(column) + step.x) * r.scale_x, y = (static_cast<float>(row) + step.y) * r.scale_y;
+  if (!is_finite(x) || !is_finite(y)) {
+    x = static_cast<float>(column) * r.scale_x;
+    y = static_cast<float>(row) * r.scale_y;
+  }
   if (args.inverse != nullptr) {
     const double* m = args.inverse + index / args.keypoints_k * 6;
     const double px = x, py = y;

@@ -19,7 +19,7 @@ from heatmap_cases import (
     reference_codecs,
     resized,
 )
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fastpose import ops
@@ -247,6 +247,7 @@ def test_source_pixels(name: str) -> None:
     extremes=st.lists(st.sampled_from([np.nan, np.inf, -np.inf, 3e38, -3e38, 1e-40, 0.0]), max_size=6),
     flip=st.booleans(),
 )
+@example(name="udp_combined", height=2, width=8, seed=1109, extremes=[np.nan, 3e38, np.nan, np.nan, np.inf], flip=True)
 def test_any_map(name: str, height: int, width: int, seed: int, extremes: list[float], flip: bool) -> None:
     codec = resized(CODECS[name], (height, width))
     rng = np.random.default_rng(seed)

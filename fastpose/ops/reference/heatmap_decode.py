@@ -66,6 +66,8 @@ def heatmap_decode(
     x, y = index % width, index // width
     found = scores > 0
     points = torch.stack((x, y), -1).to(maps.dtype)
+    udp = codec.kind in UDP_KINDS
+    scale = points.new_tensor((encode_scale if udp and inverse is not None else decode_scale)(codec, input_size))
 
     if codec.kind == "gaussian":
         inside = _between(x, 1, width - 1) & _between(y, 0, height), _between(y, 1, height - 1) & _between(x, 0, width)
@@ -83,17 +85,16 @@ def heatmap_decode(
     elif offsets is not None:
         pixels = index[..., None, None].expand(*index.shape, 2, 1)
         radius = codec.radius_factor * max(height, width)
-        points = points + _if_finite(offsets.flatten(3).gather(3, pixels)[..., 0] * radius) * found[..., None]
+        refined = points + offsets.flatten(3).gather(3, pixels)[..., 0] * radius
+        finite = (refined * scale).isfinite().all(-1)
+        points = torch.where((found & finite)[..., None], refined, points)
     else:
         step = _dark_step(scaled, x, y) if codec.kind == "dark" else _udp_step(scaled, x, y)
         points = points + (step * (found & (ratio > 0))[..., None]).to(points.dtype)
 
-    if codec.kind in UDP_KINDS:
-        scale = decode_scale(codec, input_size) if inverse is None else encode_scale(codec, input_size)
-    else:
+    if not udp:
         points = torch.where(found[..., None], points, -torch.ones_like(points))
-        scale = decode_scale(codec, input_size)
-    points = points * points.new_tensor(scale)
+    points = points * scale
     if inverse is not None:
         matrices = inverse.to(torch.float64)
         points = (points.double() @ matrices[..., :2].mT + matrices[:, None, :, 2]).to(points.dtype)
