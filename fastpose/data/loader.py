@@ -99,6 +99,7 @@ class Loader:
         self.augmentation, self.seed, self.workers, self.pin_memory = augmentation, seed, workers, pin_memory
         self.reduce, (self.rank, self.size) = reduce, part
         self.views = views
+        self._largest = 0  # bytes of a decoded photo so far
 
     def __len__(self) -> int:
         if self.augmentation is None:
@@ -230,16 +231,18 @@ class Loader:
             return None if whole is None else (whole, np.eye(2, 3))
 
         ready = not self.reduce and all(store.is_ready(key[0]) for key in keys)
+        ahead = max(2 * self.workers, MAX_HELD_BYTES // self._largest if self._largest else 0)
         place = np.full(len(keys), -1)  # in the list
         photos: list[Any] = []
         origins: list[NDArray[np.float64]] = []
         held = 0
-        for key, found in enumerate(map(read, keys) if ready else _map_ahead(pool, read, keys, 2 * self.workers)):
+        for key, found in enumerate(map(read, keys) if ready else _map_ahead(pool, read, keys, ahead)):
             if found is not None:
                 place[key] = len(photos)
                 photos.append(found[0])
                 origins.append(found[1])
                 held += found[0].nbytes
+                self._largest = max(self._largest, found[0].nbytes)
             if photos and (held >= MAX_HELD_BYTES or key == len(keys) - 1):
                 rows = np.flatnonzero(place[number] >= 0)
                 index = place[number[rows]]
