@@ -7,6 +7,7 @@ there is no worker that can die.
 
 from __future__ import annotations
 
+import atexit
 import queue
 import threading
 from collections import deque
@@ -140,15 +141,22 @@ class Loader:
                 hand_over(error)
 
         thread = threading.Thread(target=produce, name="fastpose-loader", daemon=True)
+
+        def end() -> None:
+            stop.set()
+            thread.join()
+
         thread.start()
+        # A script may end in the middle of an epoch; a thread that came back from the native core then would abort it.
+        atexit.register(end)
         try:
             while (item := ready.get()) is not None:
                 if isinstance(item, BaseException):
                     raise item
                 yield item
         finally:
-            stop.set()
-            thread.join()
+            end()
+            atexit.unregister(end)
 
     def _batches(self, epoch: int, start: int, pool: ThreadPoolExecutor) -> Iterator[Batch]:
         if self.augmentation is None:

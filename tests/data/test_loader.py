@@ -1,6 +1,8 @@
 """Batches: what they hold, that they repeat, and what happens when something goes wrong on the way."""
 
 import dataclasses
+import subprocess
+import sys
 import threading
 import weakref
 
@@ -251,6 +253,26 @@ def test_a_process_may_have_nobody_of_a_batch(scenes, tmp_path):
     loader = Loader(dataset(gone), SPEC, batch_size=4, augmentation=Augmentation())
     assert [len(batch.people) for batch in loader.epoch()] == [0, 0]
     assert list(Loader(dataset(gone), SPEC, batch_size=4).epoch()) == []
+
+
+def test_a_script_may_end_in_the_middle_of_an_epoch():
+    """The thread does not outlive the interpreter: it aborted the process when it came back from the native core."""
+    script = """
+from fastpose.data.augment import Augmentation
+from fastpose.data.dataset import PoseDataset, Source
+from fastpose.data.loader import Loader
+from fastpose.data.synthetic import synthetic_records
+from fastpose.skeletons import COCO17
+from fastpose.spec import CodecSpec, PoseSpec
+
+spec = PoseSpec(COCO17, (256, 192), CodecSpec("gaussian", (64, 48)))
+data = PoseDataset([Source(synthetic_records(4, seed=1, size=(96, 128)), repeats=1000)], COCO17, cache=10**7)
+batches = Loader(data, spec, batch_size=64, augmentation=Augmentation()).epoch()
+for _ in range(5):
+    next(batches)
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def test_an_error_in_the_thread_reaches_the_caller(scenes):
