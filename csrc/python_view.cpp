@@ -1,6 +1,7 @@
 #include "python_view.h"
 
 #include <pybind11/numpy.h>
+#include <unistd.h>
 
 #include "core/dlpack.h"
 #include "core/parallel.h"
@@ -301,7 +302,15 @@ Computing::Computing() {
   state_ = PyEval_SaveThread();
 }
 
-Computing::~Computing() { PyEval_RestoreThread(state_); }
+// A daemon thread that comes back when the interpreter has ended is stopped here, as from Python 3.14 on. Older ones throw an exception
+// through it that no destructor may let out: the process would be aborted.
+Computing::~Computing() {
+  try {
+    PyEval_RestoreThread(state_);
+  } catch (...) {
+    for (;;) pause();
+  }
+}
 
 void fail_without_cuda(const char* op) {
   throw std::runtime_error(std::string(op) +

@@ -144,6 +144,23 @@ def test_a_cuda_tensor_without_a_cuda_build_says_how_to_get_one() -> None:
         _C.fail_without_cuda("affine_crop")
 
 
+def test_a_daemon_thread_may_compute_when_the_interpreter_ends() -> None:
+    code = """
+import threading, time
+import numpy as np
+from fastpose import ops
+
+def work():
+    while True:
+        ops.affine_crop(np.zeros((480, 640, 3), np.uint8), np.tile(np.eye(2, 3), (64, 1, 1)), size=(256, 192))
+
+threading.Thread(target=work, daemon=True).start()
+time.sleep(0.3)
+"""
+    result = run(code)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
 def test_only_the_entry_point_is_visible() -> None:
     from fastpose import _C
 
