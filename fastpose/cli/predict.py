@@ -28,7 +28,7 @@ _PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
 @click.command()
-@click.argument("photos", nargs=-1, metavar="PHOTO...")
+@click.argument("photos", nargs=-1, metavar="PHOTO|FOLDER...")
 @click.option(
     "--boxes",
     multiple=True,
@@ -80,7 +80,7 @@ def predict(
     rotations: list[float],
     threshold: float,
 ) -> None:
-    """Find the keypoints of the people in photos.
+    """Find the keypoints of the people in photos; a folder stands for those that are directly in it.
 
     A photo that cannot be read, or whose boxes cannot be used, is named on stderr; the others are done nevertheless,
     and the exit code is 2. Files are written whole or not at all.
@@ -88,10 +88,10 @@ def predict(
     if demo and (photos or boxes):
         raise click.UsageError("--demo renders its own scene and knows its boxes; give it no photo and no --boxes")
     if not demo and not photos:
-        raise click.UsageError("expected a PHOTO, or --demo")
+        raise click.UsageError("expected a PHOTO or a FOLDER, or --demo")
     if demo and out is None:
         out = "demo.jpg"
-    paths = [Path(photo) for photo in photos]
+    paths = _photos(photos)
     given = parse_boxes(boxes)
     if isinstance(given, list) and len(paths) > 1:
         raise click.UsageError("--boxes x1,y1,x2,y2 is for one photo; for several give a JSON file that names them")
@@ -99,11 +99,11 @@ def predict(
     if json_file is None and out is None:
         json_file = "-"
     folder = Path(out) if out is not None and targets[0] != Path(out) else None
-    for target in targets:
-        if target is not None:
-            _check_writable(target, paths, folder)
+    in_use = {_identity(path) for path in paths}
+    for target in filter(None, targets):
+        _check_writable(target, in_use, folder)
     if json_file is not None and json_file != "-":
-        _check_writable(Path(json_file), [*paths, *(target for target in targets if target)], None)
+        _check_writable(Path(json_file), in_use | {_identity(target) for target in targets if target}, None)
 
     # Imported here: the command line's help must not wait for torch.
     from ..predict import load
@@ -204,6 +204,24 @@ def _demo(predictor: Predictor, target: Path, options: dict[str, Any], threshold
     return 0, poses
 
 
+def _photos(names: tuple[str, ...]) -> list[Path]:
+    """The files that are meant: of a folder the pictures in it, by name."""
+    paths: list[Path] = []
+    for path in map(Path, names):
+        if path.is_dir():
+            try:
+                inside = sorted(path.iterdir())
+            except OSError as error:
+                raise click.ClickException(f"{path}: cannot be read ({error.strerror})") from None
+            pictures = [file for file in inside if file.suffix.lower() in _PICTURES and file.name[0] != "."]
+            if not pictures:
+                raise click.UsageError(f"{path}: there is no picture in this folder ({', '.join(_PICTURES)})")
+            paths += pictures
+        else:
+            paths.append(path)
+    return paths
+
+
 def _targets(out: str | None, paths: list[Path]) -> list[Path | None]:
     """The picture to write for each photo."""
     if out is None:
@@ -230,9 +248,18 @@ def _targets(out: str | None, paths: list[Path]) -> list[Path | None]:
     return targets
 
 
-def _check_writable(target: Path, others: list[Path], made: Path | None) -> None:
+def _identity(path: Path) -> tuple[int, int] | Path:
+    """The same for two names of one file."""
+    try:
+        status = path.stat()
+    except OSError:  # there is none yet
+        return path.absolute()
+    return status.st_dev, status.st_ino
+
+
+def _check_writable(target: Path, in_use: set[tuple[int, int] | Path], made: Path | None) -> None:
     """Say before the work what would fail after it; the folder `made` need not be there yet."""
-    if any(target == other or (target.exists() and other.exists() and target.samefile(other)) for other in others):
+    if _identity(target) in in_use:
         raise click.ClickException(f"{target}: is read or written already; expected a file of its own")
     if target.is_dir():
         raise click.ClickException(f"{target}: is a folder, expected a file name")

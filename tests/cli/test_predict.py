@@ -107,6 +107,22 @@ def test_single_picture_and_folder(run, photos):
     assert sorted(os.listdir(photos / "both")) == ["7_poses.png", "7_poses_2.png"]
 
 
+def test_a_folder_stands_for_its_pictures(run, photos):
+    folder = photos / "many"
+    (folder / "below").mkdir(parents=True)
+    for name in ("c.JPG", "a.jpg", ".hidden.jpg", "below/d.jpg"):
+        (folder / name).write_bytes((photos / "b.jpg").read_bytes())
+    (folder / "notes.txt").write_text("")
+    result = run("many", "7.png", "--out", "drawn", "--json", "out.json")
+    assert result.exit_code == 0, result.output
+    assert [entry["file"] for entry in json.loads((photos / "out.json").read_text())] == [
+        "many/a.jpg", "many/c.JPG", "7.png"
+    ]  # fmt: skip
+    assert sorted(os.listdir(photos / "drawn")) == ["7_poses.png", "a_poses.jpg", "c_poses.JPG"]
+    (photos / "empty").mkdir()
+    assert failed(run("empty"), "empty: there is no picture in this folder (.jpg, ")
+
+
 def test_stdout_is_json_when_nothing_else_is_asked_for(run):
     result = run("7.png", "b.jpg", "--boxes", "boxes.json")
     assert [len(entry["people"]) for entry in json.loads(result.stdout)] == [2, 1]
@@ -291,7 +307,7 @@ def test_bad_box_file(run, photos, content, reason):
 
 def test_bad_options(run, photos):
     assert failed(run("b.jpg", "--boxes", "gone.json"), "gone.json: cannot be read")
-    assert failed(run(), "expected a PHOTO, or --demo")
+    assert failed(run(), "expected a PHOTO or a FOLDER, or --demo")
     assert failed(run("--demo", "b.jpg"), "--demo renders its own scene")
     assert failed(run("b.jpg", "7.png", "--boxes", "1,1,9,9"), "is for one photo")
     (photos / "list.json").write_text("[[1, 1, 9, 9]]")
