@@ -177,10 +177,10 @@ class Loader:
         if not len(people):
             return self._nobody()
         data, crops = self.dataset, self._draw(people, draws)
+        changes = None if self.augmentation is None else self.augmentation.pixels
         made, shown = [], []
         for photos, rows, index, matrices in self._read(data.photo[people], crops.matrices, pool):
             part = replace(crops[rows], matrices=matrices)
-            changes = None if self.augmentation is None else self.augmentation.pixels
             if changes is None:
                 pixels = self._crop(photos, *self._all_views(part, index))
             else:

@@ -258,6 +258,8 @@ def test_a_process_may_have_nobody_of_a_batch(scenes, tmp_path):
 def test_a_script_may_end_in_the_middle_of_an_epoch():
     """The thread does not outlive the interpreter: it aborted the process when it came back from the native core."""
     script = """
+import atexit, threading
+atexit.register(lambda: print(*[thread.name for thread in threading.enumerate()]))  # called last
 from fastpose.data.augment import Augmentation
 from fastpose.data.dataset import PoseDataset, Source
 from fastpose.data.loader import Loader
@@ -272,7 +274,7 @@ for _ in range(5):
     next(batches)
 """
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
-    assert (ended.returncode, ended.stderr) == (0, "")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "MainThread\n", "")
 
 
 def test_an_error_in_the_thread_reaches_the_caller(scenes):

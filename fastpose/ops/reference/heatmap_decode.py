@@ -71,27 +71,27 @@ def heatmap_decode(
 
     if codec.kind == "gaussian":
         inside = _between(x, 1, width - 1) & _between(y, 0, height), _between(y, 1, height - 1) & _between(x, 0, width)
-        step = torch.stack([_slope(searched, x, y, along).sign() * ok for along, ok in enumerate(inside)], -1)
-        points = points + 0.25 * step
+        step = 0.25 * torch.stack([_slope(searched, x, y, along).sign() * ok for along, ok in enumerate(inside)], -1)
     elif codec.kind == "megvii":
         inside_both = _between(x, 1, width - 1) & _between(y, 1, height - 1)
         step = torch.stack([_slope(searched, x, y, along).sign() for along in range(2)], -1)
-        points = points + inside_both[..., None] * (0.25 * step + 0.5)
+        step = inside_both[..., None] * (0.25 * step + 0.5)
+    elif offsets is not None:
+        pixels = index[..., None, None].expand(*index.shape, 2, 1)
+        step = offsets.flatten(3).gather(3, pixels)[..., 0] * (codec.radius_factor * max(height, width))
+    else:
+        step = _dark_step(scaled, x, y) if codec.kind == "dark" else _udp_step(scaled, x, y)
+        step = (step * (ratio > 0)[..., None]).to(points.dtype)
+    refined = points + step
+    usable = found & (refined * scale).isfinite().all(-1)
+    points = torch.where(usable[..., None], refined, points)
+
+    if codec.kind == "megvii":
         empty = scores == 0
         scores = torch.where(found, scores, peak.clamp(max=0)) / 255 + 0.5
         # A map without any response stands at pixel 0; only a negative one is reported as (-1, -1).
         points = torch.where(empty[..., None], torch.zeros_like(points), points)
         found = found | empty
-    elif offsets is not None:
-        pixels = index[..., None, None].expand(*index.shape, 2, 1)
-        radius = codec.radius_factor * max(height, width)
-        refined = points + offsets.flatten(3).gather(3, pixels)[..., 0] * radius
-        finite = (refined * scale).isfinite().all(-1)
-        points = torch.where((found & finite)[..., None], refined, points)
-    else:
-        step = _dark_step(scaled, x, y) if codec.kind == "dark" else _udp_step(scaled, x, y)
-        points = points + (step * (found & (ratio > 0))[..., None]).to(points.dtype)
-
     if not udp:
         points = torch.where(found[..., None], points, -torch.ones_like(points))
     points = points * scale
@@ -168,10 +168,6 @@ def _blur(maps: Tensor, taps: Tensor, reflect: bool) -> Tensor:
     return blurred
 
 
-def _if_finite(step: Tensor) -> Tensor:
-    return torch.where(step.isfinite().all(-1, keepdim=True), step, torch.zeros_like(step))
-
-
 def _log(values: Tensor) -> Tensor:
     """Natural logarithm, in float32 rounded as NumPy and the native kernels round it.
 
@@ -217,9 +213,8 @@ def _udp_step(maps: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
 
 def _newton(dx: Tensor, dy: Tensor, dxx: Tensor, dyy: Tensor, dxy: Tensor, ridge: float = 0.0) -> Tensor:
-    """[B,K,2]: minus the inverse Hessian (with ``ridge`` on its diagonal) times the gradient; 0 if it has none."""
+    """[B,K,2]: minus the inverse Hessian (with ``ridge`` on its diagonal) times the gradient; not finite without one."""
     dx, dy, dxx, dyy, dxy = (value.double() for value in (dx, dy, dxx, dyy, dxy))
     dxx, dyy = dxx + ridge, dyy + ridge
     determinant = dxx * dyy - dxy * dxy
-    step = torch.stack((dxy * dy - dyy * dx, dxy * dx - dxx * dy), -1) / determinant[..., None]
-    return _if_finite(step)
+    return torch.stack((dxy * dy - dyy * dx, dxy * dx - dxx * dy), -1) / determinant[..., None]
