@@ -213,7 +213,7 @@ def _udp_step(maps: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
 
 def _newton(dx: Tensor, dy: Tensor, dxx: Tensor, dyy: Tensor, dxy: Tensor, ridge: float = 0.0) -> Tensor:
-    """[B,K,2]: minus the inverse Hessian (with ``ridge`` on its diagonal) times the gradient; not finite without one."""
+    """[B,K,2]: minus the inverse Hessian (``ridge`` on its diagonal) times the gradient; not finite if it has none."""
     dx, dy, dxx, dyy, dxy = (value.double() for value in (dx, dy, dxx, dyy, dxy))
     dxx, dyy = dxx + ridge, dyy + ridge
     determinant = dxx * dyy - dxy * dxy
