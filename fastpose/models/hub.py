@@ -9,14 +9,13 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import urlsplit
 
-from filelock import FileLock
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
 from .weights import WeightsError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 __all__ = ["cache_folder", "fetch"]
 
@@ -67,6 +66,10 @@ def fetch(url: str, sha256: str | None = None) -> Path:
             _check(local, _hash(file), sha256)
         return local
     source = mirror.rstrip("/") + urlsplit(url).path if mirror else url
+
+    # Imported where something is fetched: networks are built and timed on machines that have torch and little else.
+    from filelock import FileLock
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock"):
@@ -121,6 +124,9 @@ def _download(source: str, part: Path) -> None:
 
 
 def _progress_bar() -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     return Progress(*columns, console=console, disable=not console.is_terminal)

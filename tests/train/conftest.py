@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from fastpose.skeletons import COCO17
-from fastpose.train.log import RunLog
 
 PLACES = {  # of a standing figure, as fractions of its box
     "nose": (0.5, 0.08), "left_eye": (0.55, 0.05), "right_eye": (0.45, 0.05), "left_ear": (0.6, 0.07),
@@ -110,6 +109,9 @@ def one_thread():
 @pytest.fixture
 def at_step(monkeypatch):
     """``with at_step(n, action)``: something is done once optimizer step n is noted; Ctrl-C where nothing is named."""
+    # Not above: what trains on a GPU is collected on machines without rich too, and a conftest that fails ends it all.
+    from fastpose.train.log import RunLog
+
     note = RunLog.step
 
     @contextmanager

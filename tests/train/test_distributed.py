@@ -452,19 +452,3 @@ def test_torchrun(text, tmp_path, torchrun):
     assert done.stderr.count("done in") == 1
     assert np.isfinite(losses(out)).all()
     assert load_model(out / "best.safetensors").spec.input_size == (64, 64)
-
-
-@pytest.mark.cuda
-@pytest.mark.parametrize("options", [[], ["train.sync_batchnorm=true"], ["train.sharded=true"]])
-def test_one_process_of_nccl_trains_as_without(options, text, tmp_path):
-    small = ["train.device=cuda", "train.deterministic=false", SGD]
-    run(text, tmp_path / "plain", small)
-    torch.distributed.init_process_group(
-        "cpu:gloo,cuda:nccl", init_method=f"file://{tmp_path / 'meeting'}", rank=0, world_size=1
-    )
-    try:
-        run(text, tmp_path / "group", [*small, *options])
-    finally:
-        torch.distributed.destroy_process_group()
-    assert losses(tmp_path / "group") == pytest.approx(losses(tmp_path / "plain"), rel=1e-2)
-    assert load_model(tmp_path / "group" / "last.safetensors").spec.input_size == (64, 64)
