@@ -314,6 +314,20 @@ py::object heatmap_loss_eager(py::handle predicted, py::handle keypoints, py::ha
   return py::make_tuple(value, slopes);
 }
 
+void scale_gradient(py::handle gradient, py::handle slope, py::handle out, int64_t stream) {
+  const Arg maps = view(gradient, "gradient"), factor = view(slope, "slope"), scaled = view_out(out, "out");
+  expect_dtype(maps, {DType::Float32, DType::Float16, DType::BFloat16});
+  expect_shape(maps, {-1, -1, -1, -1}, "[B, K (udp_combined: 3K), height, width]");
+  expect_contiguous(maps);
+  expect_floats(factor, {}, "[]", maps);
+  expect_dtype(scaled, {maps.dtype});
+  expect_shape(scaled, {maps.shape[0], maps.shape[1], maps.shape[2], maps.shape[3]}, "of the gradient");
+  expect_contiguous(scaled);
+  expect_device(scaled, maps);
+  const ScaleGradientArgs args{maps.data, maps.dtype, factor.as<float>(), scaled.data, maps.numel()};
+  FASTPOSE_LAUNCH(scale_gradient, args, maps, stream);
+}
+
 }  // namespace
 
 void bind_heatmap_ops(py::module_& m) {
@@ -329,6 +343,8 @@ void bind_heatmap_ops(py::module_& m) {
         py::arg("flip_shift"), py::arg("inverse"), py::arg("out"), py::arg("out_scores"), py::arg("codec"), kEagerDoc);
   m.def("heatmap_loss_eager", &heatmap_loss_eager, py::arg("predicted"), py::arg("keypoints"), py::arg("weights"), py::arg("target"),
         py::arg("ohkm_topk"), py::arg("with_gradient"), py::arg("codec"), kEagerDoc);
+  m.def("scale_gradient", &scale_gradient, py::arg("gradient"), py::arg("slope"), py::arg("out"), py::arg("stream"),
+        "gradient * slope into out, which may be the gradient: nothing is done then for a slope of 1.");
 }
 
 }  // namespace fastpose

@@ -21,6 +21,7 @@ from .timing import COPY, OP, Case
 
 HEATMAP, INPUT = (64, 48), (256, 192)
 HOST = f"{OP} (parameters on the CPU)"
+SCALED = f"{OP} (the loss times 65536)"
 
 
 def cases(device: torch.device, people: tuple[int, ...]) -> list[Case]:
@@ -166,18 +167,27 @@ def encode_case(people: int, device: torch.device, kind: CodecKind) -> Case:
 def loss_case(people: int, device: torch.device, dtype: torch.dtype) -> Case:
     codec = CodecSpec("gaussian", HEATMAP)
 
-    def both(loss: Callable[[Tensor, MapSet], Tensor]) -> Callable[[MapSet], tuple[Tensor, Tensor]]:
+    def both(
+        loss: Callable[[Tensor, MapSet], Tensor], slope: Tensor | None = None
+    ) -> Callable[[MapSet], tuple[Tensor, Tensor]]:
         def run(data: MapSet) -> tuple[Tensor, Tensor]:
             predicted = data.maps.detach().requires_grad_()
             value = loss(predicted, data)
-            (gradient,) = torch.autograd.grad(value, predicted)
+            (gradient,) = torch.autograd.grad(value, predicted, slope)
             return value.detach(), gradient
 
         return run
 
+    def fastpose(predicted: Tensor, data: MapSet) -> Tensor:
+        return heatmap_loss(predicted, data.keypoints, data.weights, codec, INPUT)
+
+    # As torch.amp.GradScaler has it: the gradient, which is made for a slope of 1, must be read and written once more.
+    scale = torch.tensor(65536.0, device=device)
+
     fused, given = peers.compiled(peers.drawn_mse, device), peers.compiled(peers.weighted_mse, device)
     contenders = {
-        OP: both(lambda p, data: heatmap_loss(p, data.keypoints, data.weights, codec, INPUT)),
+        OP: both(fastpose),
+        SCALED: both(fastpose, scale),
         "torch.compile (targets drawn)": both(lambda p, data: fused(p, data.keypoints, data.weights)),
         "torch.compile (targets given)": both(lambda p, data: given(p, data.target, data.weights)),
         "fastpose.heatmap_encode, then torch": both(
@@ -197,7 +207,7 @@ def loss_case(people: int, device: torch.device, dtype: torch.dtype) -> Case:
         lambda: map_set(people, HEATMAP, device, dtype),
         contenders,
         check,
-        frozenset({OP, COPY}),
+        frozenset({OP, SCALED, COPY}),
     )
 
 

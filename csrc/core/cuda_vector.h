@@ -22,22 +22,32 @@ constexpr int kVector = 16 / sizeof(T);  // values in 16 bytes
 
 FASTPOSE_DEVICE bool begins_on_16(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }  // null does
 
-// kCount neighbouring values, 16 bytes at once, for which p must begin on 16; kCount 1: one value, anywhere. Nobody writes them meanwhile.
-template <int kCount, class T>
-FASTPOSE_DEVICE void load_values(const T* p, float (&values)[kCount]) {
+// kCount neighbouring values, 16 bytes at once, for which p must begin on 16; kCount 1: one value, anywhere. `read` reads what it points to.
+template <int kCount, class T, class F>
+FASTPOSE_DEVICE void load_values_by(F read, const T* p, float (&values)[kCount]) {
   if constexpr (kCount == 1) {
-    values[0] = to_float(read_only(p));
+    values[0] = to_float(read(p));
   } else {
     static_assert(kCount % kVector<T> == 0);
 #pragma unroll
     for (int first = 0; first < kCount; first += kVector<T>) {
-      const uint4 bits = read_only(reinterpret_cast<const uint4*>(p + first));
+      const uint4 bits = read(reinterpret_cast<const uint4*>(p + first));
       T part[kVector<T>];
       memcpy(part, &bits, 16);
 #pragma unroll
       for (int j = 0; j < kVector<T>; ++j) values[first + j] = to_float(part[j]);
     }
   }
+}
+
+// Values that nobody writes while the kernel runs, and such as this thread may write.
+template <int kCount, class T>
+FASTPOSE_DEVICE void load_values(const T* p, float (&values)[kCount]) {
+  load_values_by([](const auto* at) { return read_only(at); }, p, values);
+}
+template <int kCount, class T>
+FASTPOSE_DEVICE void load_own_values(const T* p, float (&values)[kCount]) {
+  load_values_by([](const auto* at) { return *at; }, p, values);
 }
 
 // The same for stores: kCount is 1 or all the values of 16 bytes.

@@ -26,4 +26,16 @@ struct HeatmapLossArgs {
 void heatmap_loss_cpu(const HeatmapLossArgs& args);
 void heatmap_loss_cuda(const HeatmapLossArgs& args, void* stream);
 
+// out = gradient * slope in float32, rounded once: what backward makes of the gradient that heatmap_loss wrote for a slope of 1.
+struct ScaleGradientArgs {
+  const void* gradient;  // [count]
+  DType dtype;           // of gradient and out: Float32, Float16 or BFloat16
+  const float* slope;    // [], where the gradient is: on CUDA the kernel reads it, so that nobody waits
+  void* out;             // [count]; the gradient itself is left alone where the slope is 1
+  int64_t count;
+};
+
+void scale_gradient_cpu(const ScaleGradientArgs& args);
+void scale_gradient_cuda(const ScaleGradientArgs& args, void* stream);
+
 }  // namespace fastpose

@@ -191,6 +191,20 @@ FASTPOSE_INLINE void run_any_target(const HeatmapLossArgs& args) {
   run<P, P>(args);
 }
 
+template <class P>
+FASTPOSE_INLINE void scale(const ScaleGradientArgs& args) {
+  const auto* from = static_cast<const typename P::Element*>(args.gradient);
+  auto* to = static_cast<typename P::Element*>(args.out);
+  const float slope = *args.slope;
+  if (slope == 1.f && from == to) return;
+  parallel_for(args.count, 1 << 15, [&](int64_t begin, int64_t end) {
+    const Vec factor = set(slope);
+    int64_t i = begin;
+    for (; i + Vec::lanes <= end; i += Vec::lanes) P::store(to + i, P::load(from + i) * factor);
+    for (; i < end; ++i) P::put(to + i, P::get(from + i) * slope);
+  });
+}
+
 }  // namespace
 
 void heatmap_loss_cpu(const HeatmapLossArgs& args) {
@@ -201,8 +215,17 @@ void heatmap_loss_cpu(const HeatmapLossArgs& args) {
   }
 }
 
+void scale_gradient_cpu(const ScaleGradientArgs& args) {
+  switch (args.dtype) {
+    case DType::Float16: return scale<Float16>(args);
+    case DType::BFloat16: return scale<BFloat16>(args);
+    default: scale<Float32>(args);
+  }
+}
+
 }  // namespace FASTPOSE_SIMD_NS
 
 FASTPOSE_DISPATCH(heatmap_loss_cpu, HeatmapLossArgs)
+FASTPOSE_DISPATCH(scale_gradient_cpu, ScaleGradientArgs)
 
 }  // namespace fastpose

@@ -8,6 +8,7 @@ namespace fastpose {
 namespace {
 
 constexpr int kThreads = 128;
+constexpr int kScaleThreads = 256, kScaleBlocks = 2048;
 
 // The sum over the block, in thread 0. The order is always the same.
 FASTPOSE_DEVICE double block_sum(double mine) {
@@ -143,6 +144,26 @@ __global__ void sum_kernel(HeatmapLossArgs args) {  // one block
   if (threadIdx.x == 0) *args.loss = count == 0 ? 0.f : static_cast<float>(sum * mean_factor(args));
 }
 
+// Mostly the slope is 1 and the blocks end at once.
+template <class P>
+__global__ void __launch_bounds__(kScaleThreads) scale_kernel(ScaleGradientArgs args) {
+  const P* from = static_cast<const P*>(args.gradient);
+  P* to = static_cast<P*>(args.out);
+  const float slope = *args.slope;
+  if (slope == 1.f && from == to) return;
+  const int64_t first = static_cast<int64_t>(blockIdx.x) * kScaleThreads + threadIdx.x, step = static_cast<int64_t>(gridDim.x) * kScaleThreads;
+  const auto scaled = [&](int64_t i, auto count) {
+    float values[decltype(count)::value];
+    load_own_values(from + i, values);
+#pragma unroll
+    for (float& value : values) value *= slope;
+    store_values(to + i, values);
+  };
+  const int64_t vectors = begins_on_16(from) && begins_on_16(to) ? args.count / kVector<P> : 0;
+  for (int64_t i = first; i < vectors; i += step) scaled(i * kVector<P>, std::integral_constant<int, kVector<P>>());
+  for (int64_t i = vectors * kVector<P> + first; i < args.count; i += step) scaled(i, std::integral_constant<int, 1>());
+}
+
 template <class P, class T>
 void run(const HeatmapLossArgs& args, cudaStream_t stream) {
   const int64_t count = args.batch * args.keypoints_k;
@@ -166,6 +187,12 @@ void run_any_target(const HeatmapLossArgs& args, cudaStream_t stream) {
   run<P, P>(args, stream);
 }
 
+template <class P>
+void scale(const ScaleGradientArgs& args, cudaStream_t stream) {
+  const unsigned blocks = grid_blocks(args.count, kScaleThreads * kVector<P>, kScaleBlocks);
+  cuda_launch("heatmap_loss: scale", scale_kernel<P>, blocks, kScaleThreads, 0, stream, args);
+}
+
 }  // namespace
 
 void heatmap_loss_cuda(const HeatmapLossArgs& args, void* stream) {
@@ -173,6 +200,14 @@ void heatmap_loss_cuda(const HeatmapLossArgs& args, void* stream) {
     case DType::Float16: return run_any_target<__half>(args, as_stream(stream));
     case DType::BFloat16: return run_any_target<__nv_bfloat16>(args, as_stream(stream));
     default: run<float, float>(args, as_stream(stream));
+  }
+}
+
+void scale_gradient_cuda(const ScaleGradientArgs& args, void* stream) {
+  switch (args.dtype) {
+    case DType::Float16: return scale<__half>(args, as_stream(stream));
+    case DType::BFloat16: return scale<__nv_bfloat16>(args, as_stream(stream));
+    default: scale<float>(args, as_stream(stream));
   }
 }
 

@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from ..spec import CodecSpec
 from ._codec import CodecValues, argument, array_argument, codec_values, plain, refuse_grad
-from ._native import LIBRARY, Array, C, empty, is_compiling, needs_grad, stream, symbolic, torch_dtype
+from ._native import LIBRARY, Array, C, as_input, empty, is_compiling, needs_grad, stream, symbolic, torch_dtype
 
 __all__ = ["heatmap_loss"]
 
@@ -116,10 +116,22 @@ class _Loss(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, slope: Tensor) -> tuple[Any, ...]:
         (gradient,) = ctx.saved_tensors
-        # loss.backward() comes with 1, and reading a number is no synchronisation on the CPU.
-        if slope.device.type != "cpu" or slope.item() != 1:
-            gradient = gradient * slope.to(gradient.dtype)
-        return gradient, None
+        if symbolic(gradient, slope):
+            return _scaled(gradient, slope), None
+        # The last backward of this graph may have the gradient itself, which a slope of 1 (that of loss.backward())
+        # leaves as it is: on CUDA the kernel looks at the slope, so that nobody waits for it.
+        out = torch.empty_like(gradient) if _graph_is_kept() else gradient
+        C.scale_gradient(gradient, as_input(slope, torch.float32, gradient, "slope"), out, stream(gradient))
+        return out, None
+
+
+_graph_is_kept = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
+"""Whether the backward under way may be followed by another of the same graph (retain_graph=True)."""
+
+
+def _scaled(gradient: Tensor, slope: Tensor) -> Tensor:
+    """The same by operations that can be traced, and that inductor makes one of: rounded once."""
+    return (gradient.float() * slope).to(gradient.dtype)
 
 
 def _registered(
@@ -159,7 +171,7 @@ def _backward(ctx: Any, slope: Tensor, _: Any) -> tuple[Any, ...]:
     (gradient,) = ctx.saved_tensors
     if not ctx.with_gradient:
         raise RuntimeError("heatmap_loss: called with with_gradient=False, so that it has no gradient to give")
-    return gradient * slope.to(gradient.dtype), *([None] * 14)
+    return _scaled(gradient, slope), *([None] * 14)
 
 
 LIBRARY.define(

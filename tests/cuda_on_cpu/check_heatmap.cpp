@@ -195,4 +195,22 @@ void heatmap_loss(Random& random) {
   run(random, trial);
 }
 
+void scale_gradient(Random& random) {
+  const DType dtype = random.in_turn({DType::Float32, DType::Float16, DType::BFloat16});
+  const int64_t count = random.pick<int64_t>({random.whole(0, 40), random.whole(2000, 9000)});
+  Array gradient(dtype, count, random.pick<int64_t>({0, 0, 1})), other(dtype, count, random.pick<int64_t>({0, 0, 3})), slope(DType::Float32, 1);
+  fill(random, gradient, -2, 2, 20);
+  slope.put(0, random.pick<double>({1.0, 1.0, 65536.0, 0.37, -3.0, 0.0, INFINITY, std::nan("")}));
+  const bool in_place = random.one_in(2);
+  const Array& out = in_place ? gradient : other;
+  const fastpose::ScaleGradientArgs args{gradient.data(), dtype, slope.as<float>(), out.data(), count};
+  Trial trial;
+  trial.outputs = {in_place ? &gradient : &other};
+  trial.tolerances = {{0, 0}};
+  trial.adds = in_place;  // what the gradient holds counts
+  trial.cpu = [&] { fastpose::scale_gradient_cpu(args); };
+  trial.cuda = [&](void* stream) { fastpose::scale_gradient_cuda(args, stream); };
+  run(random, trial);
+}
+
 }  // namespace checks

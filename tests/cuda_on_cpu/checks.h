@@ -83,6 +83,7 @@ void affine_crop_backward(Random& random);
 void heatmap_encode(Random& random);
 void heatmap_decode(Random& random);
 void heatmap_loss(Random& random);
+void scale_gradient(Random& random);
 void oks(Random& random);
 void oks_nms(Random& random);
 

@@ -21,6 +21,7 @@ constexpr Check kChecks[] = {{"affine_crop", affine_crop},
                              {"heatmap_encode", heatmap_encode},
                              {"heatmap_decode", heatmap_decode},
                              {"heatmap_loss", heatmap_loss},
+                             {"scale_gradient", scale_gradient},
                              {"oks", oks},
                              {"oks_nms", oks_nms}};
 
