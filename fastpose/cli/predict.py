@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -83,7 +86,8 @@ def predict(
     """Find the keypoints of the people in photos; a folder stands for those that are directly in it.
 
     A photo that cannot be read, or whose boxes cannot be used, is named on stderr; the others are done nevertheless,
-    and the exit code is 2. Files are written whole or not at all.
+    and the exit code is 2. Files are written whole or not at all. Where Ctrl-C or a failure ends the work, --json FILE
+    gets what was found until then.
     """
     if demo and (photos or boxes):
         raise click.UsageError("--demo renders its own scene and knows its boxes; give it no photo and no --boxes")
@@ -110,20 +114,56 @@ def predict(
 
     predictor = load(model, device=device, dtype=dtype)
     options = {"flip_test": flip_test, "scales": scales, "rotations": rotations, "batch_size": batch_size}
+    ended: BaseException | None = None
     if demo:
         assert targets[0] is not None
         found, problems = [_demo(predictor, targets[0], options, threshold)], 0
     else:
         run = _Run(predictor, paths, given, targets, options, threshold)
-        found, problems = run.results(), run.problems
+        try:
+            with _termination_interrupts():
+                run.work()
+        except (KeyboardInterrupt, Exception) as error:
+            ended = error
+        found, problems = run.found, run.problems
     if json_file is not None and found:
         _write_json(json_file, _report(found, form, given))
+    if isinstance(ended, KeyboardInterrupt):
+        click.echo(f"interrupted{_so_far(found, paths, json_file)}", err=True)
+        raise click.exceptions.Exit(130)  # what a shell expects of a command that Ctrl-C ended
+    if ended is not None:
+        if found and json_file is not None:
+            click.echo(f"ended{_so_far(found, paths, json_file)}", err=True)
+        raise ended
     if problems:
         raise click.exceptions.Exit(2)
 
 
+@contextmanager
+def _termination_interrupts() -> Iterator[None]:
+    """A termination signal raises KeyboardInterrupt, as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():  # signals can only be caught there
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _so_far(found: list[tuple[int, Poses]], paths: list[Path], json_file: str | None) -> str:
+    where = "stdout" if json_file == "-" else json_file
+    return f" after {len(found)} of {len(paths)} photos" + (f"; {where} has these" if where and found else "")
+
+
 class _Run:
-    """Photos through the predictor; those that cannot be used are said and left out."""
+    """Photos through the predictor; those that cannot be used are said and left out.
+
+    Attributes:
+        found: Position and poses of each photo that could be used, as far as the work went.
+        problems: How many photos could not be used.
+    """
 
     def __init__(
         self,
@@ -137,24 +177,23 @@ class _Run:
         self._predictor, self._paths, self._given, self._targets = predictor, paths, given, targets
         self._options, self._threshold = options, threshold
         self._under_way: deque[tuple[int, Any]] = deque()
+        self.found: list[tuple[int, Poses]] = []
         self.problems = 0
 
-    def results(self) -> list[tuple[int, Poses]]:
-        """Position and poses of each photo that could be used, its picture written."""
+    def work(self) -> None:
+        """Find the poses of all photos and write their pictures."""
         from ..predict.draw import write_image
 
-        found = []
         for poses in self._predictor.stream(self._pairs(), **self._options):
             number, picture = self._under_way.popleft()
             poses = replace(poses, path=self._paths[number])
+            self.found.append((number, poses))
             target = self._targets[number]
             if target is not None:
                 _save(target, partial(write_image, target, poses.plot(picture, threshold=self._threshold)))
                 click.echo(f"{poses.path}: {_people(len(poses))}, {_spent(poses)} -> {target}")
-            found.append((number, poses))
-        if self._given is None and found:
+        if self._given is None and self.found:
             click.echo("Note: no --boxes, so each whole photo was taken for one person's box.", err=True)
-        return found
 
     def _pairs(self) -> Iterator[tuple[Any, Any]]:
         from ..data.images import read_image

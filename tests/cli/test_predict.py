@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -329,6 +330,64 @@ def test_bad_outputs(run, photos):
     assert failed(run("b.jpg", "--json", "."), "is a folder")
     assert failed(run("b.jpg", "--out", "same.png", "--json", "same.png"), "is read or written already")
     assert sorted(os.listdir(photos)) == before
+
+
+def _at_photo(monkeypatch, name, action):
+    """Something is done when the photo of that name is to be read."""
+    from fastpose.data import images
+
+    read = images.read_image
+
+    def reading(path):
+        if Path(path).name == name:
+            action()
+        return read(path)
+
+    monkeypatch.setattr(images, "read_image", reading)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_it_keeps_what_it_found(run, photos, monkeypatch, number):
+    def call():
+        return run("7.png", "a.jpg", "b.jpg", "--boxes", "boxes.json", "--batch-size", 1, "--json", "o.json")
+
+    boxes = json.loads((photos / "boxes.json").read_text())
+    (photos / "boxes.json").write_text(json.dumps(boxes | {"a.jpg": boxes["b.jpg"]}))
+    (photos / "a.jpg").write_bytes((photos / "b.jpg").read_bytes())
+    before = signal.getsignal(signal.SIGTERM)
+    assert call().exit_code == 0
+    whole = json.loads((photos / "o.json").read_text())
+    (photos / "o.json").unlink()
+    with monkeypatch.context() as patched:
+        _at_photo(patched, "b.jpg", lambda: os.kill(os.getpid(), number))
+        result = call()
+    assert (result.exit_code, result.stderr) == (130, "interrupted after 2 of 3 photos; o.json has these\n")
+    assert json.loads((photos / "o.json").read_text()) == whole[:2]
+    assert signal.getsignal(signal.SIGTERM) is before
+    with monkeypatch.context() as patched:
+        _at_photo(patched, "7.png", lambda: os.kill(os.getpid(), number))
+        result = call()
+    assert (result.exit_code, result.stderr) == (130, "interrupted after 0 of 3 photos\n")
+    assert json.loads((photos / "o.json").read_text()) == whole[:2]
+
+
+def test_a_failure_late_in_a_run_keeps_what_was_found(run, photos, monkeypatch):
+    def fail():
+        raise RuntimeError("out of memory")
+
+    _at_photo(monkeypatch, "b.jpg", fail)
+    words = ("7.png", "b.jpg", "--boxes", "boxes.json", "--batch-size", 1)
+    result = run(*words, "--json", "o.json", "--format", "coco")
+    assert result.exit_code == 2
+    said, error = result.stderr.splitlines()
+    assert said == "ended after 1 of 2 photos; o.json has these"
+    assert error.startswith("Error: RuntimeError: out of memory")
+    assert [entry["image_id"] for entry in json.loads((photos / "o.json").read_text())] == [7, 7]
+    result = run(*words)
+    assert result.stderr.splitlines()[0] == "ended after 1 of 2 photos; stdout has these"
+    assert [entry["file"] for entry in json.loads(result.stdout)] == ["7.png"]
+    with pytest.raises(RuntimeError, match="out of memory"):
+        run(*words, "--debug")
 
 
 @pytest.mark.parametrize("target", ["o.png", "o.json"])
