@@ -179,7 +179,7 @@ def load_body(model: PoseModel, path: str | os.PathLike[str]) -> list[str]:
 
     Args:
         model: the network; entries that depend on its keypoints (the last layers of its heads, for the most part) keep
-            their values, also where those of the file would fit by shape.
+            their values, also where those of the file would fit by shape. Untouched where an error is raised.
         path: any file that `read_checkpoint` takes, of the same architecture.
 
     Returns:
@@ -189,13 +189,8 @@ def load_body(model: PoseModel, path: str | os.PathLike[str]) -> list[str]:
         WeightsError: the file cannot be used, or other entries differ.
     """
     names = _keypoint_entries(model)
-    fresh = {name: tensor.clone() for name, tensor in model.state_dict().items() if name in names}
-    report = load_checkpoint(model, path, strict=False)
-    foreign = [text for texts in report for text in texts if text.split(":")[0] not in fresh]
-    if foreign:
-        raise WeightsError(f"{path}: does not fit {model.name}: {', '.join(foreign[:3])}")
-    model.load_state_dict(fresh, strict=False)
-    return list(fresh)
+    load_checkpoint(model, path, keep=names)
+    return [name for name in model.state_dict() if name in names]
 
 
 def _keypoint_entries(model: PoseModel) -> set[str]:

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -87,7 +87,9 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     raise WeightsError(f"{path}: expected safetensors or a file that torch.save wrote; it begins with {start[:8]!r}")
 
 
-def load_checkpoint(model: PoseModel, path: str | os.PathLike[str], strict: bool = True) -> LoadReport:
+def load_checkpoint(
+    model: PoseModel, path: str | os.PathLike[str], strict: bool = True, *, keep: Collection[str] = ()
+) -> LoadReport:
     """Load a file of weights into a network, all or nothing.
 
     Args:
@@ -95,6 +97,8 @@ def load_checkpoint(model: PoseModel, path: str | os.PathLike[str], strict: bool
         path: any file that `read_checkpoint` takes.
         strict: every entry of the network must be in the file, with its shape, and nothing else; otherwise what fits is
             loaded, and the rest is reported.
+        keep: names of entries that keep the network's values, whatever the file has under them. With any, the file may
+            be for other keypoints.
 
     Returns:
         What did not fit.
@@ -103,7 +107,7 @@ def load_checkpoint(model: PoseModel, path: str | os.PathLike[str], strict: bool
         WeightsError: the file cannot be used (see `read_checkpoint`); strict: the entries differ (the message lists at
             most a dozen lines), or it is for other keypoints; not strict: nothing fits.
     """
-    return _load(model, Path(path), read_checkpoint(path), strict)
+    return _load(model, Path(path), read_checkpoint(path), strict, keep)
 
 
 def load_backbone(model: PoseModel, path: str | os.PathLike[str]) -> None:
@@ -244,10 +248,11 @@ def _dequantised(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return floats
 
 
-def _load(model: PoseModel, path: Path, checkpoint: Checkpoint, strict: bool) -> LoadReport:
-    expected = model.state_dict()
+def _load(model: PoseModel, path: Path, checkpoint: Checkpoint, strict: bool, keep: Collection[str] = ()) -> LoadReport:
+    expected = {name: tensor for name, tensor in model.state_dict().items() if name not in keep}
     source = _spec(path, checkpoint.metadata) if _SPEC in checkpoint.metadata else None
     tensors = _fit_positions(model, checkpoint.tensors, source)
+    tensors = {name: tensor for name, tensor in tensors.items() if name not in keep}
     report = LoadReport(
         missing=tuple(name for name in expected if name not in tensors),
         unexpected=tuple(name for name in tensors if name not in expected),
@@ -259,8 +264,10 @@ def _load(model: PoseModel, path: Path, checkpoint: Checkpoint, strict: bool) ->
     )
     fitting = {name: t for name, t in tensors.items() if name in expected and t.shape == expected[name].shape}
     if (strict and any(report)) or not fitting:
-        raise WeightsError(_mismatch_message(path, model, report, len(fitting), len(expected)))
-    if strict and source is not None:
+        keypoints = "for other keypoints" if keep else f"with {model.spec.num_keypoints} keypoints"
+        network = f"{model.name or type(model).__name__} {keypoints}"
+        raise WeightsError(_mismatch_message(path, network, report, len(fitting), len(expected)))
+    if strict and source is not None and not keep:
         theirs, ours = source.skeleton, model.spec.skeleton
         if theirs.keypoints != ours.keypoints:
             raise WeightsError(
@@ -360,12 +367,8 @@ def _spec(path: Path, metadata: Mapping[str, Any]) -> PoseSpec:
         raise WeightsError(f"{path}: its PoseSpec is damaged or of another version: {error}") from error
 
 
-def _mismatch_message(path: Path, model: PoseModel, report: LoadReport, fitting: int, total: int) -> str:
-    name = model.name or type(model).__name__
-    lines = [
-        f"{path}: not the weights of {name} with {model.spec.num_keypoints} keypoints "
-        f"({fitting} of {total} entries fit)"
-    ]
+def _mismatch_message(path: Path, network: str, report: LoadReport, fitting: int, total: int) -> str:
+    lines = [f"{path}: not the weights of {network} ({fitting} of {total} entries fit)"]
     for kind, names in zip(("missing", "unexpected", "of another shape"), report, strict=True):
         for shown, entry in enumerate(names[:_NAMES_PER_KIND], start=1):
             more = len(names) - shown if shown == _NAMES_PER_KIND else 0

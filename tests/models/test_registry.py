@@ -15,6 +15,7 @@ from fastpose.models import (
     list_architectures,
     list_entries,
     list_models,
+    load_body,
     load_checkpoint,
     register_model,
     registry,
@@ -166,8 +167,17 @@ def test_other_keypoints_keep_a_fresh_last_layer(carried, keypoints):
 
 
 def test_other_width_does_not_load_in_part(carried):
-    with pytest.raises(WeightsError, match=r"does not fit .*head\.enlarge1"):
+    with pytest.raises(WeightsError, match=r"(?s)not the weights of .* for other keypoints .*shape: head\.enlarge1"):
         create_model(CARRIED, pretrained=True, num_keypoints=5, channels=64)
+
+
+def test_a_body_that_does_not_fit_leaves_the_network_as_it_was(carried, tmp_path):
+    other = create_model(CARRIED, num_keypoints=5, channels=64)
+    before = {name: tensor.clone() for name, tensor in other.state_dict().items()}
+    with pytest.raises(WeightsError, match="for other keypoints"):
+        load_body(other, tmp_path / "carried" / "resnet18_slim_refined.safetensors")
+    for name, tensor in other.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
 
 
 def test_missing_carried_file_is_an_error(carried, tmp_path):
