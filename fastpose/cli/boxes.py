@@ -60,7 +60,8 @@ class BoxFile:
             self._ids = {image["file_name"]: int(image["id"]) for image in data["images"]}
             self._by_id = {number: [] for number in self._ids.values()}
             for entry in data["annotations"]:
-                if not entry.get("iscrowd") and entry.get("num_keypoints", 1):
+                count = entry.get("num_keypoints")
+                if not int(entry.get("iscrowd") or 0) and (count is None or int(count)):
                     self._by_id.setdefault(int(entry["image_id"]), []).append(_corners(entry["bbox"]))
         elif isinstance(data, dict):
             self._by_name = {str(name): _checked(boxes) for name, boxes in data.items()}

@@ -124,6 +124,11 @@ def read_truth(content: Content, joints: int, *, use_area: bool = True) -> CocoT
             )
         if not isinstance(box, Sequence) or len(box) != 4:
             raise ValueError(f"annotations: {entry['id']}: bbox: expected 4 numbers, got {box!r:.80}")
+        number, flag = entry.get("num_keypoints"), entry.get("iscrowd")  # "0" would be taken for true
+        if not isinstance(number, int | float | np.number | None):
+            raise ValueError(f"annotations: {entry['id']}: num_keypoints: expected a number, got {number!r:.80}")
+        if flag not in (None, 0, 1):
+            raise ValueError(f"annotations: {entry['id']}: iscrowd: expected 0 or 1, got {flag!r:.80}")
     image = _positions(image_ids, id_column("annotations", people, "image_id"))
     if (image < 0).any():
         lost = people[int(np.argmax(image < 0))]

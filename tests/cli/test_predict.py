@@ -17,7 +17,6 @@ import torch
 from click.testing import CliRunner
 
 from fastpose.cli import main
-from fastpose.cli.boxes import BoxFile, parse_boxes
 from fastpose.data.synthetic import render_scene
 from fastpose.models import create_model, save_model
 
@@ -144,30 +143,6 @@ def test_coco_results(run, photos):
     assert len(result["keypoints"]) == 51
     results = json.loads(run("b.jpg", "7.png", "--boxes", "boxes.json", "--format", "coco").stdout)
     assert [result["image_id"] for result in results] == [1, 7, 7]  # its place; the number of its name
-
-
-def test_photos_of_the_same_name_are_told_apart_by_their_folders(tmp_path, monkeypatch):
-    one, two, three = ([[0, 0, side, side]] for side in (1, 2, 3))
-    (tmp_path / "boxes.json").write_text(json.dumps({"a/1.jpg": one, "b/1.jpg": two, "x/b/1.jpg": three, "2.jpg": one}))
-    (tmp_path / "a").mkdir()
-    monkeypatch.chdir(tmp_path / "a")
-    boxes = BoxFile(tmp_path / "boxes.json")
-    for photo, expected in (("/d/a/1.jpg", one), ("/d/b/1.jpg", two), ("x/b/1.jpg", three), ("1.jpg", one)):
-        assert boxes.find(Path(photo), only=False) == expected
-    assert boxes.find(Path("/elsewhere/2.jpg"), only=False) == one
-    with pytest.raises(ValueError, match=r"1\.jpg: .* names several photos that it may be \(a/1\.jpg, b/1\.jpg"):
-        boxes.find(Path("/d/c/1.jpg"), only=True)
-
-
-def test_a_number_is_no_name_where_the_file_states_names(tmp_path):
-    images = [{"id": 5, "file_name": "x/8.jpg"}, {"id": 6, "file_name": "y/8.jpg"}]
-    annotations = [{"image_id": 5, "bbox": [1, 2, 3, 4]}, {"image_id": 6, "bbox": [5, 6, 7, 8]}]
-    (tmp_path / "coco.json").write_text(json.dumps({"images": images, "annotations": annotations}))
-    boxes = BoxFile(tmp_path / "coco.json")
-    assert boxes.find(Path("/d/y/8.jpg"), only=True) == [[5, 6, 12, 14]]
-    assert boxes.image_id(Path("/d/y/8.jpg")) == 6
-    with pytest.raises(ValueError, match="has no boxes for it"):
-        boxes.find(Path("5.jpg"), only=True)
 
 
 def test_its_own_output_can_be_boxes_again(run, photos):
@@ -468,33 +443,3 @@ def test_as_a_process(photos, model):
         assert bad.stdout == ""
         assert bad.stderr.startswith("Error: ")
         assert bad.stderr.count("\n") == 1
-
-
-def test_forms_of_box_files(tmp_path):
-    path = tmp_path / "boxes.json"
-    photo = Path("folder/000000000785.jpg")
-    box = [1.0, 2.0, 4.0, 6.0]
-    forms = [
-        [box],
-        {"000000000785.jpg": [box]},
-        {"folder/000000000785.jpg": [box], "other/000000000785.jpg": []},
-        [{"file": "elsewhere/000000000785.jpg", "boxes": [box]}],
-        [{"file": "000000000785.jpg", "people": [{"box": box, "keypoints": []}]}],
-        [{"image_id": 785, "bbox": [1, 2, 3, 4], "score": 0.9}],
-        {
-            "images": [{"id": 5, "file_name": "000000000785.jpg"}],
-            "annotations": [{"image_id": 5, "bbox": [1, 2, 3, 4]}],
-        },
-    ]
-    for form in forms:
-        path.write_text(json.dumps(form))
-        boxes = parse_boxes([str(path)])
-        assert isinstance(boxes, BoxFile)
-        assert boxes.find(photo, only=True) == [box]
-    assert BoxFile(path).image_id(photo) == 5
-    path.write_text(json.dumps(forms[5]))
-    assert BoxFile(path, min_score=0.95).find(photo, only=True) == []
-    assert parse_boxes([]) is None
-    assert parse_boxes(["1,2,4,6"]) == [box]
-    with pytest.raises(ValueError, match="or a JSON file, got 'typo'"):
-        parse_boxes(["typo"])

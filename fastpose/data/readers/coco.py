@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from array import array
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ def read_coco_style(
         raise DataError(f"{file.path}: expected an object with images and annotations, got {kind(file.content)}")
     photos = _Photos.parse(file, image_root)
     chosen = category_with_keypoints(file.path, file.content, category)
-    category_id = chosen.get("id") if chosen else None
+    category_id = integer(lambda: f"{file.path}: categories", chosen, "id") if chosen and "id" in chosen else None
     in_file, skeleton = _match_skeleton(file.path, names or keypoint_names(file.path, chosen), chosen, skeleton)
     if detections is not None:
         return _read_detections(Path(detections), photos, skeleton, category_id), []
@@ -132,8 +133,8 @@ def read_coco_style(
         limits = photos.sizes[image][:, [1, 0, 1, 0]]
         boxes = np.where(limits > 0, np.clip(boxes, 0, np.maximum(limits - 1, 0)), boxes)
     empty = ~((boxes[:, 2:] - boxes[:, :2]).astype(np.float32) > 0).all(1)
-    crowd = np.array([bool(entry.get("iscrowd")) for entry in people], np.bool_)
-    counted = np.array([entry.get("num_keypoints", 1) != 0 for entry in people], np.bool_)
+    crowd = np.array([_is_crowd(partial(where, row), entry) for row, entry in enumerate(people)], np.bool_)
+    counted = np.array([_is_counted(partial(where, row), entry) for row, entry in enumerate(people)], np.bool_)
     keep = ~empty if keep_ignored else ~empty & ~crowd & counted
 
     rows = np.flatnonzero(keep)
@@ -201,7 +202,7 @@ class _Photos:
                 raise DataError(f"{where()}: file_name: expected a string, got {kind(name)}")
             size = entry.get("height", 0), entry.get("width", 0)
             for key, value in zip(("height", "width"), size, strict=True):
-                if not isinstance(value, int) or not 0 <= value < 2**31:
+                if type(value) is not int or not 0 <= value < 2**31:
                     raise DataError(f"{where()}: {key}: expected a number of pixels, got {value!r}")
             crowded = entry.get("crowdIndex", np.nan)
             if not isinstance(crowded, (int, float)) or abs(crowded) > 1:
@@ -256,7 +257,7 @@ def _with_keypoints(
         image = photos.position.get(integer(where, entry, "image_id"))
         if image is None:
             skipped["unknown image"] += 1
-        elif category_id is not None and entry.get("category_id", category_id) != category_id:
+        elif _other_category(where, entry, category_id):
             skipped["other category"] += 1
         elif entry.get("bbox") is None:
             skipped["no box"] += 1
@@ -265,6 +266,27 @@ def _with_keypoints(
         else:
             found.append((image, entry))
     return found
+
+
+def _other_category(where: Callable[[], str], entry: dict[str, Any], category_id: int | None) -> bool:
+    if category_id is None or "category_id" not in entry:
+        return False
+    return integer(where, entry, "category_id") != category_id
+
+
+def _is_crowd(where: Callable[[], str], entry: dict[str, Any]) -> bool:
+    value = entry.get("iscrowd")
+    if value not in (None, 0, 1):  # "0" would be taken for true
+        raise DataError(f"{where()}: iscrowd: expected 0 or 1, got {value!r:.80}")
+    return bool(value)
+
+
+def _is_counted(where: Callable[[], str], entry: dict[str, Any]) -> bool:
+    """Whether ``num_keypoints`` does not say that there are none."""
+    value = entry.get("num_keypoints")
+    if not isinstance(value, int | float | None):  # "0" would be taken for some
+        raise DataError(f"{where()}: num_keypoints: expected a number, got {value!r:.80}")
+    return value != 0
 
 
 def area_of_boxes(boxes: NDArray[Any]) -> NDArray[Any]:
@@ -298,10 +320,11 @@ def _read_detections(path: Path, photos: _Photos, skeleton: Skeleton, category_i
     numbered: list[tuple[int, dict[str, Any]]] = []
     image: list[int] = []
     for index, entry in enumerate(entries(path, {"detections": content}, "detections")):
-        if category_id is not None and entry.get("category_id", category_id) != category_id:
+        named = partial("{}: detection number {}".format, path, index)
+        if _other_category(named, entry, category_id):
             skipped["other category"] += 1
             continue
-        image_id = integer(lambda index=index: f"{path}: detection number {index}", entry, "image_id")  # type: ignore[misc]
+        image_id = integer(named, entry, "image_id")
         if image_id not in photos.position:
             raise DataError(f"{path}: detection number {index}: image_id {image_id} is not in the annotation file")
         numbered.append((index, entry))

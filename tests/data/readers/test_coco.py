@@ -256,6 +256,9 @@ def test_photos_without_a_size_are_not_cut(tmp_path: Path) -> None:
         ({"id": None}, "annotation number 0: id: expected an integer, got nothing"),
         ({"id": "one"}, "annotation one: id: expected an integer, got 'one'"),
         ({"image_id": 1.5}, "annotation 1: image_id: expected an integer, got 1.5"),
+        ({"category_id": "1"}, "annotation 1: category_id: expected an integer, got '1'"),
+        ({"iscrowd": "0"}, "annotation 1: iscrowd: expected 0 or 1, got '0'"),
+        ({"num_keypoints": "0"}, "annotation 1: num_keypoints: expected a number, got '0'"),
     ],
 )
 def test_refused(tmp_path: Path, changes: dict[str, Any], message: str | None) -> None:
@@ -297,6 +300,7 @@ def test_images_are_checked(tmp_path: Path) -> None:
         ({"id": 10}, "image 10: the id occurs twice"),
         ({"file_name": None}, "image 20: file_name: expected a string, got nothing"),
         ({"width": -5}, "image 20: width: expected a number of pixels, got -5"),
+        ({"width": True}, "image 20: width: expected a number of pixels, got True"),
         ({"height": 80.5}, "image 20: height: expected a number of pixels, got 80.5"),
     ):
         content = small()
@@ -330,6 +334,7 @@ def test_detections(tmp_path: Path) -> None:
         ({"bbox": [1, 2, 3]}, "detection number 0: bbox: expected 4 numbers, got 3"),
         ({"bbox": [1, 2, float("nan"), 3]}, "detection number 0: bbox: expected finite numbers"),
         ({"score": None}, "detection number 0: score: expected"),
+        ({"category_id": "1"}, "detection number 0: category_id: expected an integer, got '1'"),
     ],
 )
 def test_detections_are_checked(tmp_path: Path, entry: dict[str, Any], message: str) -> None:
