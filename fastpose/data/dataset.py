@@ -42,7 +42,8 @@ class PhotoStore:
         budget: Bytes of decoded photos to keep.
 
     Attributes:
-        failed: Photos that could not be read: number → reason, which names the file.
+        failed: Photos that could not be read: number → reason, which names the file. They are not tried again until
+            they are taken out of here.
     """
 
     def __init__(self, photos: Sequence[Path], budget: int) -> None:

@@ -77,7 +77,8 @@ class Loader:
             are those of a single process with batches of ``size * M``.
         views: Crops of each person beside the ordinary one, for an evaluation.
 
-    A photo that cannot be read is left out of its batch; ``dataset.photos.failed`` names it.
+    A photo that cannot be read is left out of an epoch, and tried again in the next; ``dataset.photos.failed`` names
+    those of the last one.
     """
 
     def __init__(
@@ -118,6 +119,7 @@ class Loader:
             Batches. One whose photos can all not be read is left out of an evaluation; in a training it comes without
             crops (M = 0), so that batches of one number belong together in all processes.
         """
+        self.dataset.photos.failed.clear()
         ready: queue.Queue[Any] = queue.Queue(_AHEAD)
         stop = threading.Event()
 

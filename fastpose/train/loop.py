@@ -231,8 +231,11 @@ def _train(
         if world.main:
             save_model(whole, out / name, metadata=metadata)
 
+    unread: dict[int, str] = {}  # photos that could not be read in some epoch before, and why
+    unjudged: dict[str, None] = {}  # why photos could not be read in some validation
+
     def failed_photos() -> list[str]:
-        parts = world.gather(list(dataset.photos.failed.values()))
+        parts = world.gather(list((unread | dataset.photos.failed).values()))
         return list(dict.fromkeys(reason for part in parts for reason in part))
 
     log = RunLog(
@@ -255,7 +258,6 @@ def _train(
                 if epoch == first_epoch:
                     start = _first_batch(images_in_epoch, phase, len(loader), settings.accumulate)
                     images_seen -= images_in_epoch - start * phase.images
-                failed_before = len(dataset.photos.failed)
                 set_training_mode(model)
                 began = asked = time.perf_counter()
                 waited = waited_in_epoch = crops_in_epoch = 0.0
@@ -346,10 +348,11 @@ def _train(
                     )
                 if start < len(loader) and not crops_in_epoch:
                     raise world.failure(f"no photo can be read: {failed_photos()[0]}")
-                lost = world.sum(len(dataset.photos.failed) - failed_before)[0]
+                lost = world.sum(len(dataset.photos.failed.keys() - unread.keys()))[0]
                 if epoch > first_epoch and lost > len(np.unique(dataset.photo)) / 2:
                     last = failed_photos()[-1]
                     raise world.failure(f"{lost:.0f} photos that were read before cannot be read any more: {last}")
+                unread |= dataset.photos.failed
                 final = epoch + 1 == settings.epochs
                 due = final or (epoch + 1) % recipe.eval.every == 0
                 networks = {"trained": model, "ema": average.model if average else model}
@@ -365,9 +368,10 @@ def _train(
                 judged = networks[kinds[-1]]
                 if evaluator and due:
                     options: dict[str, Any] = {"flip_test": recipe.eval.flip_test, "autocast": autocast}
-                    results = {
-                        kind: evaluator(trained.whole(networks[kind]), spec=phase.spec, **options) for kind in kinds
-                    }
+                    results = {}
+                    for kind in kinds:
+                        results[kind] = evaluator(trained.whole(networks[kind]), spec=phase.spec, **options)
+                        unjudged |= dict.fromkeys(evaluator.failed)
                     name = evaluator.metric_name
                     kind = max(kinds, key=lambda kind: results[kind][name])
                     judged, outcome.last = networks[kind], results[kind]
@@ -407,7 +411,7 @@ def _train(
             break
 
     outcome.finished = True
-    outcome.failed_photos = failed_photos() + (evaluator.failed if evaluator else [])
+    outcome.failed_photos = failed_photos() + list(unjudged)
     if outcome.failed_photos and world.main:
         atomic_write(out / SKIPPED, ("\n".join(outcome.failed_photos) + "\n").encode("utf-8", "surrogateescape"))
         say(f"{len(outcome.failed_photos)} photos could not be read and were left out; {out / SKIPPED} names them")

@@ -120,6 +120,9 @@ def test_an_unreadable_photo_leaves_its_people_out(tmp_path, scenes):
     assert "1.png" in next(iter(data.photos.failed.values()))
     mixed = list(Loader(data, SPEC, batch_size=5, augmentation=Augmentation()).epoch())
     assert sum(len(batch.people) for batch in mixed) == 8
+    cv2.imwrite(str(files[1]), load_image(scenes.image_paths[1]))  # a photo that comes back is shown again
+    assert sum(len(batch.people) for batch in Loader(data, SPEC, batch_size=2).epoch()) == 10
+    assert not data.photos.failed
 
 
 def test_reduced_photos_give_nearly_the_same_crops(tmp_path):

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections import Counter
 from pathlib import Path
 
 import cv2
@@ -103,6 +104,23 @@ def test_decoding_that_fails_in_any_way_costs_one_photo(recipe_text, tmp_path, m
     assert "train3.png" in named
     assert type(error).__name__ in named
     assert f"2 photos could not be read and were left out; {tmp_path / 'skipped.txt'} names them" in text
+
+
+def test_a_photo_that_fails_once_is_tried_again_in_the_next_epoch(recipe_text, tmp_path, monkeypatch):
+    tries = Counter()
+
+    def load(path):
+        name = Path(path).name
+        tries[name] += 1
+        if name in ("train3.png", "val1.png") and tries[name] == 1:
+            raise TimeoutError("the share does not answer")
+        return read_image(path)
+
+    monkeypatch.setattr(dataset_module, "load_image", load)
+    outcome, _ = run(recipe_text, tmp_path, "data.cache_gb=0", "train.epochs=3")
+    assert tries["train3.png"] == tries["val1.png"] == 3
+    assert [Path(text.split(":")[0]).name for text in outcome.failed_photos] == ["train3.png", "val1.png"]
+    assert (tmp_path / "skipped.txt").read_text().count("does not answer") == 2
 
 
 def test_a_loader_that_fails_outside_of_photos_ends_the_run(recipe_text, tmp_path, monkeypatch):
