@@ -114,7 +114,7 @@ class RegressionCodec:
             mirrored = mirrored[:, torch.as_tensor(flip_index, device=values.device)].clone()
             mirrored[..., 0] = 1 - mirrored[..., 0] - (1 / width if flip_shift else 0)
             values = (values + mirrored) * 0.5
-        points = values[..., :2] * values.new_tensor([width, height])
+        points = torch.stack([values[..., 0] * width, values[..., 1] * height], -1)
         scores = 1 - values[..., 2:].mean(-1) if values.shape[-1] == 4 else torch.ones_like(values[..., 0])
         if inverse is not None:
             matrices = torch.as_tensor(inverse, dtype=torch.float64, device=points.device)

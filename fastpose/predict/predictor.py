@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
-from itertools import pairwise, repeat
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from ..models import PoseModel, VisibilityHead, WeightsError, create_model, fuse
 from ..ops import affine_crop
 from ..spec import PoseSpec
 from .detectors import run_detector
+from .graphs import Clock, Eager, Graphs
 from .inputs import TOLD, as_picture, check_boxes, is_picture
 from .results import Poses
 
@@ -90,17 +91,27 @@ def _find_model(name_or_file: str | os.PathLike[str] | None) -> PoseModel:
 class _Job:
     """One photo on its way."""
 
-    picture: torch.Tensor | None  # let go of once its last crop is cut
+    picture: torch.Tensor | None  # let go of once its last crop is under way
     path: Path | None
     size: tuple[int, int]
     boxes: Array
     box_scores: Array
-    matrices: Array
     keypoints: Array
     scores: Array
     visibility: Array | None
-    left: int  # people still to do
     milliseconds: dict[str, float] = field(default_factory=dict)
+    begun: int = 0  # people who are under way
+    done: int = 0  # people whose results have been read
+
+
+@dataclass
+class _Batch:
+    """People under way together."""
+
+    parts: list[tuple[_Job, slice]]  # which people of which photos
+    results: list[torch.Tensor | None]  # keypoints, scores, visibility, there when the clock has stopped
+    clock: Clock
+    held: list[Any]  # what the device still reads
 
 
 class Predictor:
@@ -138,7 +149,10 @@ class Predictor:
         self.device = _pick_device(device)
         self.dtype = _pick_dtype(dtype)
         network = fuse_batchnorm(model).to(device=self.device, dtype=self.dtype)
-        self._network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        on_gpu = self.device.type == "cuda"
+        self._network = Graphs(network, self.device, self.dtype) if on_gpu else Eager(network, self.device)
+        self._mirror: Any = torch.tensor(self.spec.skeleton.flip_index, device=self.device)
         self._tells_visibility = isinstance(model.head, VisibilityHead)
         self._codec = build_codec(self.spec.codec, self.spec.input_size)
         self._told_whole_image = False
@@ -181,11 +195,9 @@ class Predictor:
             ValueError: Pixels of another shape, or a box that is not finite, empty or outside its photo (the message
                 names photo and row); a scale or an angle that cannot be used.
         """
-        options: dict[str, Any] = {
-            "flip_test": flip_test, "scales": scales, "rotations": rotations, "batch_size": batch_size
-        }  # fmt: skip
+        options = (flip_test, scales, rotations, batch_size)
         if is_picture(images):
-            return next(self.stream([(images, boxes)], **options))
+            return next(self._open([(images, boxes)], True, *options))
         try:
             each_image = iter(images)
         except TypeError:
@@ -195,7 +207,7 @@ class Predictor:
             raise ValueError(f"boxes: expected one array for each of {len(images)} photos, got {len(boxes)}")
         each = repeat(boxes) if boxes is None or callable(boxes) else boxes
         pairs = _pairs(each_image, each)
-        results = self.stream(pairs, **options)
+        results = self._open(pairs, several, *options)
         return list(results) if several else results
 
     def stream(
@@ -210,7 +222,8 @@ class Predictor:
         """The same for (photo, boxes) pairs, of which no more are drawn than one batch needs.
 
         Args:
-            pairs: Each a photo and its boxes, a detector, or None, as for a call with one photo.
+            pairs: Each a photo and its boxes, a detector, or None, as for a call with one photo. Of a list, on a GPU,
+                those of the next batch too.
             flip_test: As for a call.
             scales: As for a call.
             rotations: As for a call.
@@ -219,6 +232,18 @@ class Predictor:
         Yields:
             `Poses`, in order.
         """
+        return self._open(pairs, isinstance(pairs, Sequence), flip_test, scales, rotations, batch_size)
+
+    def _open(
+        self,
+        pairs: Iterable[tuple[Any, Any]],
+        all_there: bool,
+        flip_test: bool | None,
+        scales: Sequence[float],
+        rotations: Sequence[float],
+        batch_size: int | None,
+    ) -> Iterator[Poses]:
+        """`stream`; results may wait until the next batch is under way where all photos are there anyway."""
         if batch_size is None:
             batch_size = 64 if self.device.type == "cuda" else 16
         if batch_size < 1:
@@ -226,24 +251,33 @@ class Predictor:
         flip = self.spec.flip_test if flip_test is None else flip_test
         views = build_views(self.spec, scales, rotations)
         people = max(1, batch_size // len(views)) if views else batch_size
-        return self._stream(iter(pairs), flip, views, people)
+        return self._stream(iter(pairs), self._network.ahead if all_there else 0, flip, views, people)
 
     def _stream(
-        self, pairs: Iterator[tuple[Any, Any]], flip: bool, views: ViewAverage | None, batch_size: int
+        self, pairs: Iterator[tuple[Any, Any]], ahead: int, flip: bool, views: ViewAverage | None, batch_size: int
     ) -> Iterator[Poses]:
         jobs: deque[_Job] = deque()
-        waiting: deque[tuple[_Job, int]] = deque()
+        waiting: deque[_Job] = deque()
+        under_way: deque[_Batch] = deque()
+        people = 0
         for number, (image, boxes) in enumerate(pairs):
             job = self._start(image, boxes, number)
             jobs.append(job)
-            waiting.extend((job, row) for row in range(len(job.boxes)))
+            if len(job.boxes):
+                waiting.append(job)
+                people += len(job.boxes)
             held = sum(job.picture.nbytes for job in jobs if job.picture is not None)
-            while len(waiting) >= batch_size or (waiting and held >= MAX_HELD_BYTES):
-                self._run([waiting.popleft() for _ in range(min(batch_size, len(waiting)))], flip, views)
-            while jobs and jobs[0].left == 0:
+            while people >= batch_size or (people and held >= MAX_HELD_BYTES):
+                under_way.append(self._launch(_take(waiting, batch_size), flip, views, batch_size))
+                people = max(0, people - batch_size)
+            while len(under_way) > ahead:
+                self._read(under_way.popleft())
+            while jobs and jobs[0].done == len(jobs[0].boxes):
                 yield self._finish(jobs.popleft())
         if waiting:
-            self._run(list(waiting), flip, views)
+            under_way.append(self._launch(_take(waiting, batch_size), flip, views, batch_size))
+        for batch in under_way:
+            self._read(batch)
         yield from (self._finish(job) for job in jobs)
 
     def _start(self, image: Any, boxes: Any, number: int) -> _Job:
@@ -267,21 +301,15 @@ class Predictor:
             times["detect"] = _since(start)
         boxes = check_boxes(boxes, size, where)
         people, joints = len(boxes), self.spec.num_keypoints
-        spec = self.spec
-        matrices = crop_matrices(
-            *box_to_center_scale(boxes, spec.input_size, spec.padding), spec.input_size, udp=spec.udp
-        )
         return _Job(
-            picture=picture.to(self.device) if people else None,
+            picture=self._network.send(picture) if people else None,
             path=path,
             size=size,
             boxes=boxes,
             box_scores=np.ones(people, np.float32) if box_scores is None else box_scores,
-            matrices=matrices,
             keypoints=np.empty((people, joints, 2), np.float32),
             scores=np.empty((people, joints), np.float32),
             visibility=np.empty((people, joints), np.float32) if self._tells_visibility else None,
-            left=people,
             milliseconds=times,
         )
 
@@ -294,58 +322,85 @@ class Predictor:
         return np.array([[0, 0, size[1], size[0]]], np.float32)
 
     @torch.inference_mode()
-    def _run(self, rows: list[tuple[_Job, int]], flip: bool, views: ViewAverage | None) -> None:
-        """Predict a batch of people and put the results into their jobs."""
-        jobs = list({id(job): job for job, _ in rows}.values())
-        place = {id(job): i for i, job in enumerate(jobs)}
-        matrices = np.stack([job.matrices[row] for job, row in rows])
-        clock = _Clock(self.device)
-        image_index = [place[id(job)] for job, _ in rows]
-        if views:
-            crops = self._crop(jobs, views.matrices(matrices), image_index * len(views), flip)
-        else:
-            crops = self._crop(jobs, matrices, image_index, flip)
-        clock.lap("crop")
-        output, visibility = self._network.predict(crops)
-        output = output.float()
-        clock.lap("network")
-        count = len(crops) // 2 if flip else len(crops)
-        maps, flipped = output[:count], output[count:] if flip else None
-        mirror = self.spec.skeleton.flip_index if flip else None
-        if visibility is not None and mirror is not None:
-            visibility = (visibility[:count] + visibility[count:, list(mirror)]) / 2
-        if views:
-            maps, flipped = views.merge(maps, flipped, flip_shift=self.spec.flip_shift), None
-            visibility = None if visibility is None else visibility.unflatten(0, (len(views), -1)).mean(0)
-        points, scores = self._codec.decode(
-            maps,
-            flipped=flipped,
-            flip_index=None if flipped is None else mirror,
-            flip_shift=self.spec.flip_shift and flipped is not None,
-            inverse=torch.from_numpy(invert_matrices(matrices)).to(self.device),
+    def _launch(self, parts: list[tuple[_Job, slice]], flip: bool, views: ViewAverage | None, most: int) -> _Batch:
+        """Predict a batch of people, of whom `most` fill one; on CUDA without waiting for it."""
+        spec = self.spec
+        boxes = np.concatenate([job.boxes[rows] for job, rows in parts])
+        matrices = crop_matrices(
+            *box_to_center_scale(boxes, spec.input_size, spec.padding), spec.input_size, udp=spec.udp
         )
-        keypoints, confidence = (torch.as_tensor(values).cpu().numpy() for values in (points, scores))
-        if visibility is not None:
-            visibility = visibility.float().cpu().numpy()
-        clock.lap("decode")
-        times = clock.milliseconds()
-        for i, (job, row) in enumerate(rows):
-            job.keypoints[row], job.scores[row] = keypoints[i], confidence[i]
-            if job.visibility is not None and visibility is not None:
-                job.visibility[row] = visibility[i]
-            job.left -= 1
-            for stage, spent in times.items():
-                job.milliseconds[stage] = job.milliseconds.get(stage, 0.0) + spent / len(rows)
-            if job.left == 0:
-                job.picture = None
+        inverse = self._network.send(torch.from_numpy(invert_matrices(matrices)))
+        pictures = [job.picture for job, _ in parts if job.picture is not None]
+        image_index = np.repeat(np.arange(len(parts), dtype=np.int64), [rows.stop - rows.start for _, rows in parts])
+        to_crop = matrices
+        if views:
+            to_crop, image_index = views.matrices(matrices), np.tile(image_index, len(views))
+        count = len(to_crop)
+        each = count // len(boxes) * (2 if flip else 1)
+        with self._network.turn():
+            clock = Clock(self.device)
 
-    def _crop(self, jobs: list[_Job], matrices: Array, image_index: list[int], flip: bool) -> torch.Tensor:
+            def fill(out: torch.Tensor | None) -> torch.Tensor:
+                crops = self._crop(pictures, to_crop, image_index, flip, out)
+                clock.lap("crop")
+                return crops
+
+            output, visibility = self._network.run(each * len(boxes), each * most, fill)
+            output = output.float()
+            clock.lap("network")
+            maps, flipped = output[:count], output[count:] if flip else None
+            if visibility is not None and flip:
+                visibility = (visibility[:count] + visibility[count:, self._mirror]) / 2
+            if views:
+                maps, flipped = views.merge(maps, flipped, flip_shift=self.spec.flip_shift), None
+                visibility = None if visibility is None else visibility.unflatten(0, (len(views), -1)).mean(0)
+            points, scores = self._codec.decode(
+                maps,
+                flipped=flipped,
+                flip_index=None if flipped is None else self._mirror,
+                flip_shift=self.spec.flip_shift and flipped is not None,
+                inverse=inverse,
+            )
+            found = (points, scores, None if visibility is None else visibility.float())
+            results = [None if values is None else self._network.fetch(torch.as_tensor(values)) for values in found]
+            clock.lap("decode")
+        for job, _ in parts:
+            if job.begun == len(job.boxes):
+                job.picture = None
+        return _Batch(parts, results, clock, [pictures, inverse])
+
+    def _read(self, batch: _Batch) -> None:
+        """Put the results of a batch into its jobs, as soon as they are there."""
+        times = batch.clock.milliseconds()
+        keypoints, scores, visibility = (None if values is None else values.numpy() for values in batch.results)
+        assert keypoints is not None
+        assert scores is not None
+        start = 0
+        for job, rows in batch.parts:
+            stop = start + rows.stop - rows.start
+            job.keypoints[rows], job.scores[rows] = keypoints[start:stop], scores[start:stop]
+            if job.visibility is not None and visibility is not None:
+                job.visibility[rows] = visibility[start:stop]
+            for stage, spent in times.items():
+                share = spent * (stop - start) / len(keypoints)
+                job.milliseconds[stage] = job.milliseconds.get(stage, 0.0) + share
+            job.done += stop - start
+            start = stop
+
+    def _crop(
+        self,
+        pictures: list[torch.Tensor],
+        matrices: Array,
+        image_index: Array,
+        flip: bool,
+        out: torch.Tensor | None,
+    ) -> torch.Tensor:
         """Crops [M, 3, h, w], normalised, channels last in memory; with `flip`, [2M, 3, h, w], then mirrored ones."""
         count = len(matrices)
         crops = affine_crop(
-            [job.picture for job in jobs if job.picture is not None],
+            pictures,
             np.concatenate([matrices, matrices]) if flip else matrices,
-            np.array(image_index * 2 if flip else image_index, np.int64),
+            np.tile(image_index, 2) if flip else image_index,
             size=self.spec.input_size,
             mean=self.spec.mean,
             std=self.spec.std,
@@ -353,6 +408,7 @@ class Predictor:
             flip=np.arange(2 * count) >= count if flip else None,
             dtype=self.dtype,
             layout="nhwc",
+            out=out,
         )
         return torch.as_tensor(crops).permute(0, 3, 1, 2)
 
@@ -370,33 +426,18 @@ class Predictor:
         )
 
 
-class _Clock:
-    """Milliseconds between laps; on CUDA by events, which do not hold up the stream."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._names: list[str] = []
-        self._marks = [self._mark()]
-
-    def _mark(self) -> Any:
-        if self._device.type != "cuda":
-            return time.perf_counter()
-        event = torch.cuda.Event(enable_timing=True)
-        event.record(torch.cuda.current_stream(self._device))
-        return event
-
-    def lap(self, name: str) -> None:
-        """The stage of that name ends here."""
-        self._names.append(name)
-        self._marks.append(self._mark())
-
-    def milliseconds(self) -> dict[str, float]:
-        """Time by stage; waits for the last one."""
-        steps = pairwise(self._marks)
-        if self._device.type != "cuda":
-            return {name: (end - start) * 1e3 for name, (start, end) in zip(self._names, steps, strict=True)}
-        self._marks[-1].synchronize()
-        return {name: start.elapsed_time(end) for name, (start, end) in zip(self._names, steps, strict=True)}
+def _take(waiting: deque[_Job], most: int) -> list[tuple[_Job, slice]]:
+    """The next people, at most so many: which rows of which photos."""
+    parts: list[tuple[_Job, slice]] = []
+    while most and waiting:
+        job = waiting[0]
+        count = min(most, len(job.boxes) - job.begun)
+        parts.append((job, slice(job.begun, job.begun + count)))
+        job.begun += count
+        most -= count
+        if job.begun == len(job.boxes):
+            waiting.popleft()
+    return parts
 
 
 def _pairs(images: Iterable[Any], boxes: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
@@ -424,7 +465,7 @@ def _pick_device(device: str | torch.device | None) -> torch.device:
         from ..ops._native import C
 
         if C.with_cuda:
-            return torch.device("cuda")
+            return torch.device("cuda", torch.cuda.current_device())
         warnings.warn(
             "a GPU is there, but the native core was built without CUDA, so the CPU is used; reinstall with "
             "FASTPOSE_CUDA=on, or say device='cpu'",
@@ -432,11 +473,9 @@ def _pick_device(device: str | torch.device | None) -> torch.device:
         )
         return torch.device("cpu")
     try:
-        chosen = torch.device(device)
-        torch.empty(0, device=chosen)
+        return torch.empty(0, device=device).device  # "cuda" is the current one: from now on by its number
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"device: {str(device)!r} cannot be used here: {str(error).splitlines()[0]}") from None
-    return chosen
 
 
 def _pick_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
