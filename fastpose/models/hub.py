@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import http.client
 import os
+import re
 import time
 import urllib.error
 import urllib.request
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import urlsplit
@@ -23,6 +25,7 @@ CACHE, MIRROR = "FASTPOSE_CACHE", "FASTPOSE_MIRROR"
 _PIECE = 1 << 20
 _TRIES = 3
 _TIMEOUT = 30.0  # seconds without a byte
+_HASH_IN_NAME = re.compile(r"-(?!\d+[_.])([0-9a-f]{8,64})(?:_\d{8})?\.\w+$")  # digits alone are a date
 
 
 def cache_folder() -> Path:
@@ -42,10 +45,12 @@ def fetch(url: str, sha256: str | None = None) -> Path:
     Args:
         url: The published address. The environment variable FASTPOSE_MIRROR names another place to take files from: a
             folder that holds them by name, or an address to which the path of `url` is appended.
-        sha256: The file's hash or the first digits of it; what does not match is thrown away.
+        sha256: The file's hash or the first digits of it; what does not match is thrown away. By default the digits
+            that the file's name ends in, as PyTorch's and OpenMMLab's do (``resnet50-0676ba61.pth``,
+            ``…-04af38ce_20220923.pth``); where there are none either, a warning says that the file was not verified.
 
     Returns:
-        The file, complete and of that hash.
+        The file, complete and of that hash where one is known.
 
     Raises:
         WeightsError: It cannot be had; the message says what to do without a network.
@@ -53,6 +58,8 @@ def fetch(url: str, sha256: str | None = None) -> Path:
     name = Path(urlsplit(url).path).name
     if not name:
         raise WeightsError(f"{url}: expected an address that ends in a file's name")
+    if sha256 is None and (found := _HASH_IN_NAME.search(name)):
+        sha256 = found[1]
     folder = cache_folder()
     path = folder / name
     if path.is_file():
@@ -140,7 +147,9 @@ def _hash(file: BinaryIO) -> str:
 
 
 def _check(source: object, digest: str, expected: str | None) -> None:
-    if expected and not digest.startswith(expected.lower()):
+    if not expected:
+        warnings.warn(f"{source}: not verified, no hash of it is known; it has the SHA-256 {digest}", stacklevel=3)
+    elif not digest.startswith(expected.lower()):
         raise WeightsError(
             f"{source}: damaged or another file: expected a SHA-256 that begins with {expected}, got {digest[:16]}…"
         )

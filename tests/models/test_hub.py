@@ -125,6 +125,24 @@ def test_another_hash_is_thrown_away(server, tmp_path):
     assert _names(tmp_path / "cache") == []
 
 
+@pytest.mark.parametrize("end", ["", "_20220923"])
+def test_the_hash_in_a_file_s_name_is_checked(server, tmp_path, end):
+    hub.fetch(f"{server.address}/net-{DIGEST[:8]}{end}.pth")
+    with pytest.raises(WeightsError, match="expected a SHA-256 that begins with 0badc0de"):
+        hub.fetch(f"{server.address}/net-0badc0de{end}.pth")
+    assert _names(tmp_path / "cache") == [f"net-{DIGEST[:8]}{end}.pth"]
+
+
+@pytest.mark.parametrize("name", ["net.pth", "net-20220923.pth", "net-256x192.pth", "net-ll-256x192_20220923.pth"])
+def test_a_file_without_a_known_hash_is_not_taken_in_silence(server, monkeypatch, name):
+    with pytest.warns(UserWarning, match=f"{name}: not verified, no hash of it is known; it has the SHA-256 {DIGEST}"):
+        path = hub.fetch(f"{server.address}/{name}")
+    monkeypatch.setenv(hub.MIRROR, str(path.parent))
+    monkeypatch.setenv(hub.CACHE, str(path.parent / "empty"))
+    with pytest.warns(UserWarning, match="not verified"):
+        hub.fetch(f"{server.address}/{name}")
+
+
 def test_no_network_says_what_to_do(server, tmp_path):
     message = "cannot be fetched .*Put the file into .*cache as net.pth, or name a folder .* in FASTPOSE_MIRROR"
     with pytest.raises(WeightsError, match=message):

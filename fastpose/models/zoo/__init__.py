@@ -37,8 +37,8 @@ class ZooEntry:
         gflops: multiplications with additions of one forward pass, in 1e9, as papers count them.
         recipe: how it was trained: the parts `augment`, `train` and `eval` of a `fastpose.train` recipe.
         metrics: published figures by name, as fractions; the first one sums up the others.
-        weights: "url" and "sha256" (prefix of the hash) of the published checkpoint, or "carried", the name of a file
-            in the package; empty where none was published.
+        weights: "url" and "sha256" (prefix of the hash) of the published checkpoint, without the hash where nobody
+            published it (ExLPose's file); or "carried", the name of a file in the package; empty where there are none.
     """
 
     name: str
