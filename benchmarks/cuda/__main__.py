@@ -124,6 +124,7 @@ def line(result: dict[str, Any]) -> str:
     parts = [result["case"]]
     for name, entry in result["contenders"].items():
         share = f" {100 * entry['of_bandwidth']:.0f}%" if "of_bandwidth" in entry else ""
+        share += f" {100 * entry['of_network']:.0f}% of the network" if "of_network" in entry else ""
         speed = f" {entry['people_per_second']:.0f}/s" if "people_per_second" in entry else ""
         parts.append(f"  {name}: {entry['us'][1]:.1f} µs{share}{speed}")
     for kind in ("absent", "wrong", "failed"):

@@ -143,8 +143,9 @@ class Cuda:
         graph = torch.cuda.CUDAGraph()
         stream = torch.cuda.current_stream(self._device)
         self._capturing.wait_stream(stream)
-        # The outer context brings the caller's stream back, which the inner one does not do after a failure.
-        with _ONE_CAPTURE, torch.cuda.stream(self._capturing):
+        # The outer context brings the caller's stream back, which the inner one does not do after a failure. And no
+        # inference mode: torch makes tensors for its generator of random numbers, which graphs of others use, too.
+        with _ONE_CAPTURE, torch.cuda.stream(self._capturing), torch.inference_mode(False), torch.no_grad():
             call()
             with torch.cuda.graph(graph, self._pool, self._capturing, capture_error_mode="thread_local"):
                 outputs = call()

@@ -223,6 +223,28 @@ def test_a_network_that_cannot_be_captured_runs_without() -> None:
     assert replayed(other) == {40}
 
 
+def test_graphs_of_others_go_on() -> None:
+    # Random numbers in graphs come from tensors that all graphs of a process share.
+    def drawing() -> tuple[torch.cuda.CUDAGraph, torch.Tensor]:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            return graph, torch.rand(1000, device=DEVICE)
+
+    photos, boxes = crowd(20)
+    predictor = Predictor(spot_model(), device=DEVICE)
+    first = drawing()
+    for _ in range(3):
+        predictor(photos, boxes)
+    for graph, values in (first, drawing()):
+        graph.replay()
+        before = values.clone()
+        graph.replay()
+        assert not torch.equal(values, before)
+    del graph, values, first
+    predictor(photos, boxes)
+    assert replayed(predictor) == {40}
+
+
 def test_memory_does_not_grow() -> None:
     ours = Predictor(spot_model(), device=DEVICE)
     photos, boxes = crowd(200)
