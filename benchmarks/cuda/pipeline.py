@@ -61,7 +61,7 @@ def pipeline(clock: Clock, *, dry: bool, only: str) -> Iterator[dict[str, Any]]:
                 yield _end_to_end(case, model, network, crowd(people, size), clock, 4 if dry else FULL)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _end_to_end(case: str, model: PoseModel, network: Any, host: Crops, clock: Clock, full: int) -> dict[str, Any]:
     people = len(host.index)
     predictor = Predictor(model, device=clock.device, dtype="bfloat16")

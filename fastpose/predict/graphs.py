@@ -140,12 +140,21 @@ class Cuda:
         Raises:
             RuntimeError: The call does what cannot be captured, such as waiting.
         """
+        # With the first graph of a process torch makes tensors for its random numbers, which all graphs share. Those of
+        # inference mode would be of no use to training; but if others have made such, we have to do with them.
+        try:
+            return self._capture(call, inference=False)
+        except RuntimeError as error:
+            if "inference" not in str(error):
+                raise
+            return self._capture(call, inference=True)
+
+    def _capture(self, call: Callable[[], Output], *, inference: bool) -> tuple[Callable[[], None], Output]:
         graph = torch.cuda.CUDAGraph()
         stream = torch.cuda.current_stream(self._device)
         self._capturing.wait_stream(stream)
-        # The outer context brings the caller's stream back, which the inner one does not do after a failure. And no
-        # inference mode: torch makes tensors for its generator of random numbers, which graphs of others use, too.
-        with _ONE_CAPTURE, torch.cuda.stream(self._capturing), torch.inference_mode(False), torch.no_grad():
+        # The outer context brings the caller's stream back, which the inner one does not do after a failure.
+        with _ONE_CAPTURE, torch.cuda.stream(self._capturing), torch.inference_mode(inference), torch.no_grad():
             call()
             with torch.cuda.graph(graph, self._pool, self._capturing, capture_error_mode="thread_local"):
                 outputs = call()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import threading
 import warnings
 from collections.abc import Iterator
@@ -223,8 +224,12 @@ def test_a_network_that_cannot_be_captured_runs_without() -> None:
     assert replayed(other) == {40}
 
 
-def test_graphs_of_others_go_on() -> None:
+@pytest.mark.parametrize("inference", [False, True])
+def test_graphs_of_others_go_on(inference: bool) -> None:
     # Random numbers in graphs come from tensors that all graphs of a process share.
+    gc.collect()
+
+    @torch.inference_mode(inference)
     def drawing() -> tuple[torch.cuda.CUDAGraph, torch.Tensor]:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
@@ -232,17 +237,18 @@ def test_graphs_of_others_go_on() -> None:
 
     photos, boxes = crowd(20)
     predictor = Predictor(spot_model(), device=DEVICE)
-    first = drawing()
+    first = drawing() if inference else None
     for _ in range(3):
         predictor(photos, boxes)
-    for graph, values in (first, drawing()):
-        graph.replay()
-        before = values.clone()
-        graph.replay()
-        assert not torch.equal(values, before)
-    del graph, values, first
+    with torch.inference_mode(inference):
+        for graph, values in filter(None, (first, drawing())):
+            graph.replay()
+            before = values.clone()
+            graph.replay()
+            assert not torch.equal(values, before)
     predictor(photos, boxes)
     assert replayed(predictor) == {40}
+    torch.rand(5, device=DEVICE)
 
 
 def test_memory_does_not_grow() -> None:
