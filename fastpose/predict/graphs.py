@@ -6,7 +6,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -156,13 +156,22 @@ class Cuda:
         # The outer context brings the caller's stream back, which the inner one does not do after a failure.
         with _ONE_CAPTURE, torch.cuda.stream(self._capturing), torch.inference_mode(inference), torch.no_grad():
             call()
-            with torch.cuda.graph(graph, self._pool, self._capturing, capture_error_mode="thread_local"):
-                outputs = call()
+            try:
+                with torch.cuda.graph(graph, self._pool, self._capturing, capture_error_mode="thread_local"):
+                    outputs = call()
+            except RuntimeError:
+                # torch takes it for unfinished: it may ask the graph, and refuses random numbers until one succeeds.
+                _FAILED.append(graph)
+                again = torch.cuda.graph(torch.cuda.CUDAGraph(), None, self._capturing, "thread_local")
+                with suppress(RuntimeError), again:
+                    torch.zeros(1, device=self._device)
+                raise
         stream.wait_stream(self._capturing)
         return graph.replay, outputs
 
 
 _ONE_CAPTURE = threading.Lock()  # in a process: torch allows no more
+_FAILED: list[torch.cuda.CUDAGraph] = []
 
 
 @dataclass
@@ -238,10 +247,9 @@ class Graphs(Eager):
             except RuntimeError as error:
                 self._capturable = False
                 self._buckets.clear()
-                reason = str(error).strip().partition("\n")[0]
+                name, reason = self.network.name or "the network", str(error).strip().partition("\n")[0]
                 warnings.warn(
-                    f"{self.network.name} cannot be captured as a CUDA graph and runs without, slower: {reason}",
-                    stacklevel=2,
+                    f"{name} cannot be captured as a CUDA graph and runs without, slower: {reason}", stacklevel=2
                 )
                 return self._predict(crops)
         assert bucket.replay is not None

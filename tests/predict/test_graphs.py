@@ -160,7 +160,7 @@ def test_a_network_that_cannot_be_captured_is_named_once_and_runs_on(graphed):
     cuda.refuse = RuntimeError("CUDA error: operation not permitted when stream is capturing\nmore about it")
     photos, boxes = crowd([7])
     ours(photos, boxes)
-    with pytest.warns(UserWarning, match=r"cannot be captured .*: CUDA error: .* is capturing$") as caught:
+    with pytest.warns(UserWarning, match=r"^the network cannot be captured .*: CUDA error: .* is capturing$") as caught:
         assert_same(ours(photos, boxes), theirs(photos, boxes))
     assert len(caught) == 1
     cuda.refuse, replays = None, cuda.replays
