@@ -7,18 +7,19 @@
 namespace fastpose {
 namespace {
 
-constexpr int kThreads = 128;
+constexpr int kThreads = 128, kSumThreads = 512;
 constexpr int kScaleThreads = 256, kScaleBlocks = 2048;
 
-// The sum over the block, in thread 0. The order is always the same.
+// The sum over the block of so many threads, in thread 0. The order is always the same.
+template <int kBlock>
 FASTPOSE_DEVICE double block_sum(double mine) {
-  __shared__ double shared[kThreads / 32];
+  __shared__ double shared[kBlock / 32];
   for (int step = 16; step > 0; step /= 2) mine += __shfl_down_sync(0xffffffffu, mine, step);
   __syncthreads();
   if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = mine;
   __syncthreads();
   double sum = 0.0;
-  for (int w = 0; w < kThreads / 32; ++w) sum += shared[w];
+  for (int w = 0; w < kBlock / 32; ++w) sum += shared[w];
   return sum;
 }
 
@@ -79,8 +80,10 @@ FASTPOSE_DEVICE void write_zeros(P* maps, int64_t n) {
 }
 
 // One block a keypoint. Without `chosen` it stores each keypoint's loss (and gradient); with it the gradient of those that count, and zeros.
+// Compared with given targets of type T, or, for void, with what the keypoints draw: kernels of their own, for the sake of registers.
 template <class P, class T>
 __global__ void __launch_bounds__(kThreads, sizeof(P) == 4 ? 8 : 7) heatmap_loss_kernel(const __grid_constant__ HeatmapLossArgs args, const double* chosen, bool with_gradient) {
+  constexpr bool kDrawn = std::is_void_v<T>;
   float* const along = dynamic_shared<float>();
   const HeatmapTarget& t = args.codec;
   const int width = t.width, pixels = t.height * width, maps = t.kind == CodecKind::UdpCombined ? 3 : 1;
@@ -89,7 +92,7 @@ __global__ void __launch_bounds__(kThreads, sizeof(P) == 4 ? 8 : 7) heatmap_loss
     const P* predicted = static_cast<const P*>(args.predicted) + i * maps * pixels;
     P* gradient = with_gradient ? static_cast<P*>(args.gradient) + i * maps * pixels : nullptr;
     float weight = chosen != nullptr && chosen[i] == 0.0 ? 0.f : loss_weight(args, i);
-    if (args.target == nullptr) {
+    if constexpr (kDrawn) {
       made.prepare(args.keypoints[2 * i], args.keypoints[2 * i + 1]);
       if (!made.place.reaches && args.weights != nullptr) weight = 0.f;
     }
@@ -101,7 +104,7 @@ __global__ void __launch_bounds__(kThreads, sizeof(P) == 4 ? 8 : 7) heatmap_loss
       for (int m = 0; m < maps; ++m) {
         const P* from = predicted + static_cast<int64_t>(m) * pixels;
         P* to = gradient == nullptr ? nullptr : gradient + static_cast<int64_t>(m) * pixels;
-        if (args.target != nullptr) {
+        if constexpr (!kDrawn) {
           const T* first = static_cast<const T*>(args.target) + i * maps * pixels;
           sum += squares(from, to, factor, pixels, GivenMap<T>{first + static_cast<int64_t>(m) * pixels, m == 0 ? nullptr : first});
         } else if (m == 0) {
@@ -123,7 +126,7 @@ __global__ void __launch_bounds__(kThreads, sizeof(P) == 4 ? 8 : 7) heatmap_loss
       }
     }
     if (chosen != nullptr) continue;
-    sum = block_sum(sum);
+    sum = block_sum<kThreads>(sum);
     if (threadIdx.x == 0) args.losses[i] = weight == 0.f ? 0.0 : square_factor(args, weight) * sum;
   }
 }
@@ -135,12 +138,19 @@ __global__ void choose_kernel(HeatmapLossArgs args) {
         is_hard(args.losses + i / args.keypoints_k * args.keypoints_k, args.keypoints_k, i % args.keypoints_k, args.topk) ? 1.0 : 0.0;
 }
 
-__global__ void sum_kernel(HeatmapLossArgs args) {  // one block
+// One block, whose time is that of its loads one after another: hence many threads, and nothing between the loads where all keypoints count.
+__global__ void __launch_bounds__(kSumThreads) sum_kernel(HeatmapLossArgs args) {
   const int64_t count = args.batch * args.keypoints_k;
   double sum = 0.0;
-  for (int64_t i = threadIdx.x; i < count; i += kThreads)
-    if (args.topk == 0 || args.losses[count + i] != 0.0) sum += args.losses[i];
-  sum = block_sum(sum);
+  if (args.topk == 0) {
+#pragma unroll 4
+    for (int64_t i = threadIdx.x; i < count; i += kSumThreads) sum += args.losses[i];
+  } else {
+#pragma unroll 4
+    for (int64_t i = threadIdx.x; i < count; i += kSumThreads)
+      if (args.losses[count + i] != 0.0) sum += args.losses[i];
+  }
+  sum = block_sum<kSumThreads>(sum);
   if (threadIdx.x == 0) *args.loss = count == 0 ? 0.f : static_cast<float>(sum * mean_factor(args));
 }
 
@@ -168,7 +178,7 @@ template <class P, class T>
 void run(const HeatmapLossArgs& args, cudaStream_t stream) {
   const int64_t count = args.batch * args.keypoints_k;
   if (count > 0) {
-    const size_t shared = block_target_bytes(args.codec);
+    const size_t shared = std::is_void_v<T> ? block_target_bytes(args.codec) : 0;
     const unsigned blocks = grid_blocks(count, 1, 1 << 20);
     const bool gradient = args.gradient != nullptr, at_once = args.topk == 0;
     cuda_launch("heatmap_loss", heatmap_loss_kernel<P, T>, blocks, kThreads, shared, stream, args, nullptr, gradient && at_once);
@@ -178,12 +188,13 @@ void run(const HeatmapLossArgs& args, cudaStream_t stream) {
         cuda_launch("heatmap_loss: gradient", heatmap_loss_kernel<P, T>, blocks, kThreads, shared, stream, args, args.losses + count, true);
     }
   }
-  cuda_launch("heatmap_loss: sum", sum_kernel, 1, kThreads, 0, stream, args);
+  cuda_launch("heatmap_loss: sum", sum_kernel, 1, kSumThreads, 0, stream, args);
 }
 
 template <class P>
 void run_any_target(const HeatmapLossArgs& args, cudaStream_t stream) {
-  if (args.target == nullptr || args.target_dtype == DType::Float32) return run<P, float>(args, stream);
+  if (args.target == nullptr) return run<P, void>(args, stream);
+  if (args.target_dtype == DType::Float32) return run<P, float>(args, stream);
   run<P, P>(args, stream);
 }
 
@@ -199,7 +210,7 @@ void heatmap_loss_cuda(const HeatmapLossArgs& args, void* stream) {
   switch (args.dtype) {
     case DType::Float16: return run_any_target<__half>(args, as_stream(stream));
     case DType::BFloat16: return run_any_target<__nv_bfloat16>(args, as_stream(stream));
-    default: run<float, float>(args, as_stream(stream));
+    default: run_any_target<float>(args, as_stream(stream));
   }
 }
 
