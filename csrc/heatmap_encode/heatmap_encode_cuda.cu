@@ -8,6 +8,15 @@ namespace {
 
 constexpr int kThreads = 256;
 
+// 16 bytes in one store. For sm_75 to 90, nvcc (CUDA 13.0) takes an assignment apart into four here, and __stwb() asks for an order of memory.
+FASTPOSE_DEVICE void store_whole(float* p, float4 v) {
+#if defined(__CUDACC__)
+  asm volatile("st.global.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(p), "f"(v.x), "f"(v.y), "f"(v.z), "f"(v.w) : "memory");
+#else
+  *reinterpret_cast<float4*>(p) = v;
+#endif
+}
+
 // Stores value(x, y) of each pixel, 16 bytes at once where the map is made of whole vectors.
 template <class F>
 FASTPOSE_DEVICE void write_map(float* map, int width, int height, F value) {
@@ -18,8 +27,7 @@ FASTPOSE_DEVICE void write_map(float* map, int width, int height, F value) {
     for (int i = static_cast<int>(threadIdx.x) * kCount; i < pixels; i += kThreads * kCount) {
       float values[kCount];
       each_pixel<kCount>(i, width, [&](int j, int x, int y) { values[j] = value(x, y); });
-      // An intrinsic: an assignment of 16 bytes is taken apart into four here (seen with CUDA 13.0).
-      if constexpr (kCount == 4) __stwb(reinterpret_cast<float4*>(map + i), make_float4(values[0], values[1], values[2], values[3]));
+      if constexpr (kCount == 4) store_whole(map + i, make_float4(values[0], values[1], values[2], values[3]));
       else map[i] = values[0];
     }
   });

@@ -58,8 +58,6 @@ inline constexpr Coordinates<cuda_on_cpu::grid_size> gridDim{};
 
 template <class T>
 T __ldg(const T* p) { return *p; }
-template <class T>
-void __stwb(T* p, T value) { *p = value; }
 
 // --- atomics: relaxed, as on the device -----------------------------------------------------------------------------------------
 namespace cuda_on_cpu {
