@@ -15,6 +15,10 @@ __global__ void exchange_kernel(int* out, unsigned long long* sum) {
   wrong += __ballot_sync(0xffffffffu, lane % 4 == 0) != 0x11111111u;
   wrong += __any_sync(0xffffffffu, lane == 31) != 1 || __any_sync(0xffffffffu, lane > 31) != 0;
   wrong += __all_sync(0xffffffffu, lane < 32) != 1 || __all_sync(0xffffffffu, lane < 31) != 0;
+  wrong += __uint_as_float(0x40490fdbu) != 3.14159274f;
+  wrong += __funnelshift_r(0x33221100u, 0x77665544u, 32) != 0x33221100u || __funnelshift_r(0x33221100u, 0x77665544u, 24) != 0x66554433u;
+  wrong += __byte_perm(0x33221100u, 0x77665544u, 0x0752u) != 0x00775522u;
+  wrong += __dp2a_lo(0x00020003u, 0x07060504u, 1) != 2 * 5 + 3 * 4 + 1 || __dp2a_hi(0x00020003u, 0x07060504u, 1) != 2 * 7 + 3 * 6 + 1;
   if (lane < 8) wrong += __ballot_sync(0x000000ffu, lane != 2) != 0xfbu;
   else wrong += __shfl_sync(0xffffff00u, lane, 9) != 9;
   __shared__ int first[2];

@@ -59,6 +59,28 @@ inline constexpr Coordinates<cuda_on_cpu::grid_size> gridDim{};
 template <class T>
 T __ldg(const T* p) { return *p; }
 
+// --- integers and bits -------------------------------------------------------------------------------------------------------------
+inline float __uint_as_float(unsigned bits) {
+  float value;
+  memcpy(&value, &bits, 4);
+  return value;
+}
+inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned bits) {
+  return static_cast<unsigned>((uint64_t{high} << 32 | low) >> (bits & 31));
+}
+// Four bytes out of eight: a hexadecimal digit of `pick` each, the lowest first.
+inline unsigned __byte_perm(unsigned low, unsigned high, unsigned pick) {
+  const uint64_t bytes = uint64_t{high} << 32 | low;
+  unsigned result = 0;
+  for (int i = 0; i < 4; ++i) result |= static_cast<unsigned>(bytes >> (pick >> 4 * i & 7) * 8 & 255) << 8 * i;
+  return result;
+}
+// Two halves of `words` times two bytes, the lower or the upper ones of `bytes`, and `sum`.
+inline unsigned __dp2a_lo(unsigned words, unsigned bytes, unsigned sum) {
+  return (words & 0xffff) * (bytes & 255) + (words >> 16) * (bytes >> 8 & 255) + sum;
+}
+inline unsigned __dp2a_hi(unsigned words, unsigned bytes, unsigned sum) { return __dp2a_lo(words, bytes >> 16, sum); }
+
 // --- atomics: relaxed, as on the device -----------------------------------------------------------------------------------------
 namespace cuda_on_cpu {
 template <class T, class F>
