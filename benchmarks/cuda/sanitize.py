@@ -24,6 +24,14 @@ def crops(device: torch.device) -> None:
     matrices = torch.tensor([[[0.8, 0.2, -2], [-0.1, 1.1, 3]], [[0.3, 0, 1], [0, 0.3, 2]]]).repeat(9, 1, 1).double()
     index = torch.arange(18) % 2
     options: dict[str, Any] = {"size": (37, 41), "antialias": True, "flip": torch.arange(18) % 3 == 0}
+    # In patches: rows of whole vectors, crops inside the photo and across its edges.
+    square = torch.randint(0, 256, (90, 101, 3), generator=generator, dtype=torch.uint8)
+    upright = torch.tensor([[[1.0, 0, -9], [0, 1, -7]], [[0.7, 0.1, 3], [-0.2, 0.7, 2]]]).double()
+    for dtype in (torch.uint8, torch.float32, torch.float16, torch.bfloat16):
+        for layout in ("nchw", "nhwc"):
+            wanted = affine_crop(square, upright, size=(44, 80), dtype=dtype, layout=layout)
+            found = affine_crop(square.to(device), upright.to(device), size=(44, 80), dtype=dtype, layout=layout)
+            close(found, wanted, 2.0)
     for dtype in (torch.uint8, torch.float32, torch.float64, torch.float16, torch.bfloat16):
         for layout in ("nchw", "nhwc"):
             wanted = affine_crop(photos, matrices, index, dtype=dtype, layout=layout, **options)

@@ -124,7 +124,7 @@ template <class T, int kBytes, class F>
 FASTPOSE_DEVICE void each_crop(const AffineCropArgs& args, const Table<kBytes>& table, F f) {
   __shared__ Crop<T> crop;
   const int64_t first = args.params_on_device ? 0 : table.first, count = args.params_on_device ? args.num_crops : table.count;
-  for (int64_t m = first + blockIdx.y; m < first + count; m = crop.m + gridDim.y) {  // not a register pair throughout f
+  for (int64_t m = first + blockIdx.y; m < first + count; m = crop.m + gridDim.y) {  // m itself would take two registers throughout f
     __syncthreads();  // nobody still reads the crop before
     if (threadIdx.x == 0) crop.resolve(args, table, m);
     __syncthreads();
@@ -178,11 +178,12 @@ FASTPOSE_DEVICE void store_lines(O* out, const O* from, unsigned lines, unsigned
 template <class O>
 FASTPOSE_DEVICE void crop_patches(const AffineCropArgs& args, const Crop<float>& crop, O* shared) {
   const unsigned width = static_cast<unsigned>(args.width), height = static_cast<unsigned>(args.height);
-  const unsigned down = (height + kRows - 1) / kRows, patches = (width + 31) / 32 * down, warps = gridDim.x * (kThreads / 32), share = (patches + warps - 1) / warps;
-  const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, step = args.nhwc ? 96 : 32;
+  const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = kThreads / 32;
+  const unsigned down = (height + kRows - 1) / kRows, patches = (width + 31) / 32 * down, share = (patches + gridDim.x * warps - 1) / (gridDim.x * warps);
+  const unsigned begin = (blockIdx.x * warps + warp) * share, left_over = patches - min_of(begin, patches);
+  const unsigned step = args.nhwc ? 96 : 32;
   const int plane = args.nhwc ? 1 : 32 * kRows, apart = args.swap_rb ? -plane : plane;
   O* const from = shared + warp * (3 * 32 * kRows);
-  const unsigned begin = (blockIdx.x * (kThreads / 32) + warp) * share, left_over = patches - min_of(begin, patches);
   const FixedCrop& map = crop.fixed;
   const FixedView view = map.view;
   const Fixed b = map.b, e = map.e;
@@ -220,7 +221,7 @@ FASTPOSE_DEVICE void crop_patches(const AffineCropArgs& args, const Crop<float>&
         } else {
           float border[3];
           for (int c = 0; c < 3; ++c) border[c] = value[c] = static_cast<float>(args.border[c]);
-          if (args.replicate || !view.is_outside(x, y))
+          if (args.replicate || !map.view.is_outside(x, y))
             crop_sample<float, uint8_t>(crop.image, from_fixed(x), from_fixed(y), args.replicate, border, value);
         }
         put(crop.colour, value);

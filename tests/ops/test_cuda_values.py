@@ -43,12 +43,13 @@ def placed(tensor: Tensor, place: torch.device, skip: int) -> Tensor:
 @pytest.mark.parametrize("where", ["cpu", "device"])
 @pytest.mark.parametrize("border", ["constant", "replicate"])
 @pytest.mark.parametrize("kind", [torch.uint8, torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [(31, 23), (44, 80)])  # rows of any length, rows of whole vectors
 @pytest.mark.parametrize("dtype", OUTPUTS)
-def test_crop_dtypes(dtype: torch.dtype, kind: torch.dtype, border: str, where: str) -> None:
-    images = [photos(i, 1, size)[0].to(kind) for i, size in enumerate([(50, 41), (3, 90), (1, 1), (64, 64)])]
+def test_crop_dtypes(dtype: torch.dtype, size: tuple[int, int], kind: torch.dtype, border: str, where: str) -> None:
+    images = [photos(i, 1, shape)[0].to(kind) for i, shape in enumerate([(50, 41), (3, 90), (1, 1), (64, 64)])]
     index = torch.arange(40) % 4
     crops = matrices(40, 3)
-    options: dict[str, Any] = {"size": (31, 23), "border": border, "border_value": (9, 99, 199), "dtype": dtype}
+    options: dict[str, Any] = {"size": size, "border": border, "border_value": (9, 99, 199), "dtype": dtype}
     place = DEVICE if where == "device" else torch.device("cpu")
     for layout in ("nchw", "nhwc"):
         for antialias in (False, True):
@@ -59,16 +60,19 @@ def test_crop_dtypes(dtype: torch.dtype, kind: torch.dtype, border: str, where: 
             close(ours.double(), wanted.double(), OUTPUTS[dtype], 0)
 
 
-def test_crop_against_the_reference() -> None:
+@pytest.mark.parametrize("size", [(33, 29), (72, 64)])
+@pytest.mark.parametrize("antialias", [False, True])
+def test_crop_against_the_reference(antialias: bool, size: tuple[int, int]) -> None:
     images, crops, index = photos(7).double(), matrices(12, 7), torch.arange(12) % 3
     gain, offset = torch.rand(12, 3) + 0.5, torch.rand(12, 3) * 20 - 10
-    options: dict[str, Any] = {"size": (33, 29), "mean": (1.0, 2.0, 3.0), "std": (50.0, 60.0, 70.0), "swap_rb": True}
-    options |= {"flip": torch.arange(12) % 2 == 0, "gain": gain, "offset": offset, "antialias": True}
+    options: dict[str, Any] = {"size": size, "mean": (1.0, 2.0, 3.0), "std": (50.0, 60.0, 70.0), "swap_rb": True}
+    options |= {"flip": torch.arange(12) % 2 == 0, "gain": gain, "offset": offset, "antialias": antialias}
     wanted = reference.affine_crop(images, crops, index, **options)
     moved = {key: value.to(DEVICE) if isinstance(value, Tensor) else value for key, value in options.items()}
-    close(
-        ops.affine_crop(images.byte().to(DEVICE), crops.to(DEVICE), index.to(DEVICE), **moved), wanted.float(), 4e-4, 0
-    )
+    there = images.byte().to(DEVICE), crops.to(DEVICE), index.to(DEVICE)
+    close(ops.affine_crop(*there, **moved), wanted.float(), 4e-4, 0)
+    plain = {"size": size, "mean": 3.0, "std": 50.0, "antialias": antialias}
+    close(ops.affine_crop(*there, **plain), reference.affine_crop(images, crops, index, **plain).float(), 2e-4, 0)
 
 
 def test_crop_far_outside_and_matrices_that_cannot_be_used() -> None:
