@@ -116,8 +116,9 @@ class _Loss(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, slope: Tensor) -> tuple[Any, ...]:
         (gradient,) = ctx.saved_tensors
-        if symbolic(gradient, slope):
+        if symbolic(gradient, slope) or _is_batched(slope):
             return _scaled(gradient, slope), None
+        slope = slope.detach()  # with create_graph it may have a graph of its own, which the core would refuse
         # The last backward of this graph may have the gradient itself, which a slope of 1 (that of loss.backward())
         # leaves as it is: on CUDA the kernel looks at the slope, so that nobody waits for it.
         out = torch.empty_like(gradient) if _graph_is_kept() else gradient
@@ -127,6 +128,9 @@ class _Loss(torch.autograd.Function):
 
 _graph_is_kept = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
 """Whether the backward under way may be followed by another of the same graph (retain_graph=True)."""
+
+_is_batched = getattr(torch._C._functorch, "is_legacy_batchedtensor", lambda _: False)
+"""Whether it stands for many slopes at once (is_grads_batched=True)."""
 
 
 def _scaled(gradient: Tensor, slope: Tensor) -> Tensor:

@@ -20,6 +20,11 @@ SLOPES = (1.0, 65536.0, 0.37, -3.0, 0.0, float("inf"), float("nan"))
 pytestmark = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
 
 
+says_what_is_kept = pytest.mark.skipif(
+    not hasattr(torch._C._autograd, "_get_current_graph_task_keep_graph"), reason="this torch does not say"
+)
+
+
 def leaf_and_loss(device: str, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
     points, visible = poses(3, 5, seed=4)
     generator = torch.Generator().manual_seed(0)
@@ -55,6 +60,7 @@ def scaled(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     return calls
 
 
+@says_what_is_kept
 @pytest.mark.parametrize("dtype", DTYPES[:2])
 @pytest.mark.parametrize("slope", SLOPES)
 def test_the_last_backward_takes_the_memory(device: str, dtype: torch.dtype, slope: float, scaled: list[Any]) -> None:
@@ -68,6 +74,7 @@ def test_the_last_backward_takes_the_memory(device: str, dtype: torch.dtype, slo
     assert source == target == leaf.grad.data_ptr()
 
 
+@says_what_is_kept
 def test_an_earlier_backward_leaves_it_as_it_is(device: str, scaled: list[Any]) -> None:
     gradient = gradient_of(device)
     leaf, loss = leaf_and_loss(device)
@@ -83,6 +90,23 @@ def test_an_earlier_backward_leaves_it_as_it_is(device: str, scaled: list[Any]) 
     assert len({each.data_ptr() for each in seen}) == 4
     with pytest.raises(RuntimeError, match="second time"):
         loss.backward()
+
+
+def test_the_slope_may_have_a_graph_of_its_own(device: str) -> None:
+    gradient = gradient_of(device)
+    leaf, loss = leaf_and_loss(device)
+    weight = torch.tensor(3.0, device=device, requires_grad=True)
+    equal(torch.autograd.grad(weight * loss, leaf, create_graph=True)[0], 3 * gradient)
+    equal(torch.autograd.grad(loss, leaf, weight)[0], 3 * gradient)
+
+
+@pytest.mark.parametrize("dtype", DTYPES[:2])
+def test_many_slopes_at_once(device: str, dtype: torch.dtype) -> None:
+    gradient = gradient_of(device, dtype)
+    leaf, loss = leaf_and_loss(device, dtype)
+    slopes = torch.tensor([1.0, 3.0, -0.37], device=device)
+    (found,) = torch.autograd.grad(loss, leaf, slopes, is_grads_batched=True)
+    equal(found, torch.stack([product(gradient, slope) for slope in slopes.tolist()]))
 
 
 def test_a_hook_may_write_into_what_it_gets(device: str) -> None:
@@ -122,6 +146,7 @@ def test_where_torch_does_not_say_whether_the_graph_is_kept(
     equal(leaf.grad, gradient)
 
 
+@says_what_is_kept
 def test_this_torch_says_whether_the_graph_is_kept(device: str) -> None:
     said = []
 
