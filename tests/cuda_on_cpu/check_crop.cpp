@@ -33,7 +33,7 @@ struct Crop {
     const bool large = crops > 0 && crops < 3 && random.one_in(2);  // more than one tile of pixels
     args.height = large ? random.whole(20, 40) : random.whole(1, crops > 5 ? 5 : 12);
     args.width = large ? random.whole(50, 90) : random.whole(1, crops > 5 ? 9 : 40);
-    if (patches) args.height = random.whole(1, 40), args.width = 16 * random.whole(1, 5);
+    if (patches) args.height = random.whole(1, 40), args.width = 4 * random.whole(1, 20);
     matrices = Array(DType::Float64, 6 * crops);
     index = Array(DType::Int64, crops);
     for (int64_t m = 0; m < crops; ++m) {
@@ -76,7 +76,7 @@ struct Crop {
     image.width = patches ? random.whole(2, 120) : random.whole(1, 20);
     const int64_t step = 3 * image.width + random.pick<int64_t>({0, 0, 1, 7});
     const bool upwards = !patches && random.one_in(4);
-    photos.emplace_back(dtype, (image.height - 1) * step + 3 * image.width, random.whole(0, 1));
+    photos.emplace_back(dtype, (image.height - 1) * step + 3 * image.width, random.whole(0, 3));
     fill(random, photos.back(), 0, 255.99);
     if (patches && random.one_in(2))  // the largest steps there are
       for (int64_t i = 0; i < photos.back().count(); ++i) photos.back().put(i, photos.back().get(i) < 128 ? 0 : 255);
