@@ -56,7 +56,8 @@ log=$out/$name.log
 steps=()
 failures=0
 
-# step NAME LIMIT COMMAND...: runs it for at most so many seconds, and no longer than the budget allows.
+# step NAME LIMIT COMMAND...: runs it for at most so many seconds, and no longer than the budget allows. Interrupted, so that pytest
+# says what failed until then; killed if that does not help.
 step() {
     local title=$1 limit=$2 start=$SECONDS status left
     shift 2
@@ -67,7 +68,7 @@ step() {
         status=124
         echo "no time left" | tee -a "$log"
     else
-        timeout -k 5 "$limit" "$@" 2>&1 | tee -a "$log"
+        timeout -s INT -k 5 "$limit" "$@" 2>&1 | tee -a "$log"
         status=${PIPESTATUS[0]}
     fi
     ((status == 0)) || failures=$((failures + 1))

@@ -11,6 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from benchmarks.cuda import __main__ as command
+from benchmarks.cuda import pipeline, timing
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "benchmarks" / "gpu.sh"
@@ -52,6 +56,44 @@ def test_all_it_runs_is_found_on_a_bare_machine() -> None:
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr
     for path in marked:
         assert Path(path).relative_to(ROOT).as_posix() in done.stdout
+
+
+def test_a_kill_in_the_middle_leaves_the_figures_there_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "device.json"
+    command.write(path, "ops", {}, {"cases": [1, 2]})
+    whole = Path.write_text
+
+    def cut_short(file: Path, text: str) -> int:
+        whole(file, text[: len(text) // 2])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_text", cut_short)
+    with pytest.raises(KeyboardInterrupt):
+        command.write(path, "ops", {}, {"cases": [1, 2, 3]})
+    assert json.loads(path.read_text())["ops"] == {"cases": [1, 2]}
+
+
+def test_an_op_that_fails_is_a_failure_and_a_peer_that_does_is_absent() -> None:
+    def broken(_: object) -> None:
+        raise RuntimeError("no such thing")
+
+    contenders = {timing.OP: lambda _: 1, f"{timing.OP} (otherwise)": broken, "peer": broken}
+    case = timing.Case("op", None, lambda: None, contenders, lambda ours, theirs: None)
+    result = timing.run_case(case, timing.Clock(torch.device("cpu"), rounds=2, seconds=1e-4), 1.0)
+    assert result["failed"] == {f"{timing.OP} (otherwise)": "RuntimeError: no such thing"}
+    assert result["absent"] == {"peer": "RuntimeError: no such thing"}
+    assert set(result["contenders"]) == {timing.OP, f"{timing.OP} [graph]"}
+
+
+def test_a_capture_that_fails_leaves_the_other_ways_their_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: timing.Clock, call: object) -> None:
+        raise RuntimeError("not capturable")
+
+    monkeypatch.setattr(timing.Clock, "capture", refuse)
+    clock = timing.Clock(torch.device("cpu"), rounds=2, seconds=1e-4)
+    (result,) = pipeline.pipeline(clock, dry=True, only="2 people")
+    assert set(result["failed"]) == {pipeline.BY_HAND, pipeline.ALONE}
+    assert "near_the_stand_in" in result["contenders"][pipeline.FASTPOSE]
 
 
 @pytest.mark.slow

@@ -64,10 +64,12 @@ def slug(name: str) -> str:
 
 
 def write(path: Path, part: str, about: dict[str, Any], results: Any) -> None:
-    """Puts one part into the file; short lists stay on one line."""
+    """Puts one part into the file, which a kill in the middle leaves as it was; short lists stay on one line."""
     known = json.loads(path.read_text()) if path.is_file() else {}
     text = json.dumps(known | {"machine": about, part: results}, indent=1, ensure_ascii=False)
-    path.write_text(re.sub(r"\[\s+([^\[\]{}]*?)\s+\]", lambda m: "[" + re.sub(r"\s+", " ", m[1]) + "]", text) + "\n")
+    beside = path.with_suffix(".part")
+    beside.write_text(re.sub(r"\[\s+([^\[\]{}]*?)\s+\]", lambda m: "[" + re.sub(r"\s+", " ", m[1]) + "]", text) + "\n")
+    beside.replace(path)
 
 
 def main() -> int:

@@ -101,7 +101,8 @@ class Clock:
                 call()
         torch.cuda.current_stream(self.device).wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # The outer context brings the caller's stream back, which the inner one does not do after a failure.
+        with torch.cuda.stream(torch.cuda.current_stream(self.device)), torch.cuda.graph(graph):
             call()
         return graph.replay
 
@@ -145,12 +146,14 @@ def run_case(case: Case, clock: Clock, bandwidth: float) -> dict[str, Any]:
 
     Returns:
         What the JSON file says about the case: times in µs (lower quartile, median, upper quartile), as called and
-        inside a CUDA graph; the copy's time over the contender's; what was left out and why; what gave other results.
+        inside a CUDA graph; the copy's time over the contender's; what was left out and why; what gave other results;
+        what the op itself failed with.
     """
     data = [case.make() for _ in range(clock.copies(case.moved))]
     calls: dict[str, tuple[Callable[[], Any], int]] = {}
     absent: dict[str, str] = {}
     wrong: dict[str, str] = {}
+    failed: dict[str, str] = {}
     ours = None
     contenders = dict(case.contenders)
     if case.moved:
@@ -180,7 +183,9 @@ def run_case(case: Case, clock: Clock, bandwidth: float) -> dict[str, Any]:
         except AssertionError as error:
             wrong[name] = str(error).strip().splitlines()[0] if str(error).strip() else "another result"
         except Exception as error:
-            absent[name] = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
+            # The contenders may lack something here; the op may not.
+            where = failed if name.startswith(OP) else absent
+            where[name] = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
     found = clock.measure(calls)
     # The shortest of the op's times: inside a graph where there is one.
     own = found.get(f"{OP} [graph]") or found.get(OP)
@@ -193,7 +198,8 @@ def run_case(case: Case, clock: Clock, bandwidth: float) -> dict[str, Any]:
             entry["of_bandwidth"] = round(case.moved / statistics.median(seconds) / bandwidth, 4)
         report[name] = entry
     result = {"case": case.name, "copies": len(data), "moved_bytes": case.moved, "contenders": report}
-    return result | ({"absent": absent} if absent else {}) | ({"wrong": wrong} if wrong else {})
+    found_out = {"absent": absent, "wrong": wrong, "failed": failed}
+    return result | {kind: why for kind, why in found_out.items() if why}
 
 
 def copy_bandwidth(clock: Clock) -> float:
