@@ -182,27 +182,29 @@ class _Run:
 
     def work(self) -> None:
         """Find the poses of all photos and write their pictures."""
+        from ..data.ahead import MapAhead
+        from ..data.images import read_image
         from ..predict.draw import write_image
 
-        for poses in self._predictor.stream(self._pairs(), **self._options):
-            number, picture = self._under_way.popleft()
-            poses = replace(poses, path=self._paths[number])
-            self.found.append((number, poses))
-            target = self._targets[number]
-            if target is not None:
-                _save(target, partial(write_image, target, poses.plot(picture, threshold=self._threshold)))
-                click.echo(f"{poses.path}: {_people(len(poses))}, {_spent(poses)} -> {target}")
+        with MapAhead(read_image, self._paths) as pictures:
+            for poses in self._predictor.stream(self._pairs(pictures), **self._options):
+                number, picture = self._under_way.popleft()
+                poses = replace(poses, path=self._paths[number])
+                self.found.append((number, poses))
+                target = self._targets[number]
+                if target is not None:
+                    _save(target, partial(write_image, target, poses.plot(picture, threshold=self._threshold)))
+                    click.echo(f"{poses.path}: {_people(len(poses))}, {_spent(poses)} -> {target}")
         if self._given is None and self.found:
             click.echo("Note: no --boxes, so each whole photo was taken for one person's box.", err=True)
 
-    def _pairs(self) -> Iterator[tuple[Any, Any]]:
-        from ..data.images import read_image
+    def _pairs(self, pictures: Iterator[Any]) -> Iterator[tuple[Any, Any]]:
         from ..predict.inputs import check_boxes
 
         only = len(self._paths) == 1
         for number, path in enumerate(self._paths):
             try:
-                picture = read_image(path)
+                picture = next(pictures)
                 height, width = picture.shape[:2]
                 boxes: Any = self._given
                 if isinstance(boxes, BoxFile):

@@ -10,8 +10,7 @@ from __future__ import annotations
 import atexit
 import queue
 import threading
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,6 +23,7 @@ from torch import Tensor
 from ..codecs.views import ViewAverage
 from ..ops import affine_crop
 from ..spec import PoseSpec
+from .ahead import MapAhead
 from .augment import Augmentation, Crops, draw_seeds, draw_table, make_crops, plain_crops
 from .dataset import PoseDataset
 from .images import MAX_HELD_BYTES
@@ -241,12 +241,15 @@ class Loader:
             return None if whole is None else (whole, np.eye(2, 3))
 
         ready = not self.reduce and all(store.is_ready(key[0]) for key in keys)
-        ahead = max(2 * self.workers, MAX_HELD_BYTES // self._largest if self._largest else 0)
         place = np.full(len(keys), -1)  # in the list
         photos: list[Any] = []
         origins: list[NDArray[np.float64]] = []
         held = 0
-        for key, found in enumerate(map(read, keys) if ready else _map_ahead(pool, read, keys, ahead)):
+        results: Iterable[Any] = map(read, keys)
+        if not ready:
+            options: dict[str, Any] = {"pool": pool, "workers": max(1, self.workers), "largest": self._largest}
+            results = MapAhead(read, keys, size=_bytes, room=MAX_HELD_BYTES, most=len(keys), **options)
+        for key, found in enumerate(results):
             if found is not None:
                 place[key] = len(photos)
                 photos.append(found[0])
@@ -329,17 +332,8 @@ class Loader:
         )
 
 
-def _map_ahead(
-    pool: ThreadPoolExecutor, function: Callable[[Any], Any], items: Iterable[Any], ahead: int
-) -> Iterator[Any]:
-    """``function`` of the items, in order, by the pool's threads, which are at most so many results ahead."""
-    pending: deque[Any] = deque()
-    for item in items:
-        pending.append(pool.submit(function, item))
-        if len(pending) > ahead:
-            yield pending.popleft().result()
-    while pending:
-        yield pending.popleft().result()
+def _bytes(found: tuple[Any, NDArray[np.float64]] | None) -> int:
+    return 0 if found is None else found[0].nbytes
 
 
 def _after(matrices: NDArray[np.float64], first: NDArray[np.float64]) -> NDArray[np.float64]:

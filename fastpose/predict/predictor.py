@@ -7,6 +7,7 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from importlib import resources
 from itertools import repeat
@@ -18,7 +19,8 @@ import numpy.typing as npt
 import torch
 
 from ..codecs import ViewAverage, build_codec, build_views
-from ..data.images import MAX_HELD_BYTES, read_image
+from ..data.ahead import MapAhead
+from ..data.images import MAX_HELD_BYTES
 from ..geometry import box_to_center_scale, crop_matrices, invert_matrices
 from ..models import PoseModel, VisibilityHead, WeightsError, create_model, fuse_batchnorm, load_model
 from ..ops import affine_crop
@@ -26,6 +28,7 @@ from ..spec import PoseSpec
 from .detectors import run_detector
 from .graphs import Clock, Eager, Graphs
 from .inputs import TOLD, as_picture, check_boxes, is_picture
+from .reading import Photo, pair, read, read_ahead, read_pairs_ahead
 from .results import Poses
 
 __all__ = ["CARRIED_MODEL", "Predictor", "load"]
@@ -175,7 +178,8 @@ class Predictor:
         Args:
             images: A path; or pixels, uint8 [H, W, 3] in BGR order (NumPy array or tensor; [H, W] is grey); or several
                 of these: [B, H, W, 3], a list, or any iterator, which is read as far as needed. Pixels are not copied:
-                an iterator must not write over a photo before its `Poses` are out.
+                an iterator must not write over a photo before its `Poses` are out. Paths in a list are read by a few
+                threads while the network works.
             boxes: Where the people are, xyxy px. For one photo [N, 4]; for several one such array each (a list, or an
                 iterator beside an iterator). Or a detector for all of them: see `fastpose.predict.detectors`. None: the
                 whole photo is the box, which is said once. An empty array: nobody is there.
@@ -206,8 +210,8 @@ class Predictor:
         if several and hasattr(boxes, "__len__") and len(boxes) != len(images):
             raise ValueError(f"boxes: expected one array for each of {len(images)} photos, got {len(boxes)}")
         each = repeat(boxes) if boxes is None or callable(boxes) else boxes
-        pairs = _pairs(each_image, each)
-        results = self._open(pairs, several, *options)
+        reading = read_ahead(images)
+        results = self._open(pair(reading or each_image, each), several, *options, reading)
         return list(results) if several else results
 
     def stream(
@@ -222,8 +226,8 @@ class Predictor:
         """The same for (photo, boxes) pairs, of which no more are drawn than one batch needs.
 
         Args:
-            pairs: Each a photo and its boxes, a detector, or None, as for a call with one photo. Of a list, on a GPU,
-                those of the next batch too.
+            pairs: Each a photo and its boxes, a detector, or None, as for a call with one photo. Of a list, paths are
+                read ahead, and a GPU is given the next batch before this one's results are out.
             flip_test: As for a call.
             scales: As for a call.
             rotations: As for a call.
@@ -232,7 +236,9 @@ class Predictor:
         Yields:
             `Poses`, in order.
         """
-        return self._open(pairs, isinstance(pairs, Sequence), flip_test, scales, rotations, batch_size)
+        options = (flip_test, scales, rotations, batch_size)
+        reading = read_pairs_ahead(pairs)
+        return self._open(reading or pairs, isinstance(pairs, Sequence), *options, reading)
 
     def _open(
         self,
@@ -242,6 +248,7 @@ class Predictor:
         scales: Sequence[float],
         rotations: Sequence[float],
         batch_size: int | None,
+        reading: MapAhead | None = None,
     ) -> Iterator[Poses]:
         """`stream`; results may wait until the next batch is under way where all photos are there anyway."""
         if batch_size is None:
@@ -251,29 +258,36 @@ class Predictor:
         flip = self.spec.flip_test if flip_test is None else flip_test
         views = build_views(self.spec, scales, rotations)
         people = max(1, batch_size // len(views)) if views else batch_size
-        return self._stream(iter(pairs), self._network.ahead if all_there else 0, flip, views, people)
+        return self._stream(iter(pairs), reading, self._network.ahead if all_there else 0, flip, views, people)
 
     def _stream(
-        self, pairs: Iterator[tuple[Any, Any]], ahead: int, flip: bool, views: ViewAverage | None, batch_size: int
+        self,
+        pairs: Iterator[tuple[Any, Any]],
+        reading: MapAhead | None,
+        ahead: int,
+        flip: bool,
+        views: ViewAverage | None,
+        batch_size: int,
     ) -> Iterator[Poses]:
         jobs: deque[_Job] = deque()
         waiting: deque[_Job] = deque()
         under_way: deque[_Batch] = deque()
         people = 0
-        for number, (image, boxes) in enumerate(pairs):
-            job = self._start(image, boxes, number)
-            jobs.append(job)
-            if len(job.boxes):
-                waiting.append(job)
-                people += len(job.boxes)
-            held = sum(job.picture.nbytes for job in jobs if job.picture is not None)
-            while people >= batch_size or (people and held >= MAX_HELD_BYTES):
-                under_way.append(self._launch(_take(waiting, batch_size), flip, views, batch_size))
-                people = max(0, people - batch_size)
-            while len(under_way) > ahead:
-                self._read(under_way.popleft())
-            while jobs and jobs[0].done == len(jobs[0].boxes):
-                yield self._finish(jobs.popleft())
+        with reading or nullcontext():
+            for number, (image, boxes) in enumerate(pairs):
+                job = self._start(image, boxes, number)
+                jobs.append(job)
+                if len(job.boxes):
+                    waiting.append(job)
+                    people += len(job.boxes)
+                held = sum(job.picture.nbytes for job in jobs if job.picture is not None)
+                while people >= batch_size or (people and held >= MAX_HELD_BYTES):
+                    under_way.append(self._launch(_take(waiting, batch_size), flip, views, batch_size))
+                    people = max(0, people - batch_size)
+                while len(under_way) > ahead:
+                    self._read(under_way.popleft())
+                while jobs and jobs[0].done == len(jobs[0].boxes):
+                    yield self._finish(jobs.popleft())
         if waiting:
             under_way.append(self._launch(_take(waiting, batch_size), flip, views, batch_size))
         for batch in under_way:
@@ -282,12 +296,12 @@ class Predictor:
 
     def _start(self, image: Any, boxes: Any, number: int) -> _Job:
         times = {}
-        start = time.perf_counter()
         path = None
-        if isinstance(image, str | os.PathLike):
-            path = Path(image)
-            picture = torch.from_numpy(read_image(path))
-            times["read"] = _since(start)
+        image = read(image)
+        if isinstance(image, Photo):
+            path = image.path
+            picture = torch.from_numpy(image.pixels)
+            times["read"] = image.milliseconds
         else:
             picture = as_picture(image, f"image {number}")
         where = str(path) if path else f"image {number}"
@@ -438,20 +452,6 @@ def _take(waiting: deque[_Job], most: int) -> list[tuple[_Job, slice]]:
         if job.begun == len(job.boxes):
             waiting.popleft()
     return parts
-
-
-def _pairs(images: Iterable[Any], boxes: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
-    """One with the other; another number of boxes than of images is an error, as soon as it shows."""
-    beside = iter(boxes)
-    end = object()
-    number = -1
-    for number, image in enumerate(images):
-        box = next(beside, end)
-        if box is end:
-            raise ValueError(f"boxes: expected one array a photo, got {number} for more photos")
-        yield image, box
-    if not isinstance(boxes, repeat) and next(beside, end) is not end:
-        raise ValueError(f"boxes: expected one array a photo, got more than {number + 1} for {number + 1} photos")
 
 
 def _since(start: float) -> float:

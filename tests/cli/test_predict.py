@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import cv2
@@ -321,6 +322,49 @@ def _at_photo(monkeypatch, name, action):
     monkeypatch.setattr(images, "read_image", reading)
 
 
+def _at_turn(monkeypatch, name, action):
+    """Something is done when it is the turn of the photo of that name, which may have been read before."""
+    from fastpose.predict import inputs
+
+    check_boxes = inputs.check_boxes
+
+    def checking(boxes, size, where):
+        if Path(where).name == name:
+            action()
+        return check_boxes(boxes, size, where)
+
+    monkeypatch.setattr(inputs, "check_boxes", checking)
+
+
+def test_photos_are_read_ahead_and_once(run, photos, monkeypatch):
+    from fastpose.data import images
+
+    read_image, calls = images.read_image, []
+
+    def reading(path):
+        calls.append((path.name, threading.current_thread()))
+        return read_image(path)
+
+    names = [f"{number:02}.jpg" for number in range(30)]
+    for name in names:
+        (photos / name).write_bytes((photos / "b.jpg").read_bytes())
+    (photos / "11.jpg").write_bytes(b"")
+    (photos / "12.jpg").unlink()
+    monkeypatch.setattr(images, "read_image", reading)
+    result = run(*names, "--json", "o.json", "--out", "drawn")
+    assert result.exit_code == 2
+    assert [line.split(" ")[1] for line in result.stderr.splitlines()[:2]] == ["11.jpg:", "12.jpg:"]
+    assert sorted(name for name, _ in calls) == names
+    assert any(thread.name.startswith("fastpose-ahead") for _, thread in calls)
+    assert not any(thread.is_alive() for _, thread in calls if thread is not threading.current_thread())
+    kept = names[:11] + names[13:]
+    assert [entry["file"] for entry in json.loads((photos / "o.json").read_text())] == kept
+    assert len(os.listdir(photos / "drawn")) == len(kept)
+    calls.clear()
+    assert run("b.jpg").exit_code == 0
+    assert calls == [("b.jpg", threading.current_thread())]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_it_keeps_what_it_found(run, photos, monkeypatch, number):
     def call():
@@ -334,15 +378,16 @@ def test_interrupted_it_keeps_what_it_found(run, photos, monkeypatch, number):
     whole = json.loads((photos / "o.json").read_text())
     (photos / "o.json").unlink()
     with monkeypatch.context() as patched:
-        _at_photo(patched, "b.jpg", lambda: os.kill(os.getpid(), number))
+        _at_turn(patched, "b.jpg", lambda: os.kill(os.getpid(), number))
         result = call()
     assert (result.exit_code, result.stderr) == (130, "interrupted after 2 of 3 photos; o.json has these\n")
     assert json.loads((photos / "o.json").read_text()) == whole[:2]
     assert signal.getsignal(signal.SIGTERM) is before
     with monkeypatch.context() as patched:
-        _at_photo(patched, "7.png", lambda: os.kill(os.getpid(), number))
+        _at_turn(patched, "7.png", lambda: os.kill(os.getpid(), number))
         result = call()
     assert (result.exit_code, result.stderr) == (130, "interrupted after 0 of 3 photos\n")
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("fastpose-ahead")]
     assert json.loads((photos / "o.json").read_text()) == whole[:2]
 
 

@@ -1,0 +1,82 @@
+"""Photos and boxes side by side; photos that are files in a list are read ahead of their turn."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..data.ahead import MapAhead
+from ..data.images import read_image
+
+__all__ = ["Photo", "pair", "read", "read_ahead", "read_pairs_ahead"]
+
+
+@dataclass
+class Photo:
+    """A file that was read.
+
+    Attributes:
+        path: Its name.
+        pixels: uint8 [H, W, 3] BGR.
+        milliseconds: What reading it took.
+    """
+
+    path: Path
+    pixels: npt.NDArray[np.uint8]
+    milliseconds: float
+
+
+def read(image: Any) -> Any:
+    """The `Photo` of a path; anything else as it is.
+
+    Raises:
+        ImageError: It cannot be read.
+    """
+    if not isinstance(image, str | os.PathLike):
+        return image
+    start = time.perf_counter()
+    path = Path(image)
+    pixels = read_image(path)
+    return Photo(path, pixels, (time.perf_counter() - start) * 1e3)
+
+
+def read_ahead(images: Any) -> MapAhead[Any, Any] | None:
+    """`read` of each; None of what is no list: only what is there already is asked for ahead of its turn."""
+    return MapAhead(read, images, size=_bytes) if isinstance(images, list | tuple) else None
+
+
+def read_pairs_ahead(pairs: Any) -> MapAhead[Any, Any] | None:
+    """The same for (photo, boxes) pairs."""
+    return MapAhead(_read_first, pairs, size=lambda two: _bytes(two[0])) if isinstance(pairs, list | tuple) else None
+
+
+def _read_first(two: tuple[Any, Any]) -> tuple[Any, Any]:
+    image, boxes = two
+    return read(image), boxes
+
+
+def _bytes(image: Any) -> int:
+    """What reading took of memory."""
+    return image.pixels.nbytes if isinstance(image, Photo) else 0
+
+
+def pair(images: Iterable[Any], boxes: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+    """One with the other; another number of boxes than of images is an error, as soon as it shows."""
+    beside = iter(boxes)
+    end = object()
+    number = -1
+    for number, image in enumerate(images):
+        box = next(beside, end)
+        if box is end:
+            raise ValueError(f"boxes: expected one array a photo, got {number} for more photos")
+        yield image, box
+    if not isinstance(boxes, repeat) and next(beside, end) is not end:
+        raise ValueError(f"boxes: expected one array a photo, got more than {number + 1} for {number + 1} photos")
