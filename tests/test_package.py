@@ -66,6 +66,14 @@ def test_every_part_has_a_floor() -> None:
     assert parts - {"__init__"} <= set(LEVEL)
 
 
+def test_ops_compare_types_as_the_tracer_of_old_torch_can() -> None:
+    """torch.compile of 2.4 does not see through ``isinstance(x, A | B)``."""
+    for path in sorted((PACKAGE / "ops").glob("*.py")):
+        for call in ast.walk(ast.parse(path.read_text())):
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "isinstance":
+                assert not isinstance(call.args[1], ast.BinOp), f"{path.name}:{call.lineno}: a tuple, not a union"
+
+
 def test_no_file_is_longer_than_five_hundred_lines() -> None:
     files = [f for d in ("fastpose", "csrc", "tests") for f in (ROOT / d).rglob("*") if f.suffix in CODE]
     lengths = {str(f.relative_to(ROOT)): len(f.read_text(encoding="utf-8").splitlines()) for f in files}

@@ -53,7 +53,7 @@ def check_codec(codec: CodecSpec, input_size: tuple[int, int]) -> tuple[int, int
     if codec.heatmap_size is None:
         raise ValueError(f"codec: expected a kind with heatmaps, got {codec.kind!r}")
     sides: Any = input_size
-    whole = isinstance(sides, tuple | list) and all(isinstance(side, int | np.integer) for side in sides)
+    whole = isinstance(sides, (tuple, list)) and all(isinstance(side, (int, np.integer)) for side in sides)
     if not whole or len(sides) != 2 or sides[0] < 1 or sides[1] < 1:
         raise ValueError(f"input_size: expected (height, width) of at least 1 pixel, got {input_size!r}")
     if codec.kind in UDP_KINDS and min(*codec.heatmap_size, *input_size) < 2:
@@ -162,7 +162,7 @@ def argument(name: str, value: Any, dtype: torch.dtype, like: Array) -> Any:
     Raises:
         TypeError: Not an array of numbers of that kind, or of the other framework.
     """
-    if isinstance(like, torch.Tensor) and isinstance(value, list | tuple) and torch.compiler.is_compiling():
+    if isinstance(like, torch.Tensor) and isinstance(value, (list, tuple)) and torch.compiler.is_compiling():
         return torch.tensor(value, dtype=dtype, device=like.device)  # the tracer does not see through NumPy
     return as_input(detached(value), dtype, like, name)
 

@@ -72,7 +72,7 @@ def heatmap_loss(
         if result is not None:
             return _Loss.apply(predicted, result) if wanted else result
     refuse_grad("heatmap_loss", keypoints, weights, target)
-    if not isinstance(ohkm_topk, int | np.integer | None):
+    if ohkm_topk is not None and not isinstance(ohkm_topk, (int, np.integer)):
         raise TypeError(f"ohkm_topk: expected an int or None, got {type(ohkm_topk).__name__}")
     if ohkm_topk is not None and ohkm_topk < 1:
         raise ValueError(f"ohkm_topk: expected at least 1, got {ohkm_topk}")

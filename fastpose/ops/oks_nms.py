@@ -74,9 +74,9 @@ def oks_nms(
     score, area = number_argument("scores", scores, pose), number_argument("areas", areas, pose)
     sigma = number_argument("sigmas", sigmas, pose)
     image = None if image_index is None else number_argument("image_index", image_index, pose, torch.int64)
-    if not isinstance(threshold, int | float | np.number):
+    if not isinstance(threshold, (int, float, np.number)):
         raise TypeError(f"threshold: expected a number, got {type(threshold).__name__}")
-    if not isinstance(max_per_image, int | np.integer | None):
+    if max_per_image is not None and not isinstance(max_per_image, (int, np.integer)):
         raise TypeError(f"max_per_image: expected an int or None, got {type(max_per_image).__name__}")
     limit = _NO_LIMIT if max_per_image is None else int(max_per_image)
     if symbolic(pose, score, area) and out is None and out_scores is None:

@@ -25,6 +25,9 @@ SIZE = (64, 48)
 POINTS = RNG.uniform(0, 48, (2, 17, 2)).astype(np.float32)
 MAPS = RNG.random((2, 17, 16, 12)).astype(np.float32)
 
+# How tensors come in quickly; torch has it since 2.10.
+EXCHANGE_API = hasattr(torch.Tensor, "__dlpack_c_exchange_api__")
+
 Call = Callable[[], Any]
 To = Callable[[np.ndarray], Any]
 
@@ -135,7 +138,7 @@ def test_plain_calls_are_taken_and_give_what_the_other_way_gives(
     name: str, taken: list[bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quick = copied(CALLS[name]())
-    assert taken == [True]
+    assert taken == [EXCHANGE_API or not ("tensors" in name or "gradient" in name)]
     for gate in GATES:
         monkeypatch.setattr(C, gate, lambda *args: None)
     same(quick, CALLS[name]())
@@ -189,7 +192,7 @@ def test_without_the_exchange_api_tensors_go_the_other_way(taken: list[bool]) ->
         same(quick, ops.oks(poses, poses, AREAS, SIGMAS))
     finally:
         C.use_exchange_api(True)
-    assert taken == [True, False]
+    assert taken == [EXCHANGE_API, False]
 
 
 def test_a_default_device_does_not_move_the_result() -> None:
