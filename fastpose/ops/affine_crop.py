@@ -102,7 +102,7 @@ def affine_crop(
         beside: Any = _CPU_ARRAY
     elif isinstance(like, Tensor):
         given = (matrices, image_index, flip, gain, offset)
-        beside = next((x for x in given if isinstance(x, Tensor) and x.is_cuda), _CPU_TENSOR)
+        beside = [*(x for x in given if isinstance(x, Tensor) and x.is_cuda), _CPU_TENSOR][0]
     else:
         raise TypeError(f"matrices: expected a NumPy array or a tensor, got {type(like).__name__}")
     if needs_grad(matrices, gain, offset):

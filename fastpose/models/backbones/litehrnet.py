@@ -178,7 +178,7 @@ class FusionModule(nn.Module):
     def forward(self, branches: list[Tensor]) -> list[Tensor]:
         """Branches [B, widths[i], h_i, w_i] → the same shapes."""
         first, *lower = self.layers(branches)
-        to_first, *to_lower = cast(list[nn.ModuleList], list(self.fuse_layers))
+        to_first, *to_lower = cast("list[nn.ModuleList]", list(self.fuse_layers))
         first = _fuse([first, *lower], 0, to_first)
         fused = [_fuse([first, *lower], to, paths) for to, paths in enumerate(to_lower, 1)]
         return [F.relu(first), *(F.relu_(branch) for branch in fused)]

@@ -47,7 +47,7 @@ class ResidualStepsBlock(nn.Module):
         shortcut = x if self.downsample is None else self.downsample(x)
         above: list[Tensor] = []  # the branch before, step by step
         ends = []
-        for row, branch in enumerate(self.conv_bn_relu1(x).chunk(_STEPS, dim=1), start=1):
+        for row, branch in enumerate(self.conv_bn_relu1(x).chunk(_STEPS, dim=1), 1):
             steps: list[Tensor] = []
             for step in range(1, row + 1):
                 y = steps[-1] if steps else branch
