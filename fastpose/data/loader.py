@@ -2,7 +2,7 @@
 
 Threads, not processes: decoding (OpenCV) and cropping (the native core) release the interpreter's lock, and what is
 left is vectorised over the batch. So photos are decoded once into one memory, nothing is copied between processes, and
-there is no worker that can die.
+there is no worker that can die. For a GPU, crops are made there (``data.sending``).
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from .augment import Augmentation, Crops, draw_seeds, draw_table, make_crops, pl
 from .dataset import PoseDataset
 from .images import MAX_HELD_BYTES
 from .pixels import PixelChanges, change_pixels
+from .sending import CudaSender, Sender
 
 __all__ = ["Batch", "Loader"]
 
@@ -41,7 +42,7 @@ class Batch:
 
     Attributes:
         images: float32 [M, 3, h, w], normalised as the spec says, channels last in memory. Of V views [V * M, 3, h, w]:
-            everybody in the first view, then in the second, ….
+            everybody in the first view, then in the second, …. Tensors are on the loader's device.
         keypoints: float32 [M, K, 2] (x, y), pixels of the crop.
         weights: float32 [M, K], 0 where there is no label.
         annotated: bool [M, K], whether the person's data set labels this keypoint at all.
@@ -69,7 +70,9 @@ class Loader:
             changed at random, and a last batch that is not full is left out.
         seed: Of order and augmentation.
         workers: Threads that decode photos.
-        pin_memory: Put the tensors into page-locked memory, for copies to a GPU.
+        device: Where the tensors of a batch are wanted. For CUDA, photos are sent as bytes, no more of each than its
+            crops show, and cropped there on a stream of their own; the stream that is current when a batch is taken
+            waits for it.
         reduce: Decode JPEGs at 1/2, 1/4 or 1/8 where that still has a pixel for each pixel of the crop. Photos are then
             decoded for every crop and not kept, so that a crop is the same whatever else there is in memory.
         part: (rank, size) of several processes that share every batch of a training: of each ``size * M`` crops that
@@ -91,14 +94,16 @@ class Loader:
         augmentation: Augmentation | None = None,
         seed: int = 0,
         workers: int = 2,
-        pin_memory: bool = False,
+        device: torch.device | str = "cpu",
         reduce: bool = False,
         part: tuple[int, int] = (0, 1),
         views: ViewAverage | None = None,
     ) -> None:
         self.dataset, self.spec, self.batch_size = dataset, spec, batch_size
         self.input_size = input_size or spec.input_size
-        self.augmentation, self.seed, self.workers, self.pin_memory = augmentation, seed, workers, pin_memory
+        self.augmentation, self.seed, self.workers = augmentation, seed, workers
+        device = torch.device(device)
+        self._sender = CudaSender(device) if device.type == "cuda" else Sender(device)
         self.reduce, (self.rank, self.size) = reduce, part
         self.views = views
         self._largest = 0  # bytes of a decoded photo so far
@@ -134,9 +139,9 @@ class Loader:
 
         def produce() -> None:
             try:
-                with ThreadPoolExecutor(max(1, self.workers)) as pool:
+                with ThreadPoolExecutor(max(1, self.workers)) as pool, self._sender.making():
                     for batch in self._batches(epoch, start, pool):
-                        if not hand_over(batch):
+                        if not hand_over((batch, self._sender.mark())):
                             return
                 hand_over(None)
             except BaseException as error:  # handed to the consumer, which raises it
@@ -155,7 +160,9 @@ class Loader:
             while (item := ready.get()) is not None:
                 if isinstance(item, BaseException):
                     raise item
-                yield item
+                batch, made = item
+                self._sender.wait(made, (batch.images, batch.keypoints, batch.weights, batch.annotated))
+                yield batch
         finally:
             end()
             atexit.unregister(end)
@@ -199,11 +206,9 @@ class Loader:
         annotated = data.annotated[people]
         mirror = list(data.skeleton.flip_index)
         annotated = np.where(crops.flipped[:, None], annotated[:, mirror], annotated)
-        labels = (torch.from_numpy(array) for array in (crops.keypoints, crops.weights, annotated))
-        tensors = [pixels.flatten(0, 1).permute(0, 3, 1, 2), *labels]
-        if self.pin_memory:
-            tensors = [tensor.pin_memory() for tensor in tensors]
-        return Batch(tensors[0], tensors[1], tensors[2], tensors[3], crops.matrices, people)
+        labels = [self._sender.send(torch.from_numpy(x)) for x in (crops.keypoints, crops.weights, annotated)]
+        images = pixels.flatten(0, 1).permute(0, 3, 1, 2).to(self._sender.device)
+        return Batch(images, labels[0], labels[1], labels[2], crops.matrices, people)
 
     def _draw(self, people: NDArray[np.int64], draws: Any) -> Crops:
         """What the crops show; ``draws`` is None where nothing is random."""
@@ -267,11 +272,12 @@ class Loader:
     def _nobody(self) -> Batch:
         """A batch of no crops."""
         labels = (0, self.dataset.skeleton.num_keypoints)
+        device = self._sender.device
         return Batch(
-            torch.empty((0, 3, *self.input_size)),
-            torch.empty((*labels, 2)),
-            torch.empty(labels),
-            torch.empty(labels, dtype=torch.bool),
+            torch.empty((0, 3, *self.input_size), device=device),
+            torch.empty((*labels, 2), device=device),
+            torch.empty(labels, device=device),
+            torch.empty(labels, dtype=torch.bool, device=device),
             np.empty((0, 2, 3)),
             np.empty(0, np.int64),
         )
@@ -283,10 +289,11 @@ class Loader:
         return replace(crops, matrices=self.views.matrices(crops.matrices)), np.tile(index, len(self.views))
 
     def _crop(self, photos: list[Any], crops: Crops, index: NDArray[np.int64]) -> Tensor:
-        """Crops ready for the network: float32 [M, h, w, 3]."""
+        """Crops ready for the network: float32 [M, h, w, 3], where they are made."""
+        pictures, matrices = self._sender.send_photos(photos, crops.matrices, index, self.input_size)
         return affine_crop(
-            photos,
-            crops.matrices,
+            pictures,
+            matrices,
             index,
             size=self.input_size,
             mean=self.spec.mean,
@@ -295,7 +302,7 @@ class Loader:
             gain=crops.gain,
             offset=crops.offset,
             layout="nhwc",
-            out=torch.empty((len(index), *self.input_size, 3)),
+            out=torch.empty((len(index), *self.input_size, 3), device=self._sender.crops_on),
         )
 
     def _changed(
@@ -322,13 +329,13 @@ class Loader:
         )
         list(pool.map(lambda crop, seed: change_pixels(crop, seed, changes, rgb=rgb), plain, seeds.tolist()))
         return affine_crop(
-            plain,
+            self._sender.send_crops(plain),
             np.tile(np.eye(2, 3), (len(index), 1, 1)),
             size=self.input_size,
             mean=self.spec.mean,
             std=self.spec.std,
             layout="nhwc",
-            out=torch.empty((len(index), *self.input_size, 3)),
+            out=torch.empty((len(index), *self.input_size, 3), device=self._sender.crops_on),
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 from ..codecs import ViewAverage, build_codec
 from ..data.dataset import PoseDataset, Source, can_be_cropped
@@ -182,28 +184,42 @@ class Evaluator:
         batches: Iterable[Batch] = ()
         if self._dataset is not None:
             people = max(1, self._batch_size // len(views)) if views else self._batch_size
-            batches = Loader(self._dataset, spec, batch_size=people, workers=self._workers, views=views).epoch()
+            options: dict[str, Any] = {"workers": self._workers, "views": views, "device": device}
+            batches = Loader(self._dataset, spec, batch_size=people, **options).epoch()
+        mirror: Any = torch.tensor(spec.skeleton.flip_index, device=device)
+        later = device.type == "cuda"  # a GPU has the next batch before the results of this one are read
+        under_way: deque[tuple[NDArray[np.int64], list[Tensor], Any]] = deque()
+
+        def take_in() -> None:
+            people, results, done = under_way.popleft()
+            if done is not None:
+                done.synchronize()
+            keypoints[people], scores[people] = (values.numpy() for values in results)
+            read[people] = True
+            if on_batch:
+                on_batch(len(people))
+
         with _evaluation_mode(model), torch.inference_mode():
             for batch in batches:
-                images = batch.images.to(device)
                 with autocast():
-                    output, _ = model.predict(images)
-                    mirrored = model.predict(images.flip(3))[0].float() if flip else None
+                    output, _ = model.predict(batch.images)
+                    mirrored = model.predict(batch.images.flip(3))[0].float() if flip else None
                 maps = output.float()
                 if views:
                     maps, mirrored = views.merge(maps, mirrored, flip_shift=spec.flip_shift), None
                 points, confidence = codec.decode(
                     maps,
                     flipped=mirrored,
-                    flip_index=None if mirrored is None else spec.skeleton.flip_index,
+                    flip_index=None if mirrored is None else mirror,
                     flip_shift=spec.flip_shift and mirrored is not None,
-                    inverse=torch.from_numpy(invert_matrices(batch.matrices)).to(device),
+                    inverse=_sent(torch.from_numpy(invert_matrices(batch.matrices)), device),
                 )
-                keypoints[batch.people] = torch.as_tensor(points).cpu().numpy()
-                scores[batch.people] = torch.as_tensor(confidence).cpu().numpy()
-                read[batch.people] = True
-                if on_batch:
-                    on_batch(len(batch.people))
+                results = [torch.as_tensor(x).to("cpu", non_blocking=later) for x in (points, confidence)]
+                under_way.append((batch.people, results, _moment(device) if later else None))
+                if len(under_way) > later:
+                    take_in()
+            while under_way:
+                take_in()
         failed = list(self._dataset.photos.failed.values()) if self._dataset else []
         part: _Part = (keypoints, scores, read, failed)
         parts = self._world.gather(part)
@@ -312,6 +328,18 @@ class Evaluator:
         """:meth:`predict`, then :meth:`measure`, once for all processes; options as for ``predict``."""
         predictions = self.predict(model, **options)
         return self._world.from_main(lambda: self.measure(predictions, model, spec=options.get("spec")))
+
+
+def _sent(values: Tensor, device: torch.device) -> Tensor:
+    """To the device, without waiting for it."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
+
+
+def _moment(device: torch.device) -> Any:
+    """When all work so far on a GPU will have been done."""
+    event = torch.cuda.Event()
+    event.record(torch.cuda.current_stream(device))
+    return event
 
 
 @contextmanager
