@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from .images import MAX_HELD_BYTES
 
-__all__ = ["MapAhead"]
+__all__ = ["MapAhead", "local_processes", "processors"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -76,7 +76,7 @@ class MapAhead(Iterator[Result], Generic[Item, Result]):
         largest: int = 0,
     ) -> None:
         self._function, self._items, self._size = function, iter(items), size
-        self._room, self._most, self._workers = room, most, workers or _threads()
+        self._room, self._most, self._workers = room, most, workers or min(_THREADS, processors())
         self._pool, self._owns_pool = pool or ThreadPoolExecutor(self._workers, _NAME), pool is None
         self._closed = False
         self._calls: deque[_Call[Item, Result]] = deque()  # not taken yet
@@ -162,6 +162,11 @@ class MapAhead(Iterator[Result], Generic[Item, Result]):
                 self._changed.notify_all()
 
 
-def _threads() -> int:
-    reach = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(_THREADS, reach)
+def processors() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def local_processes() -> int:
+    """Number of processes of ``torchrun`` on this machine, which share its processors and memory."""
+    return max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

@@ -69,7 +69,7 @@ class Loader:
         augmentation: None: everybody once, in order, cropped as for prediction. Otherwise shuffled, repeated and
             changed at random, and a last batch that is not full is left out.
         seed: Of order and augmentation.
-        workers: Threads that decode photos.
+        workers: Threads that decode photos, at least one; by default as many as suit the device.
         device: Where the tensors of a batch are wanted. For CUDA, photos are sent as bytes, no more of each than its
             crops show, and cropped there on a stream of their own; the stream that is current when a batch is taken
             waits for it.
@@ -93,7 +93,7 @@ class Loader:
         input_size: tuple[int, int] | None = None,
         augmentation: Augmentation | None = None,
         seed: int = 0,
-        workers: int = 2,
+        workers: int | None = None,
         device: torch.device | str = "cpu",
         reduce: bool = False,
         part: tuple[int, int] = (0, 1),
@@ -101,9 +101,10 @@ class Loader:
     ) -> None:
         self.dataset, self.spec, self.batch_size = dataset, spec, batch_size
         self.input_size = input_size or spec.input_size
-        self.augmentation, self.seed, self.workers = augmentation, seed, workers
+        self.augmentation, self.seed = augmentation, seed
         device = torch.device(device)
         self._sender = CudaSender(device) if device.type == "cuda" else Sender(device)
+        self.workers = max(1, self._sender.threads if workers is None else workers)
         self.reduce, (self.rank, self.size) = reduce, part
         self.views = views
         self._largest = 0  # bytes of a decoded photo so far
@@ -139,7 +140,7 @@ class Loader:
 
         def produce() -> None:
             try:
-                with ThreadPoolExecutor(max(1, self.workers)) as pool, self._sender.making():
+                with ThreadPoolExecutor(self.workers) as pool, self._sender.making():
                     for batch in self._batches(epoch, start, pool):
                         if not hand_over((batch, self._sender.mark())):
                             return
@@ -252,7 +253,7 @@ class Loader:
         held = 0
         results: Iterable[Any] = map(read, keys)
         if not ready:
-            options: dict[str, Any] = {"pool": pool, "workers": max(1, self.workers), "largest": self._largest}
+            options: dict[str, Any] = {"pool": pool, "workers": self.workers, "largest": self._largest}
             results = MapAhead(read, keys, size=_bytes, room=MAX_HELD_BYTES, most=len(keys), **options)
         for key, found in enumerate(results):
             if found is not None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..geometry import invert_matrices, transform_points
+from .ahead import local_processes, processors
 
 __all__ = ["CudaSender", "Sender", "shown_parts"]
 
@@ -19,6 +20,7 @@ Array = NDArray[Any]
 Pictures = Any
 """What `affine_crop` takes for its images, with one matrix a crop."""
 
+_MOST_THREADS = 16
 _ALIGNED = 16  # bytes: where a photo's pixels begin in memory that is shared by several
 
 
@@ -35,6 +37,11 @@ class Sender:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.crops_on = torch.device("cpu")
+
+    @property
+    def threads(self) -> int:
+        """How many should decode photos. The network has the processors, too."""
+        return 2
 
     def making(self) -> AbstractContextManager[None]:
         """Surrounds the making of a batch."""
@@ -87,6 +94,11 @@ class CudaSender(Sender):
         super().__init__(torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index))
         self.crops_on = self.device
         self._stream = torch.cuda.Stream(self.device)
+
+    @property
+    def threads(self) -> int:
+        """As many as there are processors for this process: the network is elsewhere."""
+        return max(2, min(_MOST_THREADS, processors() // local_processes()))
 
     @contextmanager
     def making(self) -> Iterator[None]:

@@ -24,7 +24,7 @@ from ..models import PoseModel
 from .recipe import RecipeError
 from .sync_norm import synchronise_norms
 
-__all__ = ["FirstProcessError", "Trained", "TrainingError", "World", "join_processes", "local_processes"]
+__all__ = ["FirstProcessError", "Trained", "TrainingError", "World", "join_processes"]
 
 Value = TypeVar("Value")
 
@@ -165,11 +165,6 @@ def join_processes(device: torch.device, timeout: float = 30.0) -> Iterator[Worl
 def _is_lost(error: RuntimeError) -> bool:
     """Whether it is about the connection between processes; gloo's are plain errors that name its source files."""
     return isinstance(error, dist.DistError) or "gloo" in str(error).lower() or "Connection" in str(error)
-
-
-def local_processes() -> int:
-    """Number of processes of ``torchrun`` on this machine, which share its memory."""
-    return max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 class Trained:

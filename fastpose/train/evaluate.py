@@ -61,7 +61,7 @@ class Evaluator:
         annotations: Annotation file with the truth, where it says more than the records (crowds, ignored regions).
         cache: Bytes of decoded photos to keep.
         batch_size: Crops in a step.
-        workers: Threads that decode photos.
+        workers: Threads that decode photos; by default as many as suit the network's device.
         score_mode: What a pose's score is made of; see :func:`fastpose.metrics.score_poses`.
         nms: How doubles are suppressed; see :func:`fastpose.metrics.coco_results`.
         nms_threshold: From which similarity on.
@@ -86,7 +86,7 @@ class Evaluator:
         annotations: Path | None = None,
         cache: int = 0,
         batch_size: int = 64,
-        workers: int = 2,
+        workers: int | None = None,
         score_mode: ScoreMode = "bbox_keypoint",
         nms: NmsMode = "oks_nms",
         nms_threshold: float = 0.9,

@@ -147,7 +147,8 @@ class DataSettings(_Settings):
             of what is free.
         reduce: Decode JPEGs to train on at 1/2, 1/4 or 1/8 where the crop shows no more. For large photos that do not
             fit into memory anyway: none are kept. The crops are smoother than prediction's, of the whole photo.
-        workers: Threads that decode photos, in each process.
+        workers: Threads that decode photos, in each process; by default two, and for a GPU up to 16, as many as there
+            are processors for each process.
     """
 
     root: str = "."
@@ -157,7 +158,7 @@ class DataSettings(_Settings):
     skeleton: SkeletonSettings | None = None
     cache_gb: Annotated[float, Field(ge=0)] | None = None
     reduce: bool = False
-    workers: Count = 2
+    workers: Count | None = None
 
     @model_validator(mode="after")
     def _kept_or_reduced(self) -> DataSettings:

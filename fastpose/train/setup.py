@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..data.ahead import local_processes
 from ..data.augment import Augmentation
 from ..data.dataset import PoseDataset, Source
 from ..data.labels import apply_teacher, read_teacher
@@ -34,7 +35,6 @@ from ..models import (
 from ..models.hub import fetch
 from ..skeletons import Skeleton
 from ..spec import PoseSpec
-from .distributed import local_processes
 from .evaluate import Evaluator
 from .measures import AP_METRICS, default_metric
 from .optim import freeze, scaled_lr

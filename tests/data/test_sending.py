@@ -165,3 +165,15 @@ def test_a_device_that_is_neither_gets_its_batches_moved(scenes):
     loader = Loader(dataset(scenes), SPEC, batch_size=4, device="meta")
     for batch in loader.epoch():
         assert {batch.images.device.type, batch.keypoints.device.type} == {"meta"}
+
+
+def test_who_decodes(scenes, monkeypatch):
+    """A network on the CPU needs the processors itself; one on a GPU leaves them to this machine's processes."""
+    monkeypatch.setattr(loader_module, "CudaSender", FakeSender)
+    make = lambda **options: Loader(dataset(scenes), SPEC, batch_size=4, **options).workers  # noqa: E731
+    for count, processes, expected in ((1, "1", 2), (12, "1", 12), (12, "4", 3), (200, "8", 16)):
+        monkeypatch.setattr("fastpose.data.sending.processors", lambda count=count: count)
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
+        assert make(device="cuda") == expected
+        assert make() == 2
+        assert make(device="cuda", workers=5) == make(workers=5) == 5
