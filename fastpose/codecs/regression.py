@@ -68,12 +68,12 @@ class RegressionCodec:
         if level.shape != points.shape[:2]:
             raise ValueError(f"visible: expected shape {list(points.shape[:2])}, got {list(level.shape)}")
         height, width = self.input_size
-        last = points.new_tensor([width - 1, height - 1])
-        inside = ((points >= 0) & (points <= last)).all(-1)
+        x, y = points.unbind(-1)  # numbers on the device would have to be sent there, and waited for
+        inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
         weights = (inside & (level > 0.5)).float()
         if joint_weights is not None:
             weights = weights * torch.as_tensor(joint_weights, dtype=torch.float32, device=weights.device)
-        target = torch.nan_to_num(points / points.new_tensor([width, height]), nan=0.0, posinf=0.0, neginf=0.0)
+        target = torch.nan_to_num(torch.stack([x / width, y / height], -1), nan=0.0, posinf=0.0, neginf=0.0)
         return _like(keypoints, target), _like(keypoints, weights)
 
     def decode(

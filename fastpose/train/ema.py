@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from .memory import copy_all
 from .recipe import EmaSettings
 
 __all__ = ["MovingAverage"]
@@ -49,8 +50,7 @@ class MovingAverage(Generic[Network]):
             self._tensors = _pairs(*of, averaged=True), _pairs(*of, averaged=False)
         (averages, weights), (copies, values) = self._tensors
         torch._foreach_lerp_(averages, weights, 1 - self.decay(step))
-        if copies:
-            torch._foreach_copy_(copies, values)
+        copy_all(copies, values)
 
 
 def _pairs(average: nn.Module, model: nn.Module, buffers: bool, *, averaged: bool) -> _Pairs:

@@ -34,7 +34,7 @@ from .checkpoint import (
 from .distributed import FirstProcessError, Trained, TrainingError, World, join_processes
 from .ema import MovingAverage
 from .log import RunLog, format_time
-from .memory import keep_memory
+from .memory import copy_all, keep_memory
 from .optim import build_optimizer, learning_rate_factor, limit_warmup, set_learning_rate, set_training_mode
 from .recipe import Recipe, RecipeError
 from .setup import (
@@ -185,7 +185,7 @@ def _train(
             seed=settings.seed,
             workers=recipe.data.workers,
             reduce=recipe.data.reduce,
-            pin_memory=device.type == "cuda",
+            device=device,
             part=(world.rank, world.size),
         )
         for phase in phases
@@ -269,24 +269,25 @@ def _train(
                         set_learning_rate(optimizer, phase.lr * factor)
                         optimizer.zero_grad(set_to_none=True)
                         summed = min(settings.accumulate, len(loader) - number)
-                        loss_sum = crops_in_step = 0.0
+                        losses: list[torch.Tensor] = []
+                        crops_in_step = 0.0
                     own = len(batch.people)
                     batch = trained.filled(batch)
                     trained.exchange(position + 1 == summed)
                     with autocast():
-                        output = forward(batch.images.to(device, non_blocking=True))
-                    keypoints = batch.keypoints.to(device, non_blocking=True)
-                    weights = batch.weights.to(device, non_blocking=True) * joint_weights
-                    annotated = batch.annotated.to(device, non_blocking=True)
-                    loss = phase.loss(output, keypoints, weights, annotated) * (own / (phase.images * summed))
+                        output = forward(batch.images)
+                    weights = batch.weights * joint_weights
+                    loss = phase.loss(output, batch.keypoints, weights, batch.annotated)
+                    loss = loss * (own / (phase.images * summed))
                     trained.backward(scaler.scale(loss), empty=not own)
                     images_seen += phase.images
-                    loss_sum += loss.item() if own else 0.0
+                    if own:
+                        losses.append(loss.detach())
                     crops_in_step += own
                     if position + 1 < summed:
                         asked = time.perf_counter()
                         continue
-                    crops_in_step, loss_sum = world.sum(crops_in_step, loss_sum)
+                    crops_in_step = world.sum(crops_in_step)[0]
                     crops_in_epoch += crops_in_step
                     unreadable_in_row = 0 if crops_in_step else unreadable_in_row + phase.images * summed
                     if not crops_in_step:
@@ -297,21 +298,23 @@ def _train(
                         continue
                     # Photos that cannot be read leave the processes unlike numbers of crops; each counts the same.
                     correction = phase.images * summed / crops_in_step
-                    loss_sum *= correction
                     scaler.unscale_(optimizer)
                     trained.scale_gradients(correction)
-                    grad_norm = trained.clip_gradients(settings.clip_grad)
-                    if math.isfinite(loss_sum) and torch.isfinite(grad_norm):
+                    norm = trained.clip_gradients(settings.clip_grad)
+                    # The only time in a step that a GPU is waited for.
+                    *own_losses, grad_norm = torch.stack([x.float() for x in (*losses, norm)]).tolist()
+                    loss_sum = world.sum(sum(own_losses))[0] * correction
+                    if math.isfinite(loss_sum) and math.isfinite(grad_norm):
                         optimizer.step()
                         if average:
                             average.update(outcome.steps)
-                        torch._foreach_copy_(good_buffers, buffers)
+                        copy_all(good_buffers, buffers)
                         failures_in_row = 0
                     else:
-                        torch._foreach_copy_(buffers, good_buffers)
+                        copy_all(buffers, good_buffers)
                         outcome.skipped_steps += 1
                         failures_in_row += 1
-                        say(f"step {outcome.steps + 1}: loss {loss_sum}, gradient {grad_norm.item()}; step skipped")
+                        say(f"step {outcome.steps + 1}: loss {loss_sum}, gradient {grad_norm}; step skipped")
                         if failures_in_row >= settings.nan_limit:
                             raise world.failure(
                                 f"{failures_in_row} steps in a row without a finite loss and gradient, up to step "
@@ -327,7 +330,7 @@ def _train(
                         batch=phase.images * summed,
                         loss=loss_sum,
                         lr=phase.lr * factor,
-                        grad_norm=grad_norm.item(),
+                        grad_norm=grad_norm,
                         waited=waited,
                     )
                     waited_in_epoch += waited
@@ -361,7 +364,7 @@ def _train(
                     networks["swa"] = swa.model
                     if due and "swa" in recipe.judged:
                         with closing(loader.epoch(epoch)) as ready:
-                            some = (batch.images.to(device) for batch in islice(ready, settings.swa.batches))
+                            some = (batch.images for batch in islice(ready, settings.swa.batches))
                             swa.estimate_statistics((images for images in some if len(images)), autocast)
                 # Before the last epochs there is no mean of them.
                 kinds = [kind for kind in recipe.judged if kind in networks] or ["trained"]

@@ -1,12 +1,16 @@
-"""Memory of a training process."""
+"""Memory of a training process: what it keeps, and copies of many tensors."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import platform
+from collections.abc import Sequence
 
-__all__ = ["keep_memory"]
+import torch
+from torch import Tensor
+
+__all__ = ["copy_all", "keep_memory"]
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
 _MADV_HUGEPAGE = 14
@@ -41,3 +45,15 @@ def keep_memory() -> bool:
         library.madvise(start, size - _HUGE, _MADV_HUGEPAGE)
         library.free(block)
     return True
+
+
+def copy_all(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
+    """Copy each source into its target: on a GPU in one launch a dtype (torch copies mixed lists one by one).
+
+    Args:
+        targets: Written to.
+        sources: As many, each of its target's shape and dtype.
+    """
+    for dtype in dict.fromkeys(source.dtype for source in sources):
+        pairs = [pair for pair in zip(targets, sources, strict=True) if pair[1].dtype == dtype]
+        torch._foreach_copy_([target for target, _ in pairs], [source for _, source in pairs])
