@@ -7,7 +7,8 @@
 #
 # For a bare machine: needs Python with torch, NumPy, OpenCV, safetensors, pybind11, CMake, ninja and pytest, and nvcc; no network.
 # A step that fails does not keep the others from running; the exit status is 1 if any failed. Without a GPU: says so, exit 0.
-# Variables: PYTHON (python3), FASTPOSE_COMMIT (what to write into the file where there is no git), BUDGET (seconds, 470).
+# Variables: PYTHON (python3), FASTPOSE_COMMIT (what to write into the file where there is no git), BUDGET (seconds, 470),
+# PARTS ("tests sanitizer benchmarks": what of it, each with the build before it; apart, every part has time to end).
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
@@ -20,9 +21,19 @@ if [ "${1:-}" = --dry ]; then
         exit 2
     fi
 fi
+for part in ${PARTS:-}; do
+    case $part in
+    tests | sanitizer | benchmarks) ;;
+    *)
+        echo "PARTS: expected some of tests, sanitizer, benchmarks, got '$part'" >&2
+        exit 2
+        ;;
+    esac
+done
 out=${1:-${OUT:-benchmarks/results}}
 python=${PYTHON:-python3}
 budget=${BUDGET:-470}
+parts=" ${PARTS:-tests sanitizer benchmarks} "
 device=cuda
 options=()
 
@@ -114,14 +125,19 @@ else
     step "the core has CUDA" 30 "$python" -c 'from fastpose.ops._native import C; print(C.build_info()); assert C.with_cuda'
     step "every kernel, small" 60 "$python" -m benchmarks.cuda.sanitize
 fi
-mapfile -t files < <(grep -rl --include='test_*.py' 'mark\.cuda' tests | sort)
-step "pytest -m cuda" 120 "$python" -m pytest -q -m cuda --continue-on-collection-errors -p no:cacheprovider --tb=short \
-    --durations=5 "${files[@]}"
-where=(--device "$device" --out "$out" --name "$name")
-step "benchmarks: pipeline" 90 "$python" -m benchmarks.cuda pipeline "${where[@]}" --seconds 60 "${options[@]}"
-step "benchmarks: ops" 150 "$python" -m benchmarks.cuda ops "${where[@]}" --seconds 120 "${options[@]}"
-step "benchmarks: training" 60 "$python" -m benchmarks.cuda training "${where[@]}" --seconds 40 "${options[@]}"
-if ((!dry)); then
+if [[ $parts == *" tests "* ]]; then
+    mapfile -t files < <(grep -rl --include='test_*.py' 'mark\.cuda' tests | sort)
+    step "pytest -m cuda" 120 "$python" -m pytest -q -m cuda --continue-on-collection-errors -p no:cacheprovider \
+        --tb=short --durations=5 "${files[@]}"
+fi
+if [[ $parts == *" benchmarks "* ]]; then
+    where=(--device "$device" --out "$out" --name "$name")
+    step "benchmarks: pipeline" 90 "$python" -m benchmarks.cuda pipeline "${where[@]}" --seconds 60 "${options[@]}"
+    step "benchmarks: ops" 150 "$python" -m benchmarks.cuda ops "${where[@]}" --seconds 120 "${options[@]}"
+    step "benchmarks: loading" 100 "$python" -m benchmarks.cuda loading "${where[@]}" --seconds 40 "${options[@]}"
+    step "benchmarks: training" 60 "$python" -m benchmarks.cuda training "${where[@]}" --seconds 40 "${options[@]}"
+fi
+if [[ $parts == *" sanitizer "* ]] && ((!dry)); then
     step "compute-sanitizer memcheck" 60 bash -c 'sanitized memcheck'
     step "compute-sanitizer racecheck" 60 bash -c 'sanitized racecheck'
 fi

@@ -37,6 +37,7 @@ class Side:
         resident: FastPose: one batch in memory, again and again, instead of the loader.
         cache_gb: FastPose: as in a recipe.
         reduce: FastPose: as in a recipe.
+        repeats: FastPose: as in a recipe, of the one source.
         targets: FastPose's loader: heatmaps too, which the loss makes otherwise.
         normalised: MMPose's loader: through the data preprocessor too, which the network calls otherwise.
         warm: Steps before the first turn; -1: an epoch.
@@ -53,6 +54,7 @@ class Side:
     resident: bool = False
     cache_gb: float | None = None
     reduce: bool = False
+    repeats: float = 1.0
     targets: bool = False
     normalised: bool = False
     warm: int = 2
@@ -137,6 +139,7 @@ def _overrides(side: Side) -> list[str]:
     return [
         f"data.root={side.photos}",
         f"data.train.0.annotations={side.annotations}",
+        f"data.train.0.repeats={side.repeats:g}",
         f"data.workers={side.workers}",
         f"data.cache_gb={'null' if side.cache_gb is None else side.cache_gb}",
         f"data.reduce={str(side.reduce).lower()}",

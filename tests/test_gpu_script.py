@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from benchmarks.cuda import __main__ as command
-from benchmarks.cuda import pipeline, timing
+from benchmarks.cuda import loading, pipeline, timing
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "benchmarks" / "gpu.sh"
@@ -27,6 +27,7 @@ for name in "click hypothesis matplotlib onnxruntime pycocotools pydantic rich s
 import pytest
 importlib.import_module("benchmarks.cuda.sanitize")
 importlib.import_module("benchmarks.cuda.pipeline")
+importlib.import_module("benchmarks.cuda.loading")
 sys.exit(pytest.main(["-q", "--collect-only", "-m", "cuda", "-p", "no:cacheprovider", *sys.argv[1:]]))
 """
 
@@ -43,6 +44,14 @@ pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
 def test_without_a_gpu_it_skips_by_name(tmp_path: Path) -> None:
     done = run(str(tmp_path / "results"))
     assert (done.returncode, done.stdout) == (0, "skipped: no CUDA device\n"), done.stderr
+    assert not (tmp_path / "results").exists()
+
+
+def test_parts_that_it_has_not_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARTS", "tests benchmark")
+    done = run("--dry", str(tmp_path / "results"))
+    assert done.returncode == 2
+    assert "expected some of tests, sanitizer, benchmarks, got 'benchmark'" in done.stderr
     assert not (tmp_path / "results").exists()
 
 
@@ -103,9 +112,11 @@ def test_the_dry_run_goes_through_every_step(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"dry.json", "dry.log"}
     report = json.loads((tmp_path / "dry.json").read_text())
     assert report["machine"]["dry"] is True
-    assert [step["status"] for step in report["steps"]] == [0] * 5
+    assert [step["status"] for step in report["steps"]] == [0] * 6
     timed = {case["case"].split()[0] for case in report["ops"]["cases"]}
     assert timed == {"affine_crop", "heatmap_decode", "heatmap_encode", "heatmap_loss", "oks", "oks_nms"}
     assert not any("wrong" in case for case in report["ops"]["cases"])
     assert report["pipeline"]["cases"]
     assert report["training"]["cases"]
+    (case,) = report["loading"]["cases"]
+    assert {loading.RESIDENT, loading.LOADER, loading.TRAIN, loading.TRAIN_RESIDENT} < set(case["contenders"])

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.cuda ops|pipeline|training --out FOLDER`: times a part and writes it into FOLDER/DEVICE.json.
+"""`python -m benchmarks.cuda ops|pipeline|training|loading --out FOLDER`: a part's times, into FOLDER/DEVICE.json.
 
 `--device cpu --dry` runs the same code on the CPU with small inputs: it shows that the code works, and no time.
 """
@@ -24,7 +24,7 @@ from .timing import Clock, copy_bandwidth
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cuda", description=__doc__)
-    parser.add_argument("part", choices=("ops", "pipeline", "training"))
+    parser.add_argument("part", choices=("ops", "pipeline", "training", "loading"))
     parser.add_argument("--out", type=Path, required=True, help="folder for DEVICE.json; other parts in it are kept")
     parser.add_argument("--name", help="of the file, instead of the device's")
     parser.add_argument("--device", default="cuda")
@@ -115,10 +115,10 @@ def _parts(arguments: argparse.Namespace, clock: Clock, results: dict[str, Any])
                 if clock.on_gpu:
                     torch.cuda.empty_cache()
     else:
-        from . import pipeline
+        from . import loading, pipeline
 
-        part = pipeline.training if arguments.part == "training" else pipeline.pipeline
-        yield from part(clock, dry=arguments.dry, only=arguments.only)
+        parts = {"pipeline": pipeline.pipeline, "training": pipeline.training, "loading": loading.loading}
+        yield from parts[arguments.part](clock, dry=arguments.dry, only=arguments.only)
 
 
 def line(result: dict[str, Any]) -> str:
@@ -127,6 +127,7 @@ def line(result: dict[str, Any]) -> str:
     for name, entry in result["contenders"].items():
         share = f" {100 * entry['of_bandwidth']:.0f}%" if "of_bandwidth" in entry else ""
         share += f" {100 * entry['of_network']:.0f}% of the network" if "of_network" in entry else ""
+        share += f" {100 * entry['of_resident']:.0f}% of a resident batch" if "of_resident" in entry else ""
         speed = f" {entry['people_per_second']:.0f}/s" if "people_per_second" in entry else ""
         parts.append(f"  {name}: {entry['us'][1]:.1f} µs{share}{speed}")
     for kind in ("absent", "wrong", "failed"):
