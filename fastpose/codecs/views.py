@@ -47,7 +47,8 @@ class ViewAverage:
         # Where crops have their centre: see `fastpose.geometry.crop_matrices`.
         middle = np.array([width - 1, height - 1]) / 2 if spec.udp else np.array([width, height]) / 2
         self._turns = np.stack([_about(middle, 1 / scale, degrees) for scale, degrees in self.views])
-        self._grids, self._covered = self._sampling()
+        self._sampling = (*self._find_sampling(), torch.tensor(spec.skeleton.flip_index))
+        self._on: dict[torch.device, tuple[Tensor, ...]] = {}
 
     def __len__(self) -> int:
         return len(self.views)
@@ -78,18 +79,21 @@ class ViewAverage:
             float32 [M, K, h, w].
         """
         maps = maps.float()
+        # Sent once, as a GPU is waited for each time.
+        if maps.device not in self._on:
+            self._on[maps.device] = tuple(each.to(maps.device) for each in self._sampling)
+        grids, covered, mirror = self._on[maps.device]
         if flipped is not None:
-            mirror = self.spec.skeleton.flip_index
             maps = (maps + merge_flipped(flipped.float(), self.spec.codec, mirror, flip_shift)) / 2
         people = len(maps) // len(self)
         total = torch.zeros_like(maps[:people])
-        for part, grid in zip(maps.split(people), self._grids, strict=True):
-            grids = grid.to(maps.device).expand(people, *grid.shape)
-            total += F.grid_sample(part, grids, mode="bilinear", padding_mode="zeros", align_corners=True)
-        return total / self._covered.to(maps.device)
+        for part, grid in zip(maps.split(people), grids, strict=True):
+            places = grid.expand(people, *grid.shape)
+            total += F.grid_sample(part, places, mode="bilinear", padding_mode="zeros", align_corners=True)
+        return total / covered
 
-    def _sampling(self) -> tuple[list[Tensor], Tensor]:
-        """Where each pixel of the average lies in each view ([h, w, 2], from -1 to 1), and how many views cover it."""
+    def _find_sampling(self) -> tuple[Tensor, Tensor]:
+        """Where each pixel of the average lies in each view ([V, h, w, 2], from -1 to 1), and how many cover it."""
         codec = self.spec.codec
         assert codec.heatmap_size is not None
         height, width = codec.heatmap_size
@@ -107,7 +111,7 @@ class ViewAverage:
             grids.append(grid)
             ones = torch.ones(1, 1, height, width)
             covered += F.grid_sample(ones, grid[None], mode="bilinear", padding_mode="zeros", align_corners=True)[0, 0]
-        return grids, covered.clamp(min=1e-6)
+        return torch.stack(grids), covered.clamp(min=1e-6)
 
 
 def build_views(
