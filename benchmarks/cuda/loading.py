@@ -31,6 +31,7 @@ LOADER = "fastpose's loader"
 DECODING = "fastpose's loader, every photo decoded each time"
 ON_CPU = "crops made on the CPU and sent as float32"
 ALONE = "fastpose's loader, alone"
+BENCHMARK = "one batch, again and again, torch.backends.cudnn.benchmark"
 TRAIN = "fastpose train"
 TRAIN_RESIDENT = "fastpose train, one batch again and again"
 
@@ -98,6 +99,12 @@ class _Steps:
                 self._clock.random.shuffle(names)
                 for name in names:
                     found[name].append(self._time(*sources[name]))
+        # Last, as what cuDNN has chosen so stays chosen.
+        before, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, True
+        try:
+            found[BENCHMARK] = [self._time(*sources[RESIDENT]) for _ in found[RESIDENT]]
+        finally:
+            torch.backends.cudnn.benchmark = before
         missing: dict[str, dict[str, str]] = {"absent": {}, "failed": {}}
         for name, resident in {TRAIN_RESIDENT: True, TRAIN: False}.items():
             try:

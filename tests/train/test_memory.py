@@ -1,10 +1,13 @@
-"""Freed memory that stays with the process; in a process of its own, because it stays so."""
+"""Freed memory that stays with the process (in one of its own, because it stays so), and copies of many tensors."""
 
 import platform
 import subprocess
 import sys
 
 import pytest
+import torch
+
+from fastpose.train.memory import copy_all
 
 SCRIPT = """
 import resource, sys
@@ -31,3 +34,18 @@ def test_freed_memory_stays_with_the_process() -> None:
     assert changed == str(platform.libc_ver()[0] == "glibc")
     if changed == "True":
         assert int(after) < 100 < int(before)
+
+
+def test_lists_of_several_dtypes_are_copied():
+    sources = [
+        torch.rand(3),
+        torch.tensor(7),
+        torch.rand(2, 2, dtype=torch.float64),
+        torch.rand(5),
+        torch.tensor([1, 2]),
+    ]
+    targets = [torch.zeros_like(source) for source in sources]
+    copy_all(targets, sources)
+    for target, source in zip(targets, sources, strict=True):
+        torch.testing.assert_close(target, source, atol=0, rtol=0)
+    copy_all([], [])
