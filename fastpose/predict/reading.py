@@ -40,7 +40,7 @@ def read(image: Any) -> Any:
     Raises:
         ImageError: It cannot be read.
     """
-    if not isinstance(image, str | os.PathLike):
+    if not _is_file(image):
         return image
     start = time.perf_counter()
     path = Path(image)
@@ -48,14 +48,20 @@ def read(image: Any) -> Any:
     return Photo(path, pixels, (time.perf_counter() - start) * 1e3)
 
 
+def _is_file(image: Any) -> bool:
+    return isinstance(image, str | os.PathLike)
+
+
 def read_ahead(images: Any) -> MapAhead[Any, Any] | None:
-    """`read` of each; None of what is no list: only what is there already is asked for ahead of its turn."""
-    return MapAhead(read, images, size=_bytes) if isinstance(images, list | tuple) else None
+    """`read` of each; None where no file is in a list: only what is there already is asked for ahead of its turn."""
+    there = isinstance(images, list | tuple) and any(map(_is_file, images))
+    return MapAhead(read, images, size=_bytes) if there else None
 
 
 def read_pairs_ahead(pairs: Any) -> MapAhead[Any, Any] | None:
     """The same for (photo, boxes) pairs."""
-    return MapAhead(_read_first, pairs, size=lambda two: _bytes(two[0])) if isinstance(pairs, list | tuple) else None
+    there = isinstance(pairs, list | tuple) and any(_is_file(image) for image, _ in pairs)
+    return MapAhead(_read_first, pairs, size=lambda two: _bytes(two[0])) if there else None
 
 
 def _read_first(two: tuple[Any, Any]) -> tuple[Any, Any]:
