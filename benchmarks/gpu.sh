@@ -65,7 +65,7 @@ fi
 mkdir -p "$out" || exit 1
 out=$(cd "$out" && pwd)
 log=$out/$name.log
-: >"$log"
+[ -n "${PARTS:-}" ] || : >"$log" # a part comes after the others
 steps=()
 failures=0
 
@@ -137,7 +137,12 @@ if [[ $parts == *" benchmarks "* ]]; then
     where=(--device "$device" --out "$out" --name "$name")
     step "benchmarks: pipeline" 90 "$python" -m benchmarks.cuda pipeline "${where[@]}" --seconds 60 "${options[@]}"
     step "benchmarks: ops" 150 "$python" -m benchmarks.cuda ops "${where[@]}" --seconds 120 "${options[@]}"
-    step "benchmarks: loading" 100 "$python" -m benchmarks.cuda loading "${where[@]}" --seconds 40 "${options[@]}"
+    networks=(resnet50 hrnet_w32)
+    ((dry)) && networks=(mobilenetv2)
+    for network in "${networks[@]}"; do # apart, as cuDNN keeps what it has chosen
+        step "benchmarks: loading, $network" 75 "$python" -m benchmarks.cuda loading "${where[@]}" --only "$network" \
+            "${options[@]}"
+    done
     step "benchmarks: training" 60 "$python" -m benchmarks.cuda training "${where[@]}" --seconds 40 "${options[@]}"
 fi
 if [[ $parts == *" sanitizer "* ]] && ((!dry)); then

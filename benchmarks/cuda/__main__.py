@@ -29,7 +29,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--name", help="of the file, instead of the device's")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--dry", action="store_true", help="small inputs, one round")
-    parser.add_argument("--only", default="", help="cases whose name contains this")
+    parser.add_argument("--only", default="", help="cases whose name contains this; others in the file are kept")
     parser.add_argument("--seconds", type=float, default=1e9, help="start no further case after so long")
     return parser.parse_args(arguments)
 
@@ -85,9 +85,11 @@ def main() -> int:
     path = arguments.out / f"{arguments.name or slug(about['device'])}.json"
     start = time.monotonic()
     results: dict[str, Any] = {"cases": []}
+    if arguments.only and path.is_file():
+        results = json.loads(path.read_text()).get(arguments.part, results)
     failed = 0
     for result in _parts(arguments, clock, results):
-        results["cases"].append(result)
+        results["cases"] = [case for case in results["cases"] if case["case"] != result["case"]] + [result]
         write(path, arguments.part, about, results)
         failed += bool(result.get("wrong") or result.get("failed"))
         print(line(result), flush=True)

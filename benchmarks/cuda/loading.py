@@ -65,6 +65,19 @@ def _photos(folder: Path, *, dry: bool) -> PoseRecords:
     return dataclasses.replace(scenes, image_paths=PathTable(paths))
 
 
+class _Pinning(Loader):
+    """Batches in pinned host memory, if there is a GPU."""
+
+    def _batch(self, *arguments: Any) -> Batch:
+        batch = super()._batch(*arguments)
+        return _changed(batch, torch.Tensor.pin_memory) if torch.cuda.is_available() else batch
+
+
+def _changed(batch: Batch, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
+    names = ("images", "keypoints", "weights", "annotated")
+    return dataclasses.replace(batch, **{name: change(getattr(batch, name)) for name in names})
+
+
 class _Steps:
     """Optimizer steps of one network on one data set; nothing in them waits for the device."""
 
@@ -82,7 +95,7 @@ class _Steps:
         """Times everybody in turns."""
         kept = self._batches(self._loader(self._clock.device, cache=1 << 34))
         lying = next(kept)
-        host = self._batches(self._loader(torch.device("cpu"), cache=1 << 34))
+        host = self._batches(self._loader(torch.device("cpu"), cache=1 << 34, kind=_Pinning))
         sources: dict[str, tuple[Callable[[], Batch], bool]] = {
             RESIDENT: (lambda: lying, True),
             LOADER: (lambda: next(kept), True),
@@ -122,10 +135,10 @@ class _Steps:
         about = {"case": case, "people": self._batch, "workers": self._workers, "contenders": contenders}
         return about | {kind: names for kind, names in missing.items() if names}
 
-    def _loader(self, device: torch.device, cache: int) -> Loader:
+    def _loader(self, device: torch.device, cache: int, kind: type[Loader] = Loader) -> Loader:
         dataset = PoseDataset([Source(self._records, repeats=_REPEATS)], self._records.skeleton, cache=cache)
         options: dict[str, Any] = {"augmentation": Augmentation(), "workers": self._workers, "device": device}
-        return Loader(dataset, self._model.spec, batch_size=self._batch, **options)
+        return kind(dataset, self._model.spec, batch_size=self._batch, **options)
 
     @staticmethod
     def _batches(loader: Loader) -> Iterator[Batch]:
@@ -135,12 +148,8 @@ class _Steps:
             number += 1
 
     def _sent(self, batch: Batch) -> Batch:
-        """From host memory to the device."""
-        if not self._clock.on_gpu:
-            return batch
-        names = ("images", "keypoints", "weights", "annotated")
-        sent = {n: getattr(batch, n).pin_memory().to(self._clock.device, non_blocking=True) for n in names}
-        return dataclasses.replace(batch, **sent)
+        """From pinned memory to the device."""
+        return _changed(batch, lambda tensor: tensor.to(self._clock.device, non_blocking=True))
 
     def _time(self, take: Callable[[], Batch], work: bool) -> float:
         """Seconds of a step."""

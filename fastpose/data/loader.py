@@ -28,7 +28,7 @@ from .augment import Augmentation, Crops, draw_seeds, draw_table, make_crops, pl
 from .dataset import PoseDataset
 from .images import MAX_HELD_BYTES
 from .pixels import PixelChanges, change_pixels
-from .sending import CudaSender, Sender
+from .sending import make_sender
 
 __all__ = ["Batch", "Loader"]
 
@@ -102,8 +102,7 @@ class Loader:
         self.dataset, self.spec, self.batch_size = dataset, spec, batch_size
         self.input_size = input_size or spec.input_size
         self.augmentation, self.seed = augmentation, seed
-        device = torch.device(device)
-        self._sender = CudaSender(device) if device.type == "cuda" else Sender(device)
+        self._sender = make_sender(torch.device(device))
         self.workers = max(1, self._sender.threads if workers is None else workers)
         self.reduce, (self.rank, self.size) = reduce, part
         self.views = views

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -12,9 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..geometry import invert_matrices, transform_points
+from ..ops._native import C
 from .ahead import local_processes, processors
 
-__all__ = ["CudaSender", "Sender", "shown_parts"]
+__all__ = ["CudaSender", "Sender", "make_sender", "shown_parts"]
 
 Array = NDArray[Any]
 Pictures = Any
@@ -22,6 +24,11 @@ Pictures = Any
 
 _MOST_THREADS = 16
 _ALIGNED = 16  # bytes: where a photo's pixels begin in memory that is shared by several
+
+
+def make_sender(device: torch.device) -> Sender:
+    """For CUDA one that has crops made there, if the native core was built for it."""
+    return CudaSender(device) if device.type == "cuda" and C.with_cuda else Sender(device)
 
 
 class Sender:
@@ -93,7 +100,7 @@ class CudaSender(Sender):
         # The thread that makes batches has a current device of its own.
         super().__init__(torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index))
         self.crops_on = self.device
-        self._stream = torch.cuda.Stream(self.device)
+        self._stream = _stream(self.device)
 
     @property
     def threads(self) -> int:
@@ -153,6 +160,12 @@ class CudaSender(Sender):
     def _pinned(self, count: int) -> Tensor:
         """So many bytes."""
         return torch.empty(count, dtype=torch.uint8, pin_memory=True)
+
+
+@functools.cache
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all loaders: torch keeps memory apart by stream, and would keep that of each validation's."""
+    return torch.cuda.Stream(device)
 
 
 def shown_parts(

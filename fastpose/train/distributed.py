@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ..data.loader import Batch
 from ..models import PoseModel
-from .recipe import RecipeError
+from .overrides import RecipeError
 from .sync_norm import synchronise_norms
 
 __all__ = ["FirstProcessError", "Trained", "TrainingError", "World", "join_processes"]

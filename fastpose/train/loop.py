@@ -44,6 +44,7 @@ from .setup import (
     build_evaluator,
     build_model,
     build_phases,
+    check_core,
     choose_precision,
     compiled,
     pick_device,
@@ -131,7 +132,9 @@ def _train(
     # What there is to work with.
     if device.type == "cpu":
         keep_memory()
-    model = build_model(recipe, say).to(device).train()
+    model = build_model(recipe, say)
+    check_core(model, device)
+    model = model.to(device).train()
     if settings.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     dataset = build_data(recipe, model.spec, say)

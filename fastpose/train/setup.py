@@ -32,7 +32,9 @@ from ..models import (
     load_body,
     load_checkpoint,
 )
+from ..models.heads import RegressionHead
 from ..models.hub import fetch
+from ..ops._native import C
 from ..skeletons import Skeleton
 from ..spec import PoseSpec
 from .evaluate import Evaluator
@@ -47,6 +49,7 @@ __all__ = [
     "build_evaluator",
     "build_model",
     "build_phases",
+    "check_core",
     "choose_precision",
     "compiled",
     "data_skeleton",
@@ -366,6 +369,19 @@ def pick_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise RecipeError(f"train.device: {name!r} cannot be used: {str(error).splitlines()[0]}") from None
     return device
+
+
+def check_core(model: PoseModel, device: torch.device) -> None:
+    """Refuse to train on a GPU what only the native core can, where it was built without CUDA.
+
+    Raises:
+        RecipeError: The network's loss is on heatmaps.
+    """
+    if device.type == "cuda" and not C.with_cuda and not isinstance(model.head, RegressionHead):
+        raise RecipeError(
+            "train.device: a GPU is there, but the native core, which trains heatmaps, was built without CUDA; "
+            "reinstall with FASTPOSE_CUDA=on, or set train.device=cpu"
+        )
 
 
 def autocast_context(precision: str, device: torch.device) -> Callable[[], AbstractContextManager[Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from fastpose.data import loader as loader_module
 from fastpose.data.augment import Augmentation
 from fastpose.data.loader import Loader
 from fastpose.data.pixels import Blur, HueSaturationValue, PixelChanges
-from fastpose.data.sending import CudaSender, Sender, shown_parts
+from fastpose.data.sending import CudaSender, Sender, make_sender, shown_parts
 from fastpose.data.synthetic import synthetic_records
 from fastpose.geometry import flip_matrices, invert_matrices
 from fastpose.ops import affine_crop
@@ -29,6 +30,10 @@ CASES = {
     "pixels": ({"pixels": PIXELS}, {}),
     "reduced": ({}, {"reduce": True}),
 }
+
+
+def make_fake(device):
+    return FakeSender(device) if device.type == "cuda" else Sender(device)
 
 
 class FakeSender(CudaSender):
@@ -77,7 +82,7 @@ def test_the_same_batches_as_on_the_cpu(case, scenes, monkeypatch):
     if case == "several groups":
         monkeypatch.setattr(loader_module, "MAX_HELD_BYTES", 1)  # as if each photo filled the memory
     expected = list(Loader(dataset(scenes), SPEC, **options).epoch(2))
-    monkeypatch.setattr(loader_module, "CudaSender", FakeSender)
+    monkeypatch.setattr(loader_module, "make_sender", make_fake)
     loader = Loader(dataset(scenes), SPEC, device="cuda", **options)
     found = list(loader.epoch(2))
     assert len(found) == len(expected) > 0
@@ -93,7 +98,7 @@ def test_the_same_batches_as_on_the_cpu(case, scenes, monkeypatch):
 
 
 def test_no_more_is_sent_than_crops_show(scenes, monkeypatch):
-    monkeypatch.setattr(loader_module, "CudaSender", FakeSender)
+    monkeypatch.setattr(loader_module, "make_sender", make_fake)
     data = dataset(scenes, labelled_only=False)
     data.boxes[:] = np.array([50, 40, 62, 56])
     loader = Loader(data, SPEC, batch_size=len(data), device="cuda")
@@ -104,7 +109,7 @@ def test_no_more_is_sent_than_crops_show(scenes, monkeypatch):
 
 
 def test_a_batch_of_nobody(monkeypatch):
-    monkeypatch.setattr(loader_module, "CudaSender", FakeSender)
+    monkeypatch.setattr(loader_module, "make_sender", make_fake)
     gone = synthetic_records(2, seed=1, size=(96, 128))
     data = dataset(gone)
     monkeypatch.setattr(data.photos, "read", lambda number: None)
@@ -113,7 +118,7 @@ def test_a_batch_of_nobody(monkeypatch):
 
 
 def test_an_error_while_sending_reaches_the_caller(scenes, monkeypatch):
-    monkeypatch.setattr(loader_module, "CudaSender", FakeSender)
+    monkeypatch.setattr(loader_module, "make_sender", make_fake)
     loader = Loader(dataset(scenes), SPEC, batch_size=4, device="cuda")
     monkeypatch.setattr(loader._sender, "_pinned", lambda count: torch.empty(-count))
     with pytest.raises(RuntimeError, match="negative dimension"):
@@ -161,6 +166,13 @@ def test_parts_are_no_larger_than_needed():
     assert shown_parts(far, np.array([0]), [(60, 70)], (10, 8)).tolist() == [[69, 0, 70, 1]]
 
 
+def test_a_core_without_cuda_makes_crops_on_the_cpu(monkeypatch):
+    monkeypatch.setattr("fastpose.data.sending.C", SimpleNamespace(with_cuda=False))
+    sender = make_sender(torch.device("cuda"))
+    assert type(sender) is Sender
+    assert (sender.device.type, sender.crops_on.type) == ("cuda", "cpu")
+
+
 def test_a_device_that_is_neither_gets_its_batches_moved(scenes):
     loader = Loader(dataset(scenes), SPEC, batch_size=4, device="meta")
     for batch in loader.epoch():
@@ -169,7 +181,7 @@ def test_a_device_that_is_neither_gets_its_batches_moved(scenes):
 
 def test_who_decodes(scenes, monkeypatch):
     """A network on the CPU needs the processors itself; one on a GPU leaves them to this machine's processes."""
-    monkeypatch.setattr(loader_module, "CudaSender", FakeSender)
+    monkeypatch.setattr(loader_module, "make_sender", make_fake)
     make = lambda **options: Loader(dataset(scenes), SPEC, batch_size=4, **options).workers  # noqa: E731
     for count, processes, expected in ((1, "1", 2), (12, "1", 12), (12, "4", 3), (200, "8", 16)):
         monkeypatch.setattr("fastpose.data.sending.processors", lambda count=count: count)

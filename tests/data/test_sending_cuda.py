@@ -15,8 +15,9 @@ from fastpose.data.augment import Augmentation
 from fastpose.data.loader import Loader
 from fastpose.data.records import PoseRecords
 from fastpose.data.synthetic import synthetic_records
-from fastpose.models import create_model
+from fastpose.models import create_model, load_model
 from fastpose.ops import heatmap_loss
+from fastpose.predict.predictor import carried_file
 
 pytestmark = pytest.mark.cuda
 # Where a crop of bytes is blended in fixed point, it is 0.004 grey levels off at most; rounded pixels are changed.
@@ -59,6 +60,7 @@ def test_a_slow_consumer_finds_its_batches_whole(own_stream: bool, scenes: PoseR
     stream = torch.cuda.Stream() if own_stream else torch.cuda.current_stream()
     found = []
     loader = Loader(dataset(scenes), SPEC, device="cuda", **options)
+    stream.wait_stream(torch.cuda.current_stream())  # for what is in `slow`
     with torch.cuda.stream(stream):
         for epoch in range(8):
             for batch in loader.epoch(epoch):
@@ -73,15 +75,15 @@ def test_a_slow_consumer_finds_its_batches_whole(own_stream: bool, scenes: PoseR
 
 
 def test_neither_the_loader_nor_a_step_waits(scenes: PoseRecords) -> None:
-    model = create_model("mobilenetv2", input_size=(64, 48)).cuda().to(memory_format=torch.channels_last)
+    model = create_model("mobilenetv2", input_size=(64, 64)).cuda().to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(model.parameters(), 1e-4, fused=True)
-    loader = Loader(dataset(scenes), SPEC, batch_size=5, augmentation=Augmentation(colour_prob=0.5), device="cuda")
+    spec = model.spec
+    loader = Loader(dataset(scenes), spec, batch_size=5, augmentation=Augmentation(colour_prob=0.5), device="cuda")
 
     def step(batch: Any) -> None:
         with torch.autocast("cuda", dtype=torch.bfloat16):
             maps = model(batch.images)
-        codec, size = model.spec.codec, model.spec.input_size
-        heatmap_loss(maps.float(), batch.keypoints, batch.weights, codec, size).backward()
+        heatmap_loss(maps.float(), batch.keypoints, batch.weights, spec.codec, spec.input_size).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -98,13 +100,13 @@ def test_neither_the_loader_nor_a_step_waits(scenes: PoseRecords) -> None:
 
 
 def test_an_evaluation_predicts_what_the_cpu_does(scenes: PoseRecords) -> None:
-    for name in ("rich", "yaml", "pydantic"):  # which benchmarks/gpu.sh does without
-        pytest.importorskip(name)
+    pytest.importorskip("yaml")  # which benchmarks/gpu.sh does without
     from fastpose.train.evaluate import Evaluator
 
-    model = create_model("resnet18", input_size=(64, 48)).eval()
+    model = load_model(carried_file())
     there = [Evaluator(scenes, batch_size=3).predict(model.to(device)) for device in ("cpu", "cuda")]
-    # An untrained network's maps are flat: a last digit decides where the peak is, so few points may differ.
+    # Convolutions in TF32: a joint between two peaks may jump to the other one.
     same = np.abs(there[0].keypoints - there[1].keypoints).max(-1) < 0.5
-    assert same.mean() > 0.9
-    np.testing.assert_allclose(there[0].scores, there[1].scores, atol=1e-2)
+    assert same.mean() > 0.95
+    np.testing.assert_allclose(there[0].scores, there[1].scores, atol=2e-2)
+    assert there[0].scores.mean() > 0.2  # people who can be found

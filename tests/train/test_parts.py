@@ -4,6 +4,7 @@ import json
 import math
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -23,7 +24,7 @@ from fastpose.train.optim import (
     set_training_mode,
 )
 from fastpose.train.recipe import EmaSettings, OptimizerSettings, RecipeError, ScheduleSettings, parse_recipe
-from fastpose.train.setup import build_data, build_evaluator, build_model, build_phases, pick_device
+from fastpose.train.setup import build_data, build_evaluator, build_model, build_phases, check_core, pick_device
 
 FIGURES = json.loads((Path(__file__).parents[1] / "data" / "schedule_figures.json").read_text())
 
@@ -282,6 +283,19 @@ def test_what_does_not_fit_is_named():
             build_model(parse_recipe(base + model), print)
     with pytest.raises(RecipeError, match=r"train\.device: 'gpu'"):
         pick_device("gpu")
+
+
+def test_a_gpu_without_a_core_for_it(monkeypatch):
+    heatmaps = create_model("mobilenetv2", input_size=(64, 64))
+    coordinates = create_model("mobilenetv2", input_size=(64, 64), head="regression", codec={"kind": "regression"})
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    monkeypatch.setattr("fastpose.train.setup.C", SimpleNamespace(with_cuda=False))
+    with pytest.raises(RecipeError, match="reinstall with FASTPOSE_CUDA=on"):
+        check_core(heatmaps, gpu)
+    check_core(coordinates, gpu)
+    check_core(heatmaps, cpu)
+    monkeypatch.setattr("fastpose.train.setup.C", SimpleNamespace(with_cuda=True))
+    check_core(heatmaps, gpu)
 
 
 def test_names_may_begin_at_home(figures, monkeypatch):
