@@ -47,7 +47,7 @@ def loading(clock: Clock, *, dry: bool, only: str) -> Iterator[dict[str, Any]]:
             case = f"training with the loader: {name} {size[0]}×{size[1]} bfloat16 autocast, batch {batch}"
             if only in case:
                 records = records or _photos(Path(folder), dry=dry)
-                yield _Steps(name, batch, size, records, clock, 2 if dry else 24).report(case, dry=dry)
+                yield _Steps(name, batch, size, records, clock, 2 if dry else 16).report(case, dry=dry)
 
 
 def _photos(folder: Path, *, dry: bool) -> PoseRecords:
@@ -107,7 +107,7 @@ class _Steps:
         sources[f"{DECODING}, alone"] = (lambda: next(decoding), False)
         found: dict[str, list[float]] = {name: [] for name in sources}
         with closing(kept), closing(host), closing(decoding):
-            for _ in range(1 if dry else 4):
+            for _ in range(1 if dry else 3):
                 names = list(sources)
                 self._clock.random.shuffle(names)
                 for name in names:
@@ -196,6 +196,6 @@ class _Steps:
             contender = Contender(side, errors)
             try:
                 contender.turn(self._warm)  # on a GPU choosing algorithms takes longer than one step
-                return [contender.turn(self._steps)["wall"] for _ in range(1 if dry else 4)]
+                return [contender.turn(self._steps)["wall"] for _ in range(1 if dry else 3)]
             finally:
                 contender.end()
