@@ -103,7 +103,8 @@ void fill_from_exchange(Arg& a, py::handle object, const dlpack::ExchangeApi* ap
   if (api->borrow(object.ptr(), &t) != 0) {
     // torch's reason (a sparse tensor, a device without memory) stays readable behind the name of the argument.
     const py::error_already_set error;
-    fail_type(a.name, "a dense tensor in CPU or CUDA memory", error.what());
+    const std::string reason = error.what();
+    fail_type(a.name, "a dense tensor in CPU or CUDA memory", reason.substr(0, reason.find('\n')));  // a trace follows
   }
   const int code = t.dtype.code, bits = t.dtype.bits;
   if (code == dlpack::kUInt && bits == 8) a.dtype = DType::UInt8;

@@ -167,7 +167,9 @@ def as_input(value: Any, dtype: torch.dtype, like: Array, name: str | None = Non
             value = value.to(dtype)
         if value.device != like.device:
             if value.is_meta:
-                raise TypeError(_prefix(name) + "expected a tensor with memory, got one on the meta device")
+                raise TypeError(_prefix(name) + _WITHOUT_MEMORY)
+            if like.device.type == "meta":
+                return value  # what ``like`` lacks is said of it
             value = value.to(like.device)
         return contiguous(value, name)
     if isinstance(value, torch.Tensor):
@@ -188,10 +190,12 @@ def contiguous(value: torch.Tensor, name: str | None = None) -> torch.Tensor:
     """The tensor in row-major memory.
 
     Raises:
-        TypeError: if it is a sparse one.
+        TypeError: if it is a sparse one, or has no memory.
     """
     if value.layout is not torch.strided:
         raise TypeError(_prefix(name) + f"expected a dense tensor, got {value.layout}")
+    if value.device.type == "meta":
+        raise TypeError(_prefix(name) + _WITHOUT_MEMORY)
     return value if value.is_contiguous() else value.contiguous()
 
 
@@ -200,6 +204,7 @@ def _prefix(name: str | None) -> str:
 
 
 _NUMPY = np.empty(0)
+_WITHOUT_MEMORY = "expected a tensor with memory, got one on the meta device"
 
 
 def symbolic(*values: Any) -> bool:

@@ -156,6 +156,15 @@ def spoiled(source: Source, value: Any) -> Any:
 
 
 @pytest.mark.parametrize("op", list(correct_calls()))
+def test_a_tensor_without_memory_is_named(op: str) -> None:
+    function, arguments = correct_calls()[op]
+    tensors = {k: torch.from_numpy(v.copy()) for k, v in arguments.items() if isinstance(v, np.ndarray)}
+    for name, tensor in tensors.items():
+        with pytest.raises(TypeError, match=rf"^{name}: expected a .*tensor.* meta[^\n]*$"):
+            function(**arguments | tensors | {name: tensor.to("meta")})
+
+
+@pytest.mark.parametrize("op", list(correct_calls()))
 @pytest.mark.filterwarnings("ignore")
 @fuzz(120)
 def test_what_does_not_fit_is_named(op: str, seed: int, data: Any) -> None:
