@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -67,6 +68,17 @@ def torchrun() -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return run
+
+
+@pytest.fixture
+def ahead_threads() -> Iterator[Callable[[], list[threading.Thread]]]:
+    """A function that gives the threads which read ahead now; none may be left after the test."""
+
+    def running() -> list[threading.Thread]:
+        return [thread for thread in threading.enumerate() if thread.name.startswith("fastpose-ahead")]
+
+    yield running
+    assert not running()
 
 
 @pytest.fixture(params=["sse2", "avx2", "avx512"] if platform.machine() in ("x86_64", "AMD64") else ["baseline"])

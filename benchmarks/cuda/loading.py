@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ import cv2
 import torch
 
 from fastpose.data import write_coco
+from fastpose.data.ahead import processors
 from fastpose.data.augment import Augmentation
 from fastpose.data.dataset import PoseDataset, Source
 from fastpose.data.loader import Batch, Loader
@@ -60,7 +60,7 @@ def _photos(folder: Path, *, dry: bool) -> PoseRecords:
         cv2.imwrite(str(path), load_image(scenes.image_paths[number]), [cv2.IMWRITE_JPEG_QUALITY, 90])
         return path
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(processors()) as pool:
         paths = list(pool.map(write, range(count)))
     return dataclasses.replace(scenes, image_paths=PathTable(paths))
 
@@ -85,7 +85,7 @@ class _Steps:
         self, name: str, batch: int, size: tuple[int, int], records: PoseRecords, clock: Clock, steps: int
     ) -> None:
         self._name, self._batch, self._records, self._clock, self._steps = name, batch, records, clock, steps
-        self._workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self._workers = processors()
         model: Any = create_model(name, input_size=size).to(clock.device)
         self._model: PoseModel = model.to(memory_format=torch.channels_last)
         self._optimizer = torch.optim.Adam(self._model.parameters(), 1e-6, fused=clock.on_gpu)

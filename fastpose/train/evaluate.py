@@ -20,6 +20,7 @@ from ..data.dataset import PoseDataset, Source, can_be_cropped
 from ..data.labels import match_keypoints
 from ..data.loader import Batch, Loader
 from ..data.records import PoseRecords
+from ..data.sending import make_sender
 from ..geometry import box_to_center_scale, invert_matrices
 from ..metrics.pck import LIMB_KEYPOINTS
 from ..metrics.scoring import NmsMode, ScoreMode, coco_results
@@ -186,6 +187,7 @@ class Evaluator:
             people = max(1, self._batch_size // len(views)) if views else self._batch_size
             options: dict[str, Any] = {"workers": self._workers, "views": views, "device": device}
             batches = Loader(self._dataset, spec, batch_size=people, **options).epoch()
+        sender = make_sender(device)
         mirror: Any = torch.tensor(spec.skeleton.flip_index, device=device)
         later = device.type == "cuda"  # a GPU has the next batch before the results of this one are read
         under_way: deque[tuple[NDArray[np.int64], list[Tensor], Any]] = deque()
@@ -212,7 +214,7 @@ class Evaluator:
                     flipped=mirrored,
                     flip_index=None if mirrored is None else mirror,
                     flip_shift=spec.flip_shift and mirrored is not None,
-                    inverse=_sent(torch.from_numpy(invert_matrices(batch.matrices)), device),
+                    inverse=sender.send(torch.from_numpy(invert_matrices(batch.matrices))),
                 )
                 results = [torch.as_tensor(x).to("cpu", non_blocking=later) for x in (points, confidence)]
                 under_way.append((batch.people, results, _moment(device) if later else None))
@@ -328,11 +330,6 @@ class Evaluator:
         """:meth:`predict`, then :meth:`measure`, once for all processes; options as for ``predict``."""
         predictions = self.predict(model, **options)
         return self._world.from_main(lambda: self.measure(predictions, model, spec=options.get("spec")))
-
-
-def _sent(values: Tensor, device: torch.device) -> Tensor:
-    """To the device, without waiting for it."""
-    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
 
 
 def _moment(device: torch.device) -> Any:

@@ -16,14 +16,7 @@ from fastpose.data.ahead import MapAhead
 SIZE = 100
 
 
-def threads():
-    return [thread for thread in threading.enumerate() if thread.name.startswith("fastpose-ahead")]
-
-
-@pytest.fixture(autouse=True)
-def no_thread_stays():
-    yield
-    assert not threads()
+pytestmark = pytest.mark.usefixtures("ahead_threads")
 
 
 class Work:
@@ -104,11 +97,11 @@ def test_an_error_comes_in_its_turn_and_the_next_can_be_taken():
     assert found == ["no 0", 1, 2, 3, 4, 5, 6, "no 7", 8, 9, 10, 11]
 
 
-def test_closed_it_begins_nothing_more():
+def test_closed_it_begins_nothing_more(ahead_threads):
     work = Work()
     with MapAhead(work, range(1000), size=work.size, most=500, workers=2) as results:
         next(results)
-    assert not threads()
+    assert not ahead_threads()
     assert len(work.begun) < 100
     begun = len(work.begun)
     time.sleep(0.05)
@@ -130,7 +123,7 @@ def test_closed_it_keeps_no_results():
     assert [kept() for kept in made] == [None] * 6
 
 
-def test_a_thread_of_its_own_may_close_it():
+def test_a_thread_of_its_own_may_close_it(ahead_threads):
     """An abandoned caller is cleared away in whatever thread the garbage collector happens to run."""
     closed = threading.Event()
 
@@ -144,7 +137,7 @@ def test_a_thread_of_its_own_may_close_it():
     assert next(results) == 0
     assert closed.wait(10)
     deadline = time.monotonic() + 10
-    while threads() and time.monotonic() < deadline:
+    while ahead_threads() and time.monotonic() < deadline:
         time.sleep(0.01)
 
 

@@ -14,15 +14,7 @@ from spot_model import random_spots
 from fastpose.data.images import ImageError
 from fastpose.predict import reading
 
-
-def threads():
-    return [thread for thread in threading.enumerate() if thread.name.startswith("fastpose-ahead")]
-
-
-@pytest.fixture(autouse=True)
-def no_thread_stays():
-    yield
-    assert not threads()
+pytestmark = pytest.mark.usefixtures("ahead_threads")
 
 
 @pytest.fixture
@@ -131,7 +123,7 @@ def test_what_a_class_makes_when_it_is_asked_is_not_asked_for_ahead(predictor, f
 
 
 @pytest.mark.parametrize("first", [0, 11])
-def test_the_first_bad_photo_ends_it_in_its_turn(predictor, files, first):
+def test_the_first_bad_photo_ends_it_in_its_turn(predictor, files, first, ahead_threads):
     paths, boxes = files
     paths[first].write_bytes(b"")
     paths[first + 1].unlink()
@@ -143,27 +135,27 @@ def test_the_first_bad_photo_ends_it_in_its_turn(predictor, files, first):
     with pytest.raises(ImageError, match=f"/{first}.png: is empty") as caught:
         predictor(paths, boxes)
     assert caught.tb is not None
-    assert not threads(), "not even while somebody holds the traceback"
+    assert not ahead_threads(), "not even while somebody holds the traceback"
 
 
-def test_a_bad_box_ends_the_threads_too(predictor, files):
+def test_a_bad_box_ends_the_threads_too(predictor, files, ahead_threads):
     paths, boxes = files
     boxes[3] = [[5, 5, 5, 9]]
     with pytest.raises(ValueError, match=r"/3.png: boxes: row 0 .* no width"):
         predictor(paths, boxes)
-    assert not threads()
+    assert not ahead_threads()
 
 
-def test_left_early(predictor, files, read):
+def test_left_early(predictor, files, read, ahead_threads):
     paths, boxes = files
     stream = predictor.stream(list(zip(paths, boxes, strict=True)) * 20, batch_size=1)
     next(stream)
-    assert threads()
+    assert ahead_threads()
     stream.close()
-    assert not threads()
+    assert not ahead_threads()
     begun = len(read)
     assert begun < 100
     stream = predictor.stream(list(zip(paths, boxes, strict=True)), batch_size=1)
     next(stream)
     del stream
-    assert not threads()
+    assert not ahead_threads()
