@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import torch
 
+from fastpose.codecs import Codec, build_codec
 from fastpose.geometry import box_to_center_scale, crop_matrices
 from fastpose.skeletons import COCO17
-from fastpose.spec import CodecKind, CodecSpec
 
 Array = np.ndarray[Any, Any]
 
@@ -25,8 +25,8 @@ def input_size(heatmap_size: tuple[int, int]) -> tuple[int, int]:
     return heatmap_size[0] * 4, heatmap_size[1] * 4
 
 
-def codec(kind: CodecKind, heatmap_size: tuple[int, int]) -> CodecSpec:
-    return CodecSpec(kind, heatmap_size)
+def codec(kind: str, heatmap_size: tuple[int, int]) -> Codec:
+    return build_codec(kind, heatmap_size=heatmap_size)
 
 
 def size_name(heatmap_size: tuple[int, int]) -> str:
@@ -96,7 +96,7 @@ class Poses:
         points, scores: Outputs to fill.
     """
 
-    codec: CodecSpec
+    codec: Codec
     size: tuple[int, int]
     keypoints: Array
     visible: Array
@@ -112,7 +112,7 @@ class Poses:
         return self.predicted.nbytes
 
 
-def poses(kind: CodecKind, heatmap_size: tuple[int, int]) -> Poses:
+def poses(kind: str, heatmap_size: tuple[int, int]) -> Poses:
     rng = np.random.default_rng(1)
     h, w = heatmap_size
     size = input_size(heatmap_size)

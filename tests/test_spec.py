@@ -4,16 +4,16 @@ import json
 
 import pytest
 
+from fastpose.codecs import build_codec, change_codec
 from fastpose.skeletons import COCO17, LSP14
-from fastpose.spec import CodecSpec, PoseSpec
+from fastpose.spec import PoseSpec
 
-SPEC = PoseSpec(COCO17, (256, 192), CodecSpec("gaussian", (64, 48)))
+SPEC = PoseSpec(COCO17, (256, 192), build_codec("gaussian", heatmap_size=(64, 48)))
 
 
 def test_json_round_trip():
-    spec = PoseSpec(
-        LSP14, (128, 96), CodecSpec("udp_combined", (32, 24), sigma=1.5), 1.5, True, "bgr", (1, 2, 3), (4, 5, 6), False
-    )
+    codec = build_codec("udp_combined", heatmap_size=(32, 24), radius_factor=0.1)
+    spec = PoseSpec(LSP14, (128, 96), codec, 1.5, True, "bgr", (1, 2, 3), (4, 5, 6), False)
     assert PoseSpec.from_json(spec.to_json()) == spec
     assert PoseSpec.from_json(SPEC.to_json()) == SPEC
     assert hash(SPEC) == hash(PoseSpec.from_json(SPEC.to_json()))
@@ -21,7 +21,7 @@ def test_json_round_trip():
 
 def test_output_channels():
     assert SPEC.output_channels == 17
-    assert SPEC.replace(codec=CodecSpec("udp_combined", (64, 48))).output_channels == 51
+    assert SPEC.replace(codec=build_codec("udp_combined", heatmap_size=(64, 48))).output_channels == 51
 
 
 def test_heatmap_follows_the_input():
@@ -45,7 +45,10 @@ def test_heatmap_follows_the_input():
         ("output_stages", 0, "output_stages"),
         ("sharpness", 1, "unknown keys sharpness"),
         ("codec", {"kind": "simcc"}, "codec.kind"),
-        ("codec", {"kind": "gaussian"}, "codec.heatmap_size"),
+        ("codec", {"kind": "gaussian"}, "codec: missing keys heatmap_size"),
+        ("codec", {"kind": "gaussian", "heatmap_size": None}, "codec.heatmap_size"),
+        ("codec", {"kind": "gaussian", "heatmap_size": [64, 48], "sharpness": 1}, "codec: unknown keys sharpness"),
+        ("codec", "gaussian", "codec: expected an object"),
         ("codec", {"kind": "dark", "heatmap_size": [64, 48], "blur_kernel": 10}, "codec.blur_kernel: expected an odd"),
         ("skeleton", {"name": "x"}, "skeleton: missing keys"),
     ],
@@ -64,3 +67,21 @@ def test_missing_key_and_no_json():
         PoseSpec.from_json(json.dumps(data))
     with pytest.raises(ValueError, match="not valid JSON"):
         PoseSpec.from_json("{")
+
+
+def test_headers_of_older_files():
+    """All kinds' parameters stood in every codec, and the shift of the mirrored map beside it."""
+    data = json.loads(SPEC.to_json())
+    data["flip_shift"] = True
+    more = {"kernel_size": 11, "blur_kernel": 11, "radius_factor": 0.0546875}
+    data["codec"] = {"kind": "gaussian", "heatmap_size": [64, 48], "sigma": 2.0, **more}
+    assert PoseSpec.from_json(json.dumps(data)) == SPEC
+    data["codec"] = {"kind": "regression", "heatmap_size": None, "sigma": 2.0, **more}
+    assert PoseSpec.from_json(json.dumps(data)).codec == build_codec("regression")
+
+
+def test_the_shift_of_the_mirror_follows_the_codec():
+    """It was a value of its own, which `codec.kind=udp` kept: a perfect network was then biased by two pixels."""
+    shifts = {"gaussian": True, "dark": True, "udp": False, "udp_combined": False, "megvii": False}
+    for kind, shift in shifts.items():
+        assert change_codec(SPEC.codec, kind=kind).shifts_mirror == shift

@@ -25,10 +25,11 @@ from zoo_table.models import Training, read_model
 from zoo_table.node import Node, NotYetError
 from zoo_table.recipes import read_recipe
 
+from fastpose.codecs import build_codec
 from fastpose.models import build_model, list_architectures
 from fastpose.models.registry import architecture_options
 from fastpose.skeletons import get_skeleton
-from fastpose.spec import CodecSpec, PoseSpec
+from fastpose.spec import PoseSpec
 
 Json = dict[str, Any]
 
@@ -71,7 +72,7 @@ def entry(row: Json, unsaid: Counter[str]) -> tuple[str, Json]:
     skeleton = _skeleton(row)
     keypoints = get_skeleton(skeleton).num_keypoints
     codec = _codec(row["codec"])
-    channels = CodecSpec(**codec).output_channels(keypoints)
+    channels = build_codec(**codec).output_channels(keypoints)
     family, network, stages, training = read_model(model, keypoints, channels)
     spec = _spec(model, row, skeleton, codec, stages, training)
     model.done()
@@ -130,8 +131,11 @@ def _spec(model: Node, row: Json, skeleton: str, codec: Json, stages: int, train
     preprocessor.done()
     spec = {"skeleton": skeleton, "input_size": configs[-1]["input_size"][::-1], "codec": codec}
     spec["flip_test"] = test.take("flip_test")
-    # Maps move by a pixel, or coordinates do.
-    spec["flip_shift"] = test.take("shift_coords" if codec["kind"] == "regression" else "shift_heatmap", False)
+    # The shift of the mirrored output is the codec's own; maps have it by one name, coordinates by another.
+    built = build_codec(**codec)
+    shifted = test.take("shift_heatmap" if built.takes == "maps" else "shift_coords", False)
+    if shifted != getattr(built, "shifts_mirror", True):
+        raise ValueError(f"shift of the mirrored output: {shifted}, not that of the codec {built.kind}")
     test.expect(flip_mode="udp_combined" if codec["kind"] == "udp_combined" else "heatmap")
     if skeleton == "coco_aic19":
         # Measured on COCO: the first 17 of the 19 points are COCO's.
@@ -161,7 +165,7 @@ def _affine(pipeline: list[Json], row: Json) -> bool:
 
 
 def _codec(config: Json | list[Json]) -> Json:
-    """The fields of CodecSpec that differ from its defaults; of several levels the last, which is decoded."""
+    """The fields of Codec that differ from its defaults; of several levels the last, which is decoded."""
     if isinstance(config, list):
         config = config[-1]
     node = Node(config, config["type"])
@@ -210,7 +214,7 @@ def known_sizes(folder: Path) -> dict[tuple[str, str, str], tuple[int, float]]:
 def measure(architecture: str, arguments: str, spec: str) -> tuple[int, float]:
     """As `size`, by running the network on shapes alone."""
     values = json.loads(spec)
-    codec, skeleton = CodecSpec(**values.pop("codec")), get_skeleton(values.pop("skeleton"))
+    codec, skeleton = build_codec(**values.pop("codec")), get_skeleton(values.pop("skeleton"))
     with torch.device("meta"), torch.no_grad():
         whole = PoseSpec(skeleton=skeleton, codec=codec, **values)
         model = build_model(architecture, whole, json.loads(arguments)).eval()

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastpose.codecs import build_codec
 from fastpose.ops import affine_crop, heatmap_decode, heatmap_encode, heatmap_loss, oks, oks_nms, reference
 from fastpose.skeletons import COCO17
-from fastpose.spec import CodecKind, CodecSpec
 
 from ..data import MEAN, STD
 from ..data import people as found_people
@@ -94,10 +94,8 @@ def crop_case(people: int, device: torch.device, dtype: torch.dtype, *, nhwc: bo
 
 
 # --- heatmaps -------------------------------------------------------------------------------------------------------
-def decode_case(
-    people: int, device: torch.device, kind: CodecKind, dtype: torch.dtype, *, mirrored: bool = False
-) -> Case:
-    codec = CodecSpec(kind, HEATMAP)
+def decode_case(people: int, device: torch.device, kind: str, dtype: torch.dtype, *, mirrored: bool = False) -> Case:
+    codec = build_codec(kind, heatmap_size=HEATMAP)
     pairs = torch.tensor(COCO17.flip_index, device=device) if mirrored else None
 
     def fastpose(data: MapSet) -> tuple[Tensor, Tensor]:
@@ -136,8 +134,8 @@ def decode_case(
     )
 
 
-def encode_case(people: int, device: torch.device, kind: CodecKind) -> Case:
-    codec = CodecSpec(kind, HEATMAP)
+def encode_case(people: int, device: torch.device, kind: str) -> Case:
+    codec = build_codec(kind, heatmap_size=HEATMAP)
     outputs: dict[int, tuple[Tensor, Tensor]] = {}
 
     def fastpose(data: MapSet) -> Tensor:
@@ -165,7 +163,7 @@ def encode_case(people: int, device: torch.device, kind: CodecKind) -> Case:
 
 
 def loss_case(people: int, device: torch.device, dtype: torch.dtype) -> Case:
-    codec = CodecSpec("gaussian", HEATMAP)
+    codec = build_codec("gaussian", heatmap_size=HEATMAP)
 
     def both(
         loss: Callable[[Tensor, MapSet], Tensor], slope: Tensor | None = None

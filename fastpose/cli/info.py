@@ -134,7 +134,7 @@ def _model_facts(name: str) -> dict[str, Any]:
     return facts
 
 
-# Fields of the CodecSpec that say something for each kind.
+# Fields of the Codec that say something for each kind.
 _CODEC = {
     "gaussian": ("kind", "heatmap_size", "sigma"),
     "dark": ("kind", "heatmap_size", "sigma", "blur_kernel"),

@@ -3,56 +3,65 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
+from ..checks import Size, check_size
 from ..ops._native import Array
-from ..spec import CodecSpec
+from .codec import LossFunction
 
-__all__ = ["RegressionCodec"]
+__all__ = ["Regression", "smooth_l1"]
 
 
-class RegressionCodec:
-    """Coordinates divided by the input's width and height (DeepPose, RLE).
+@dataclass(frozen=True)
+class Regression:
+    """Coordinates divided by the input's width and height (Toshev and Szegedy, "DeepPose", CVPR 2014).
 
-    Attributes:
-        spec: A CodecSpec of kind ``regression``.
-        input_size: (height, width) of the network's input, pixels.
+    A network may also say how unsure each coordinate is (Li et al., "Human Pose Regression with Residual
+    Log-likelihood Estimation", ICCV 2021).
+
+    Example:
+        >>> import numpy as np
+        >>> target, weights = Regression().encode(np.float32([[[96, 64]]]), np.ones((1, 1), np.float32), (256, 192))
+        >>> target.tolist(), Regression().decode(target, (256, 192))[0].tolist()
+        ([[[0.5, 0.25]]], [[[96.0, 64.0]]])
     """
 
-    def __init__(self, spec: CodecSpec, input_size: tuple[int, int]) -> None:
-        """Binds a spec to an input size.
+    kind: ClassVar[str] = "regression"
+    takes: ClassVar[str] = "coordinates"
+    needs_core: ClassVar[bool] = False
 
-        Args:
-            spec: Kind ``regression``.
-            input_size: (height, width), pixels.
-
-        Raises:
-            ValueError: Another kind, or sides below one pixel.
-        """
-        if spec.kind != "regression":
-            raise ValueError(f"spec: expected the kind 'regression', got {spec.kind!r}")
-        if len(input_size) != 2 or input_size[0] < 1 or input_size[1] < 1:
-            raise ValueError(f"input_size: expected (height, width) of at least 1 pixel, got {tuple(input_size)}")
-        self.spec = spec
-        self.input_size = (int(input_size[0]), int(input_size[1]))
-
-    def __repr__(self) -> str:
-        return f"RegressionCodec(input_size={self.input_size})"
+    def check(self, input_size: Size) -> None:
+        """Refuses, by a ValueError, what is no (height, width) of at least one pixel."""
+        check_size("input_size", input_size)
 
     def output_channels(self, num_keypoints: int) -> int:
         """Coordinates of a network's output for this many keypoints (without deviations)."""
         return 2 * num_keypoints
 
-    def encode(self, keypoints: Array, visible: Array, *, joint_weights: Any = None) -> tuple[Array, Array]:
+    def output_shape(self, num_keypoints: int) -> tuple[int, ...]:
+        """Shape of a network's output for one crop, without deviations: (K, 2)."""
+        return num_keypoints, 2
+
+    def resized(self, old: Size, new: Size, *, exact: bool = True) -> Regression:
+        """The same codec: fractions do not change with the input's size."""
+        return self
+
+    def encode(
+        self, keypoints: Array, visible: Array, input_size: Size, *, joint_weights: Any = None
+    ) -> tuple[Array, Array]:
         """The target of a batch of poses.
 
         Args:
             keypoints: [B,K,2] (x, y), input pixels.
             visible: [B,K]; 0.5 and below means not labelled.
+            input_size: (height, width) of the network's input, pixels.
             joint_weights: [K] factors on the weights.
 
         Returns:
@@ -60,14 +69,15 @@ class RegressionCodec:
             outside the pixels of the input.
 
         Raises:
+            TypeError: Neither arrays nor tensors.
             ValueError: A shape does not fit.
         """
+        height, width = check_size("input_size", input_size)
         points, level = _tensor("keypoints", keypoints).float(), _tensor("visible", visible)
         if points.ndim != 3 or points.shape[-1] != 2:
             raise ValueError(f"keypoints: expected shape [B, K, 2], got {list(points.shape)}")
         if level.shape != points.shape[:2]:
             raise ValueError(f"visible: expected shape {list(points.shape[:2])}, got {list(level.shape)}")
-        height, width = self.input_size
         x, y = points.unbind(-1)  # numbers on the device would have to be sent there, and waited for
         inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
         weights = (inside & (level > 0.5)).float()
@@ -76,22 +86,46 @@ class RegressionCodec:
         target = torch.nan_to_num(torch.stack([x / width, y / height], -1), nan=0.0, posinf=0.0, neginf=0.0)
         return _like(keypoints, target), _like(keypoints, weights)
 
+    def make_loss(self, input_size: Size, hardest: int | None = None) -> LossFunction:
+        """The loss: mean smooth L1 distance over all coordinates, both sides multiplied by the weight.
+
+        Networks with deviations have a loss of their own, which is part of their head.
+
+        Args:
+            input_size: (height, width) of the network's input, pixels.
+            hardest: Has no meaning here.
+
+        Returns:
+            A function of fractions [B,K,2], keypoints [B,K,2] in input pixels and weights [B,K], to a scalar.
+
+        Raises:
+            ValueError: ``hardest`` is given.
+        """
+        if hardest is not None:
+            raise ValueError("hardest: goes with heatmaps, and this network gives coordinates")
+
+        def loss(output: Tensor, keypoints: Tensor, weights: Tensor) -> Tensor:
+            target, inside = (torch.as_tensor(value) for value in self.encode(keypoints, weights > 0, input_size))
+            return smooth_l1(output.float(), target, inside * weights)
+
+        return loss
+
     def decode(
         self,
         output: Array,
+        input_size: Size,
         *,
         flipped: Array | None = None,
-        flip_index: Sequence[int] | None = None,
-        flip_shift: bool = False,
+        flip_index: Sequence[int] | Tensor | None = None,
         inverse: Any = None,
     ) -> tuple[Array, Array]:
         """The keypoints in a network's output.
 
         Args:
-            output: [B,K,2] fractions, or [B,K,4] fractions and their deviations.
+            output: [B,K,2] fractions, or [B,K,4] fractions and their deviations before a sigmoid.
+            input_size: (height, width) of the network's input, pixels.
             flipped: The output for the mirrored input, to be averaged with.
             flip_index: [K] keypoint that each keypoint becomes in a mirror; needed with ``flipped``.
-            flip_shift: The mirrored coordinates move left by one pixel first.
             inverse: [B,2,3] crop pixels to source pixels.
 
         Returns:
@@ -99,21 +133,21 @@ class RegressionCodec:
             one minus the mean deviation.
 
         Raises:
+            TypeError: No array or tensor.
             ValueError: A shape does not fit, or ``flipped`` came without ``flip_index``.
         """
         values = _tensor("output", output).detach().float()
         if values.ndim != 3 or values.shape[-1] not in (2, 4):
             raise ValueError(f"output: expected shape [B, K, 2] or [B, K, 4], got {list(values.shape)}")
-        height, width = self.input_size
+        height, width = check_size("input_size", input_size)
+        shape, values = values.shape, _with_deviations(values)
         if flipped is not None:
             if flip_index is None:
                 raise ValueError("flip_index: expected [K] indices together with flipped, got None")
             mirrored = _tensor("flipped", flipped).detach().float()
-            if mirrored.shape != values.shape:
-                raise ValueError(f"flipped: expected shape {list(values.shape)}, got {list(mirrored.shape)}")
-            mirrored = mirrored[:, torch.as_tensor(flip_index, device=values.device)].clone()
-            mirrored[..., 0] = 1 - mirrored[..., 0] - (1 / width if flip_shift else 0)
-            values = (values + mirrored) * 0.5
+            if mirrored.shape != shape:
+                raise ValueError(f"flipped: expected shape {list(shape)}, got {list(mirrored.shape)}")
+            values = (values + _with_deviations(self.unmirror(mirrored, flip_index, input_size))) * 0.5
         points = torch.stack([values[..., 0] * width, values[..., 1] * height], -1)
         scores = 1 - values[..., 2:].mean(-1) if values.shape[-1] == 4 else torch.ones_like(values[..., 0])
         if inverse is not None:
@@ -122,6 +156,45 @@ class RegressionCodec:
                 raise ValueError(f"inverse: expected shape {[len(points), 2, 3]}, got {list(matrices.shape)}")
             points = (points.double() @ matrices[..., :2].mT + matrices[:, None, :, 2]).float()
         return _like(output, points), _like(output, scores)
+
+    def unmirror(self, output: Tensor, flip_index: Sequence[int] | Tensor, input_size: Size) -> Tensor:
+        """The mirrored input's output, as if the input had not been mirrored.
+
+        Args:
+            output: [B,K,2] or [B,K,4].
+            flip_index: [K] keypoint that each keypoint becomes in a mirror.
+            input_size: (height, width) of the network's input, pixels.
+
+        Returns:
+            The same shape, a new tensor.
+        """
+        values = output[:, torch.as_tensor(flip_index, device=output.device)].clone()
+        values[..., 0] = 1 - values[..., 0] - 1 / input_size[1]  # pixel centres: column x becomes width - 1 - x
+        return values
+
+    def output_to_input(self, input_size: Size) -> NDArray[np.float64] | None:
+        """None: where one crop shows the left ankle and another one the right one, their mean is neither."""
+        return None
+
+
+def smooth_l1(predicted: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+    """Mean over all coordinates of the smooth L1 distance, both sides multiplied by the weight (DeepPose in MMPose).
+
+    Args:
+        predicted: coordinates as fractions of the input's sides [B,K,2].
+        target: the same shape.
+        weights: [B,K].
+
+    Returns:
+        The loss, a scalar.
+    """
+    factors = weights[..., None]
+    return F.smooth_l1_loss(predicted * factors, target * factors)
+
+
+def _with_deviations(values: Tensor) -> Tensor:
+    """The deviations, if there are any, as numbers from 0 to 1."""
+    return values if values.shape[-1] == 2 else torch.cat((values[..., :2], values[..., 2:].sigmoid()), -1)
 
 
 def _tensor(name: str, value: Array) -> Tensor:

@@ -4,9 +4,10 @@ from . import backbones  # noqa: F401  (registers the architectures)
 from .factory import create_model, list_models, load_body
 from .features import FeatureExtractor
 from .fuse import fuse_batchnorm
-from .heads import HeatmapHead, RegressionHead, VisibilityHead
-from .losses import RLELoss, heatmap_mse, smooth_l1, visibility_loss
+from .heads import HeatmapHead, MapsHead, RegressionHead, VisibilityHead
+from .losses import RLELoss, heatmap_mse, visibility_loss
 from .objective import Loss, LossSettings, StageLoss, build_loss
+from .output import Output
 from .pose_model import PoseModel
 from .registry import build_model, list_architectures, register_model
 from .weights import WeightsError, load_backbone, load_checkpoint, load_model, read_checkpoint, save_model
@@ -17,6 +18,8 @@ __all__ = [
     "HeatmapHead",
     "Loss",
     "LossSettings",
+    "MapsHead",
+    "Output",
     "PoseModel",
     "RLELoss",
     "RegressionHead",
@@ -40,6 +43,5 @@ __all__ = [
     "read_checkpoint",
     "register_model",
     "save_model",
-    "smooth_l1",
     "visibility_loss",
 ]

@@ -13,8 +13,10 @@ from typing import Any, Literal, overload
 
 import torch
 
+from fastpose.checks import check_size
+from fastpose.codecs import change_codec
 from fastpose.skeletons import Skeleton, get_skeleton
-from fastpose.spec import CodecSpec, PoseSpec
+from fastpose.spec import PoseSpec
 
 from .features import FeatureExtractor
 from .hub import fetch
@@ -102,36 +104,17 @@ def create_model(
     changes = {key: value for key, value in overrides.items() if key in _SPEC_FIELDS}
     changes["skeleton"] = _skeleton(base.skeleton, num_keypoints, skeleton)
     if isinstance(changes.get("codec"), Mapping):
-        base = base.replace(codec=_codec(base.codec, changes.pop("codec")))
+        base = base.replace(codec=change_codec(base.codec, **changes.pop("codec")))
     if "input_size" in changes and "codec" not in changes:
-        changes["codec"] = _resized(base, changes["input_size"])
+        # Rounded: the network refuses a size that it cannot take, or knows the size of its maps better.
+        size = check_size("input_size", changes["input_size"])
+        changes["codec"] = base.codec.resized(base.input_size, size, exact=False)
     model = build_model(entry.architecture if entry else name, base.replace(**changes), arguments)
     if entry is not None:
         model.name = entry.name
     if pretrained:
         _load_pretrained(model, name, entry)
     return FeatureExtractor(model) if features_only else model
-
-
-def _codec(default: CodecSpec, changes: Mapping[str, Any]) -> CodecSpec:
-    unknown = sorted(set(changes) - {field.name for field in dataclasses.fields(CodecSpec)})
-    if unknown:
-        raise ValueError(f"codec: unknown keys {', '.join(unknown)}")
-    no_maps: dict[str, Any] = {"heatmap_size": None} if changes.get("kind") == "regression" else {}
-    return dataclasses.replace(default, **no_maps, **changes)
-
-
-def _resized(spec: PoseSpec, input_size: Any) -> CodecSpec:
-    """The codec at another input size; the network refuses one whose sides it cannot take, or knows its maps better."""
-    try:
-        return spec.replace(input_size=input_size).codec
-    except ValueError:
-        pair = isinstance(input_size, tuple | list) and len(input_size) == 2
-        if spec.codec.heatmap_size is None or not pair or not all(isinstance(s, int) and s > 0 for s in input_size):
-            raise
-        sides = zip(input_size, spec.codec.heatmap_size, spec.input_size, strict=True)
-        height, width = (max(1, round(new * heat / old)) for new, heat, old in sides)
-        return dataclasses.replace(spec.codec, heatmap_size=(height, width))
 
 
 def _skeleton(default: Skeleton, num_keypoints: int | None, skeleton: Skeleton | str | None) -> Skeleton:

@@ -1,4 +1,8 @@
-"""Heads: from feature maps to what the codec decodes."""
+"""Heads: from feature maps to an `Output`.
+
+Each says what it gives, by the word with which codecs say what they take (`maps`, `coordinates`), for how many stages,
+and whether it tells visibility; `PoseModel` holds that against its spec.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from torch import Tensor, nn
 
 from .layers import NormSequential, norm_act
 from .losses import RLELoss
+from .output import Output
 
 # ConvTranspose2d settings that double the resolution exactly: kernel → (padding, output_padding).
 _DECONV_PADDING = {4: (1, 0), 3: (1, 1), 2: (0, 0)}
@@ -30,6 +35,9 @@ class HeatmapHead(nn.Module):
         conv_kernels: kernel size of each (odd); 1 everywhere by default.
         final_kernel: kernel size of the last convolution (odd), or None where the features are the maps.
     """
+
+    gives = "maps"
+    stages = 1
 
     def __init__(
         self,
@@ -86,9 +94,9 @@ class HeatmapHead(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map features [B, in_channels, h, w] to [B, out_channels, h * upsampling, w * upsampling]."""
-        return self.final_layer(self.conv_layers(self._enlarge(x)))
+    def forward(self, x: Tensor) -> Output:
+        """Features [B, in_channels, h, w] → one stage of maps [B, out_channels, h * upsampling, w * upsampling]."""
+        return Output((self.final_layer(self.conv_layers(self._enlarge(x))),))
 
     def _enlarge(self, x: Tensor) -> Tensor:
         """The deconvolutions; those of large maps are a third faster on a CPU with the channels last."""
@@ -113,6 +121,9 @@ class RegressionHead(nn.Module):
             Estimation", ICCV 2021); the flow that its training needs is then part of the head, as in official files.
     """
 
+    gives = "coordinates"
+    stages = 1
+
     def __init__(self, in_channels: int, num_keypoints: int, *, rle: bool = False) -> None:
         super().__init__()
         self.num_keypoints = num_keypoints
@@ -121,15 +132,12 @@ class RegressionHead(nn.Module):
         nn.init.normal_(self.fc.weight, std=0.01)
         nn.init.zeros_(self.fc.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, in_channels] → [B, K, 2 or 4]: (x, y) as fractions of the input's sides, deviations before a sigmoid."""
-        return self.fc(x).unflatten(1, (self.num_keypoints, -1))
+    def forward(self, x: Tensor) -> Output:
+        """[B, in_channels] → one stage [B, K, 2 or 4].
 
-    def decodable(self, output: Tensor) -> Tensor:
-        """What the codec decodes, from what `forward` gave: the deviations after the sigmoid."""
-        if self.loss_module is None:
-            return output
-        return torch.cat((output[..., :2], output[..., 2:].sigmoid()), dim=-1)
+        (x, y) as fractions of the input's sides, and their deviations before a sigmoid.
+        """
+        return Output((self.fc(x).unflatten(1, (self.num_keypoints, -1)),))
 
 
 class VisibilityHead(nn.Module):
@@ -141,17 +149,38 @@ class VisibilityHead(nn.Module):
         num_keypoints: K.
     """
 
+    tells_visibility = True
+
     def __init__(self, pose_head: HeatmapHead, in_channels: int, num_keypoints: int) -> None:
         super().__init__()
+        self.gives, self.stages = pose_head.gives, pose_head.stages
         self.pose_head = pose_head
         linear = nn.Linear(in_channels, num_keypoints)
         nn.init.normal_(linear.weight, std=0.01)
         nn.init.zeros_(linear.bias)
         self.vis_head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), linear, nn.Sigmoid())
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Map features [B, in_channels, h, w] to maps [B, K, h', w'] and probabilities [B, K]."""
-        return self.pose_head(x), self.vis_head(x)
+    def forward(self, x: Tensor) -> Output:
+        """Features [B, in_channels, h, w] → the pose head's stages, and probabilities [B, K]."""
+        return Output(self.pose_head(x).stages, self.vis_head(x))
+
+
+class MapsHead(nn.Module):
+    """No layers: the backbone's maps are the output.
+
+    Args:
+        stages: how many there are; the backbone returns a sequence of maps, or one tensor.
+    """
+
+    gives = "maps"
+
+    def __init__(self, stages: int = 1) -> None:
+        super().__init__()
+        self.stages = stages
+
+    def forward(self, maps: Tensor | Sequence[Tensor]) -> Output:
+        """Maps [B, C, h, w] of every stage → the same as an output."""
+        return Output((maps,) if isinstance(maps, Tensor) else tuple(maps))
 
 
 def _kernels(name: str, kernels: Sequence[int] | None, channels: Sequence[int], default: int) -> tuple[int, ...]:

@@ -40,21 +40,6 @@ def heatmap_mse(predicted: Tensor, target: Tensor, weights: Tensor | None = None
     return errors.mean()
 
 
-def smooth_l1(predicted: Tensor, target: Tensor, weights: Tensor) -> Tensor:
-    """Mean over all coordinates of the smooth L1 distance, both sides multiplied by the weight (DeepPose in MMPose).
-
-    Args:
-        predicted: coordinates as fractions of the input's sides [B, K, 2].
-        target: the same shape.
-        weights: [B, K].
-
-    Returns:
-        The loss, a scalar.
-    """
-    factors = weights[..., None]
-    return F.smooth_l1_loss(predicted * factors, target * factors)
-
-
 def visibility_loss(probability: Tensor, weights: Tensor, annotated: Tensor | None = None) -> Tensor:
     """Mean binary cross-entropy between predicted visibility and whether a keypoint is labelled.
 
@@ -82,19 +67,18 @@ class RLELoss(nn.Module):
         super().__init__()
         self.flow_model = RealNVP()
 
-    def forward(self, predicted: Tensor, deviation: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+    def forward(self, output: Tensor, target: Tensor, weights: Tensor) -> Tensor:
         """The loss, summed over keypoints and coordinates and averaged over the batch.
 
         Args:
-            predicted: coordinates as fractions of the input's sides [B, K, 2].
-            deviation: their deviations before the sigmoid [B, K, 2].
+            output: coordinates as fractions of the input's sides, and their deviations before a sigmoid [B, K, 4].
             target: the true coordinates [B, K, 2].
             weights: [B, K].
 
         Returns:
             The loss, a scalar.
         """
-        sigma = deviation.sigmoid()
+        predicted, sigma = output[..., :2], output[..., 2:].sigmoid()
         error = (predicted - target) / (sigma + 1e-9)
         log_phi = self.flow_model.log_prob(error.reshape(-1, 2)).reshape(*error.shape[:-1], 1)
         laplace = torch.log(sigma * 2) + error.abs()

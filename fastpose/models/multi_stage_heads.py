@@ -1,8 +1,4 @@
-"""Heads of networks that predict several times over; each returns a list of maps, the last one the best.
-
-How many maps a network returns follows from its options (`stages`, `stacks`). The architectures put it into the spec
-where that says 1, its default; a spec that says another number is refused (`with_output_stages`).
-"""
+"""Heads of networks that predict several times over; the last stage is the best."""
 
 from __future__ import annotations
 
@@ -15,25 +11,8 @@ from fastpose.spec import PoseSpec
 
 from .layers import ConvUnit
 from .layers.multi_stage import MultiStageNet, resize
+from .output import Output
 from .pose_model import PoseModel, check_sizes
-
-
-def with_output_stages(spec: PoseSpec, count: int) -> PoseSpec:
-    """The spec of a network that returns `count` maps.
-
-    Args:
-        spec: as asked for; an `output_stages` of 1 stands for "as many as there are".
-        count: maps that the network returns.
-
-    Returns:
-        The spec with `output_stages` at `count`.
-
-    Raises:
-        ValueError: the spec says another number.
-    """
-    if spec.output_stages not in (1, count):
-        raise ValueError(f"output_stages: the network returns {count}, the spec says {spec.output_stages}")
-    return spec.replace(output_stages=count)
 
 
 class MultiUnitHead(nn.Module):
@@ -45,8 +24,11 @@ class MultiUnitHead(nn.Module):
         count: number of feature maps in all stages together.
     """
 
+    gives = "maps"
+
     def __init__(self, in_channels: int, out_channels: int, count: int) -> None:
         super().__init__()
+        self.stages = count
         self.predict_layers = nn.ModuleList(
             nn.Sequential(
                 OrderedDict(
@@ -66,13 +48,13 @@ class MultiUnitHead(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    def forward(self, features: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+    def forward(self, features: Sequence[Sequence[Tensor]]) -> Output:
         """Every stage's features, [B, in_channels, h', w'] coarsest first → as many maps [B, out_channels, h, w].
 
         They stand in the order of the features, and have the last feature map's size.
         """
         flat = [x for stage in features for x in stage]
-        return [resize(layer(x), flat[-1]) for layer, x in zip(self.predict_layers, flat, strict=True)]
+        return Output(tuple(resize(layer(x), flat[-1]) for layer, x in zip(self.predict_layers, flat, strict=True)))
 
 
 class MultiStageHead(nn.Module):
@@ -84,8 +66,11 @@ class MultiStageHead(nn.Module):
         stages: number of stages.
     """
 
+    gives = "maps"
+
     def __init__(self, in_channels: int, out_channels: int, stages: int) -> None:
         super().__init__()
+        self.stages = stages
         self.multi_final_layers = nn.ModuleList(nn.Conv2d(in_channels, out_channels, 1) for _ in range(stages))
         self.init_weights()
 
@@ -97,10 +82,9 @@ class MultiStageHead(nn.Module):
             assert layer.bias is not None
             nn.init.zeros_(layer.bias)
 
-    def forward(self, features: Sequence[Tensor]) -> Tensor | list[Tensor]:
-        """Every stage's features [B, in_channels, h, w] → its maps [B, out_channels, h, w]; a lone one as it is."""
-        maps = [layer(x) for layer, x in zip(self.multi_final_layers, features, strict=True)]
-        return maps if len(maps) > 1 else maps[0]
+    def forward(self, features: Sequence[Tensor]) -> Output:
+        """Every stage's features [B, in_channels, h, w] → its maps [B, out_channels, h, w]."""
+        return Output(tuple(layer(x) for layer, x in zip(self.multi_final_layers, features, strict=True)))
 
 
 def multi_unit_network(spec: PoseSpec, backbone: MultiStageNet, *, stages: int) -> PoseModel:
@@ -117,4 +101,4 @@ def multi_unit_network(spec: PoseSpec, backbone: MultiStageNet, *, stages: int) 
     check_sizes(spec, backbone_stride=backbone.stride, output_stride=backbone.stride)
     count = stages * len(backbone.feature_channels)
     head = MultiUnitHead(backbone.out_channels, spec.output_channels, count)
-    return PoseModel(backbone, head, with_output_stages(spec, count))
+    return PoseModel(backbone, head, spec)

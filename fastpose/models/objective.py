@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from fastpose.codecs import RegressionCodec
-from fastpose.ops import heatmap_loss
-from fastpose.spec import CodecSpec, PoseSpec
+from fastpose.codecs import change_codec
+from fastpose.spec import PoseSpec
 
-from .heads import RegressionHead, VisibilityHead
-from .losses import smooth_l1, visibility_loss
+from .losses import visibility_loss
+from .output import Output
 
 
 class Loss(Protocol):
     """What training calls: from what the network's forward returned, and the labels of a batch, to a scalar."""
 
-    def __call__(self, output: Any, keypoints: Tensor, weights: Tensor, annotated: Tensor | None = None, /) -> Tensor:
+    def __call__(
+        self, output: Output, keypoints: Tensor, weights: Tensor, annotated: Tensor | None = None, /
+    ) -> Tensor:
         """The loss.
 
         Args:
@@ -85,8 +86,8 @@ class LossSettings:
 def build_loss(head: nn.Module, spec: PoseSpec, settings: LossSettings | None = None) -> Loss:
     """The loss that trains a network with this head.
 
-    Heatmaps: mean squared error without a target map in memory (`fastpose.ops.heatmap_loss`), summed over the stages.
-    Coordinates: smooth L1, or with deviations residual log-likelihood. Visibility: binary cross-entropy beside it.
+    The codec's loss of every stage, or that of the head where it has one of its own, with weights that are trained
+    too (`head.loss_module`); summed over the stages. Visibility: binary cross-entropy beside it.
 
     Args:
         head: The network's head.
@@ -100,60 +101,40 @@ def build_loss(head: nn.Module, spec: PoseSpec, settings: LossSettings | None = 
         ValueError: The settings do not fit the spec.
     """
     settings = settings or LossSettings()
-    if isinstance(head, RegressionHead):
-        if settings.stages or settings.hardest is not None:
-            raise ValueError("loss: stages and hardest are for heatmaps, and this network gives coordinates")
-        return _regression_loss(head, spec, settings.weight)
-    maps = _heatmap_loss(spec, settings)
-    if not isinstance(head, VisibilityHead):
-        return maps
-
-    def with_visibility(
-        output: tuple[Tensor, Tensor], keypoints: Tensor, weights: Tensor, annotated: Tensor | None = None
-    ) -> Tensor:
-        visible = visibility_loss(output[1], weights, annotated)
-        return maps(output[0], keypoints, weights) + settings.weight * settings.visibility * visible
-
-    return with_visibility
-
-
-def _heatmap_loss(spec: PoseSpec, settings: LossSettings) -> Loss:
     stages = settings.stages or (StageLoss(hardest=settings.hardest),) * spec.output_stages
     if len(stages) != spec.output_stages:
         raise ValueError(f"loss.stages: expected one for each of {spec.output_stages} stages, got {len(stages)}")
-    codecs = [_stage_codec(spec.codec, stage) for stage in stages]
+    factors = [stage.weight * settings.weight for stage in stages]
+    functions = [_stage_loss(head, spec, stage) for stage in stages]
+    visibility = settings.weight * settings.visibility
 
-    def loss(
-        output: Tensor | Sequence[Tensor], keypoints: Tensor, weights: Tensor, annotated: Tensor | None = None
-    ) -> Tensor:
-        outputs = [output] if isinstance(output, Tensor) else output
-        total = None
-        for maps, codec, stage in zip(outputs, codecs, stages, strict=True):
-            one = heatmap_loss(maps.float(), keypoints, weights, codec, spec.input_size, ohkm_topk=stage.hardest)
-            one = one * (stage.weight * settings.weight)
-            total = one if total is None else total + one
-        assert total is not None  # a network has at least one stage
+    def loss(output: Output, keypoints: Tensor, weights: Tensor, annotated: Tensor | None = None) -> Tensor:
+        parts = zip(output.stages, functions, factors, strict=True)
+        losses = [function(stage, keypoints, weights) * factor for stage, function, factor in parts]
+        if output.visibility is not None:
+            losses.append(visibility * visibility_loss(output.visibility, weights, annotated))
+        total = losses[0]
+        for more in losses[1:]:
+            total = total + more
         return total
 
     return loss
 
 
-def _stage_codec(codec: CodecSpec, stage: StageLoss) -> CodecSpec:
-    if stage.kernel_size is None:
-        return codec
-    if codec.kind != "megvii":
-        raise ValueError(f"loss.kernel_size: targets of codec {codec.kind!r} are not blurred points; only megvii's are")
-    return replace(codec, kernel_size=stage.kernel_size)
+def _stage_loss(head: nn.Module, spec: PoseSpec, stage: StageLoss) -> Callable[[Any, Tensor, Tensor], Tensor]:
+    try:
+        changes = {} if stage.kernel_size is None else {"kernel_size": stage.kernel_size}
+        codec = change_codec(spec.codec, **changes)
+        function = codec.make_loss(spec.input_size, stage.hardest)
+    except ValueError as error:
+        raise ValueError(f"loss: {error} (codec {spec.codec.kind})") from None
+    own = getattr(head, "loss_module", None)
+    if own is None:
+        return function
 
-
-def _regression_loss(head: RegressionHead, spec: PoseSpec, weight: float) -> Loss:
-    codec = RegressionCodec(spec.codec, spec.input_size)
-
-    def loss(output: Tensor, keypoints: Tensor, weights: Tensor, annotated: Tensor | None = None) -> Tensor:
-        target, inside = (torch.as_tensor(values) for values in codec.encode(keypoints, weights > 0))
-        counted, output = inside * weights, output.float()
-        if head.loss_module is not None:
-            return weight * head.loss_module(output[..., :2], output[..., 2:], target, counted)
-        return weight * smooth_l1(output, target, counted)
+    def loss(output: Tensor, keypoints: Tensor, weights: Tensor) -> Tensor:
+        target, inside = (torch.as_tensor(value) for value in codec.encode(keypoints, weights > 0, spec.input_size))
+        result: Tensor = own(output.float(), target, inside * weights)
+        return result
 
     return loss

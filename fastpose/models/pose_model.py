@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from torch import Tensor, nn
 
 from fastpose.spec import PoseSpec
 
-from .heads import RegressionHead
+from .output import Output
+
+
+class Head(Protocol):
+    """What a network asks of its head besides being a module that returns an `Output`.
+
+    Attributes:
+        gives: what it gives, `maps` or `coordinates`, as codecs say what they take.
+        stages: for how many stages.
+    """
+
+    gives: str
+    stages: int
 
 
 class PoseModel(nn.Module):
@@ -19,43 +31,57 @@ class PoseModel(nn.Module):
 
     Args:
         backbone: crops → features; its `stride` is the factor by which the input's sides must be divisible.
-        head: features → maps; its `upsampling` undoes part of the stride (see `HeatmapHead`).
-        spec: everything that training, evaluation and prediction must agree on.
+        head: features → `Output`; a module that has the attributes of `Head`.
+        spec: everything that training, evaluation and prediction must agree on. Where it says 1 for `output_stages`,
+            its default, that stands for as many as the head gives.
         neck: between the two, if any.
 
     Attributes:
         name: zoo name where it was made from a zoo entry, else the architecture; goes into saved files.
         architecture: name of the registered function that built it; goes into saved files.
         arguments: architecture arguments that differ from the defaults; go into saved files.
+
+    Raises:
+        ValueError: the codec does not take what the head gives, or the spec says another number of stages.
     """
 
     def __init__(self, backbone: nn.Module, head: nn.Module, spec: PoseSpec, *, neck: nn.Module | None = None) -> None:
         super().__init__()
+        what = cast(Head, head)
+        if what.gives != spec.codec.takes:
+            raise ValueError(f"codec: {spec.codec.kind!r} takes {spec.codec.takes}, and the network gives {what.gives}")
+        if spec.output_stages not in (1, what.stages):
+            raise ValueError(f"output_stages: the network returns {what.stages}, the spec says {spec.output_stages}")
         self.backbone = backbone
         self.neck = neck
         self.head = head
-        self.spec = spec
+        self.spec = spec.replace(output_stages=what.stages)
         self.name = ""
         self.architecture = ""
         self.arguments: Mapping[str, Any] = {}
 
-    def forward(self, x: Tensor) -> Tensor | list[Tensor] | tuple[Tensor, Tensor]:
-        """Compute the head's output for a batch of crops: what training needs.
+    @property
+    def tells_visibility(self) -> bool:
+        """Whether its outputs say how probable it is that a keypoint can be seen."""
+        return bool(getattr(self.head, "tells_visibility", False))
+
+    def forward(self, x: Tensor) -> Output:
+        """Compute the head's output for a batch of crops.
 
         Args:
             x: crops [B, 3, h, w], normalised as `spec` says (channel order, mean, std).
 
         Returns:
-            Maps [B, channels, h', w'] with as many channels as the codec wants; for several output stages a list of
-            them, the last one the best; with a visibility head (maps, probabilities [B, K]). Coordinates [B, K, 2],
-            or [B, K, 4] with deviations, where the codec is regression (see `RegressionHead`).
+            The output; `output.last` is what the codec decodes: maps [B, channels, h', w'], or coordinates
+            [B, K, 2 or 4].
         """
         if x.ndim != 4 or x.shape[1] != 3:
             raise ValueError(f"x: expected crops [B, 3, h, w], got shape {tuple(x.shape)}")
         features = self.backbone(x)
         if self.neck is not None:
             features = self.neck(features)
-        return self.head(features)
+        output: Output = self.head(features)
+        return output
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Train with less memory and about a third more time: recompute the blocks' insides for the gradients.
@@ -70,26 +96,6 @@ class PoseModel(nn.Module):
             raise ValueError(f"grad_checkpointing: {type(self.backbone).__name__} has none; HRNets and transformers do")
         cast(Any, self.backbone).grad_checkpointing = enable
 
-    def predict(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Compute what a prediction is made of.
-
-        Args:
-            x: as for `forward`.
-
-        Returns:
-            What the codec decodes: maps of the last stage [B, channels, h', w'], or coordinates [B, K, 2 or 4]; and the
-            probability of each keypoint being visible [B, K], or None where the network does not say.
-        """
-        output = self(x)
-        visibility = None
-        if isinstance(output, tuple):
-            output, visibility = output
-        if isinstance(output, list):
-            output = output[-1]
-        if isinstance(self.head, RegressionHead):
-            output = self.head.decodable(output)
-        return output, visibility
-
 
 def check_sizes(spec: PoseSpec, *, backbone_stride: int, output_stride: int | None) -> None:
     """Refuse a spec whose sizes a network cannot give.
@@ -100,7 +106,7 @@ def check_sizes(spec: PoseSpec, *, backbone_stride: int, output_stride: int | No
         output_stride: input pixels per heatmap pixel; None where no heatmap comes out.
 
     Raises:
-        ValueError: input_size is no multiple of backbone_stride, or heatmap_size is not input_size / output_stride.
+        ValueError: input_size is no multiple of backbone_stride, or the maps' size is not input_size / output_stride.
     """
     height, width = spec.input_size
     if height <= 0 or width <= 0 or height % backbone_stride or width % backbone_stride:
@@ -109,9 +115,9 @@ def check_sizes(spec: PoseSpec, *, backbone_stride: int, output_stride: int | No
         )
     if output_stride is None:
         return
-    expected = (height // output_stride, width // output_stride)
-    if spec.codec.heatmap_size != expected:
+    given, taken = (height // output_stride, width // output_stride), spec.codec.output_shape(spec.num_keypoints)[1:]
+    if taken != given:
         raise ValueError(
-            f"codec.heatmap_size: the network gives {expected} for an input of {spec.input_size}, "
-            f"the spec says {spec.codec.heatmap_size}"
+            f"codec.heatmap_size: the network gives {given} for an input of {spec.input_size}, "
+            f"the codec {spec.codec.kind!r} takes {taken}"
         )

@@ -1,19 +1,19 @@
-"""What the heatmap ops share: a CodecSpec in numbers, and the form in which arguments reach the native core."""
+"""What the heatmap ops share: a codec in numbers, and the form in which arguments reach the native core."""
 
 from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
 
-from ..spec import CodecSpec
 from ._native import Array, as_input, contiguous, detached, needs_grad
 
 __all__ = [
     "UDP_KINDS",
+    "HeatmapCodec",
     "argument",
     "array_argument",
     "blur_size",
@@ -25,6 +25,19 @@ __all__ = [
     "plain",
     "refuse_grad",
 ]
+
+
+class HeatmapCodec(Protocol):
+    """What the heatmap ops ask of a codec (see `fastpose.codecs`), besides the parameters of its kind.
+
+    Attributes:
+        kind: ``gaussian``, ``dark``, ``udp``, ``udp_combined`` or ``megvii``.
+        heatmap_size: (height, width) of the maps.
+    """
+
+    heatmap_size: tuple[int, int]
+    kind: ClassVar[str]
+
 
 CodecValues = tuple[int, int, int, int, int, float, float, int, int]
 
@@ -41,43 +54,54 @@ _SMALL_TAPS: dict[int, tuple[float, ...]] = {
 MAX_TAPS = 127
 
 
-def check_codec(codec: CodecSpec, input_size: tuple[int, int]) -> tuple[int, int]:
+def check_codec(codec: HeatmapCodec, input_size: tuple[int, int]) -> tuple[int, int]:
     """The heatmap's (height, width), after checking that the codec has heatmaps and that the scale is defined.
 
     Raises:
-        TypeError: ``codec`` is not a CodecSpec.
+        TypeError: ``codec`` is no codec.
         ValueError: The codec has no heatmap, a size does not fit, or a blur is wider than 127 taps.
     """
-    if not isinstance(codec, CodecSpec):
-        raise TypeError(f"codec: expected a CodecSpec, got {type(codec).__name__}")
-    if codec.heatmap_size is None:
-        raise ValueError(f"codec: expected a kind with heatmaps, got {codec.kind!r}")
+    kind = getattr(codec, "kind", None)
+    if not isinstance(kind, str):
+        raise TypeError(f"codec: expected a codec of fastpose.codecs, got {type(codec).__name__}")
+    if kind not in _KINDS:
+        raise ValueError(f"codec: expected a codec of heatmaps ({', '.join(_KINDS)}), got {kind!r}")
     sides: Any = input_size
     whole = isinstance(sides, (tuple, list)) and all(isinstance(side, (int, np.integer)) for side in sides)
     if not whole or len(sides) != 2 or sides[0] < 1 or sides[1] < 1:
         raise ValueError(f"input_size: expected (height, width) of at least 1 pixel, got {input_size!r}")
-    if codec.kind in UDP_KINDS and min(*codec.heatmap_size, *input_size) < 2:
+    if kind in UDP_KINDS and min(*codec.heatmap_size, *input_size) < 2:
         raise ValueError(
-            f"codec: {codec.kind!r} expected sides of at least 2 pixels, got heatmap {codec.heatmap_size}, "
+            f"codec: {kind!r} expected sides of at least 2 pixels, got heatmap {codec.heatmap_size}, "
             f"input {tuple(input_size)}"
         )
-    if max(codec.kernel_size, codec.blur_kernel, blur_size(codec)) > MAX_TAPS:
+    if blur_size(codec) > MAX_TAPS:
         raise ValueError(f"codec: expected blurs of at most {MAX_TAPS} taps, got {codec}")
-    if not 1e-3 <= codec.sigma <= 1e6:
-        raise ValueError(f"codec: expected a sigma of 0.001 to 1000000 pixels, got {codec.sigma}")
+    sigma = _parameter(codec, "sigma")
+    if not 1e-3 <= sigma <= 1e6:
+        raise ValueError(f"codec: expected a sigma of 0.001 to 1000000 pixels, got {sigma}")
     return codec.heatmap_size
 
 
-def blur_size(codec: CodecSpec) -> int:
+def blur_size(codec: HeatmapCodec) -> int:
     """Taps of the blur before decoding (1: none)."""
     if codec.kind == "megvii":
-        return codec.kernel_size
+        return int(_parameter(codec, "kernel_size"))
+    taps = int(_parameter(codec, "blur_kernel"))
     if codec.kind == "udp_combined":
-        return 2 * codec.blur_kernel + 1
-    return codec.blur_kernel if codec.kind in ("dark", "udp") else 1
+        return 2 * taps + 1
+    return taps if codec.kind in ("dark", "udp") else 1
 
 
-def encode_scale(codec: CodecSpec, input_size: tuple[int, int]) -> tuple[float, float]:
+def _parameter(codec: HeatmapCodec, name: str) -> Any:
+    """A parameter of the codec; of one that its kind has not, what the native core takes without looking at it."""
+    return getattr(codec, name, _UNUSED[name])
+
+
+_UNUSED = {"sigma": 2.0, "radius_factor": 0.05, "kernel_size": 11, "blur_kernel": 11}
+
+
+def encode_scale(codec: HeatmapCodec, input_size: tuple[int, int]) -> tuple[float, float]:
     """(x, y) input pixels in one heatmap pixel: distances between pixel centres for UDP, else sides."""
     height, width = check_codec(codec, input_size)
     if codec.kind in UDP_KINDS:
@@ -85,7 +109,7 @@ def encode_scale(codec: CodecSpec, input_size: tuple[int, int]) -> tuple[float, 
     return input_size[1] / width, input_size[0] / height
 
 
-def decode_scale(codec: CodecSpec, input_size: tuple[int, int]) -> tuple[float, float]:
+def decode_scale(codec: HeatmapCodec, input_size: tuple[int, int]) -> tuple[float, float]:
     """(x, y) factor from heatmap pixels to the coordinates that MMPose reports.
 
     For UDP that is side / (heatmap side - 1): a fraction of the crop times its size, not :func:`encode_scale`.
@@ -97,10 +121,10 @@ def decode_scale(codec: CodecSpec, input_size: tuple[int, int]) -> tuple[float, 
 
 
 _KINDS = ("gaussian", "dark", "udp", "udp_combined", "megvii")  # in the order of CodecKind in the native core
-_seen: dict[int, tuple[CodecSpec, tuple[int, int], CodecValues]] = {}
+_seen: dict[int, tuple[HeatmapCodec, tuple[int, int], CodecValues]] = {}
 
 
-def codec_values(codec: CodecSpec, input_size: tuple[int, int]) -> CodecValues:
+def codec_values(codec: HeatmapCodec, input_size: tuple[int, int]) -> CodecValues:
     """A codec as the native core takes it; checked as :func:`check_codec` does, once per codec object.
 
     Returns:
@@ -116,10 +140,10 @@ def codec_values(codec: CodecSpec, input_size: tuple[int, int]) -> CodecValues:
         width,
         int(input_size[0]),
         int(input_size[1]),
-        float(codec.sigma),
-        float(codec.radius_factor),
-        codec.kernel_size,
-        codec.blur_kernel,
+        float(_parameter(codec, "sigma")),
+        float(_parameter(codec, "radius_factor")),
+        int(_parameter(codec, "kernel_size")),
+        int(_parameter(codec, "blur_kernel")),
     )
     if len(_seen) >= 256:
         _seen.clear()

@@ -7,8 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..spec import CodecSpec
-from ._codec import argument, array_argument, codec_values, plain, refuse_grad
+from ._codec import HeatmapCodec, argument, array_argument, codec_values, plain, refuse_grad
 from ._native import LIBRARY, Array, C, empty, is_compiling, stream, symbolic
 
 __all__ = ["heatmap_encode"]
@@ -17,7 +16,7 @@ __all__ = ["heatmap_encode"]
 def heatmap_encode(
     keypoints: Array,
     visible: Any,
-    codec: CodecSpec,
+    codec: HeatmapCodec,
     input_size: tuple[int, int],
     *,
     joint_weights: Any = None,

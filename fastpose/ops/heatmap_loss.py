@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ..spec import CodecSpec
-from ._codec import CodecValues, argument, array_argument, codec_values, plain, refuse_grad
+from ._codec import CodecValues, HeatmapCodec, argument, array_argument, codec_values, plain, refuse_grad
 from ._native import LIBRARY, Array, C, as_input, empty, is_compiling, needs_grad, stream, symbolic, torch_dtype
 
 __all__ = ["heatmap_loss"]
@@ -20,7 +19,7 @@ def heatmap_loss(
     predicted: Array,
     keypoints: Any,
     weights: Any,
-    codec: CodecSpec,
+    codec: HeatmapCodec,
     input_size: tuple[int, int],
     *,
     target: Any = None,

@@ -8,38 +8,40 @@ import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
-from importlib import resources
+from dataclasses import dataclass
 from itertools import repeat
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast, overload
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..codecs import ViewAverage, build_codec, build_views
+from ..checks import check_choice
 from ..data.ahead import MapAhead
 from ..data.images import MAX_HELD_BYTES
-from ..geometry import box_to_center_scale, crop_matrices, invert_matrices
-from ..models import PoseModel, VisibilityHead, WeightsError, create_model, fuse_batchnorm, load_model
-from ..ops import affine_crop
+from ..detection import Detections, Detector, as_detections, run_detector
+from ..devices import pick_device
+from ..engines import build_engine
+from ..geometry import box_to_center_scale, crop_matrices
+from ..inference import Estimator, Pending
+from ..models import PoseModel, find_model
+from ..ops import affine_crop, oks_nms
 from ..spec import PoseSpec
-from .detectors import run_detector
-from .graphs import Clock, Eager, Graphs
-from .inputs import TOLD, as_picture, check_boxes, is_picture
+from ..views import ViewAverage, build_views
+from .inputs import TOLD, as_picture, clean_boxes, is_picture
+from .jobs import Job, Jobs, Part
 from .reading import Photo, pair, read, read_ahead, read_pairs_ahead
 from .results import Poses
 
-__all__ = ["CARRIED_MODEL", "Predictor", "load"]
+__all__ = ["Predictor", "load"]
 
 Array = npt.NDArray[Any]
+Image = Any
+"""One photo: a path, a file's bytes, a PIL image, or pixels (see `Predictor.__call__`)."""
+Boxes = Detections | Array | torch.Tensor | Sequence[Any] | Detector | Literal["whole"] | None
+"""Where the people of a photo are (see `Predictor.__call__`)."""
+OnError = Literal["raise", "skip"]
 
-CARRIED_MODEL = "resnet18_slim_refined.lspet_160x160"
-"""The model in the package, which `load` takes where no name is given."""
-
-_CARRIED_FILE = "resnet18_slim_refined.safetensors"
-_WEIGHT_FILES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -48,6 +50,7 @@ def load(
     *,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
+    engine: str = "auto",
 ) -> Predictor:
     """A model, ready to predict.
 
@@ -57,64 +60,50 @@ def load(
         device: "cpu", "cuda", "cuda:1", …; by default the GPU if there is one and the native core was built for it.
         dtype: float32 (the default: the network's published numbers), bfloat16 or float16. The half formats are
             worth trying on a GPU, and bfloat16 on CPUs with AMX or AVX512-BF16.
+        engine: How the network runs: ``eager``, ``compiled`` (`torch.compile`), ``cuda_graphs``, or ``auto``: graphs
+            on a GPU, else eager.
 
     Returns:
         The predictor.
 
     Raises:
         WeightsError: The file is missing, cut short or no model, or no weights are in reach for that name.
-        ValueError: No model has that name, or the device cannot be used.
+        ValueError: No model has that name, or the device or the engine cannot be used.
+
+    Example:
+        >>> import numpy as np
+        >>> predictor = load(device="cpu")
+        >>> poses = predictor(np.zeros((240, 320, 3), np.uint8), boxes=[[40, 20, 200, 220]])
+        >>> poses.keypoints.shape
+        (1, 17, 2)
     """
-    return Predictor(_find_model(name_or_file), device=device, dtype=dtype)
+    return Predictor(find_model(name_or_file), device=device, dtype=dtype, engine=engine)
 
 
-def carried_file() -> Path:
-    """Where the carried model lies.
+@dataclass(frozen=True)
+class _Options:
+    """What holds for all photos of a call."""
 
-    Raises:
-        WeightsError: The package is incomplete.
-    """
-    path = Path(str(resources.files("fastpose.models"))) / "carried" / _CARRIED_FILE
-    if not path.is_file():
-        raise WeightsError(f"{CARRIED_MODEL}: the package should hold {path}, and does not; reinstall it")
-    return path
-
-
-def _find_model(name_or_file: str | os.PathLike[str] | None) -> PoseModel:
-    if name_or_file is None or name_or_file == CARRIED_MODEL:
-        return load_model(carried_file())
-    name = os.fspath(name_or_file)
-    is_path = not isinstance(name_or_file, str) or os.sep in name or Path(name).suffix.lower() in _WEIGHT_FILES
-    if is_path or Path(name).is_file():
-        return load_model(name)
-    return create_model(name, pretrained=True)
-
-
-@dataclass
-class _Job:
-    """One photo on its way."""
-
-    picture: torch.Tensor | None  # let go of once its last crop is under way
-    path: Path | None
-    size: tuple[int, int]
-    boxes: Array
-    box_scores: Array
-    keypoints: Array
-    scores: Array
-    visibility: Array | None
-    milliseconds: dict[str, float] = field(default_factory=dict)
-    begun: int = 0  # people who are under way
-    done: int = 0  # people whose results have been read
+    flip: bool
+    views: ViewAverage | None
+    people: int  # in a full batch
+    ahead: int  # batches that may be under way while photos of the next one are prepared
+    longest: float  # seconds that the people of a stream wait for others
+    on_error: OnError
+    box_threshold: float
+    person_class: int
+    nms_threshold: float | None
+    rgb: bool
+    urls: bool
+    keep_images: bool
 
 
 @dataclass
 class _Batch:
     """People under way together."""
 
-    parts: list[tuple[_Job, slice]]  # which people of which photos
-    results: list[torch.Tensor | None]  # keypoints, scores, visibility, there when the clock has stopped
-    clock: Clock
-    held: list[Any]  # what the device still reads
+    parts: list[Part]
+    pending: Pending
 
 
 class Predictor:
@@ -126,16 +115,18 @@ class Predictor:
         model: The network; its `spec` says everything else.
         device: As for `load`.
         dtype: As for `load`.
+        engine: As for `load`.
 
     Attributes:
         spec: The model's PoseSpec.
         name: The model's name.
         device: Where it runs.
         dtype: What it computes in.
+        engine: What runs the network; `engine.name` says how.
 
     Raises:
         TypeError: No PoseModel.
-        ValueError: The device cannot be used, or an unknown dtype.
+        ValueError: The device or the engine cannot be used, or an unknown dtype.
     """
 
     def __init__(
@@ -144,24 +135,39 @@ class Predictor:
         *,
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
+        engine: str = "auto",
     ) -> None:
         if not isinstance(model, PoseModel):
             raise TypeError(f"model: expected a PoseModel, got {type(model).__name__}")
         self.spec: PoseSpec = model.spec
         self.name = model.name
-        self.device = _pick_device(device)
+        self.device = pick_device(device)
         self.dtype = _pick_dtype(dtype)
-        network = fuse_batchnorm(model).to(device=self.device, dtype=self.dtype)
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        on_gpu = self.device.type == "cuda"
-        self._network = Graphs(network, self.device, self.dtype) if on_gpu else Eager(network, self.device)
-        self._mirror: Any = torch.tensor(self.spec.skeleton.flip_index, device=self.device)
-        self._tells_visibility = isinstance(model.head, VisibilityHead)
-        self._codec = build_codec(self.spec.codec, self.spec.input_size)
+        self.engine = build_engine(model, engine, device=self.device, dtype=self.dtype)
+        self._estimator = Estimator(self.engine, self.spec)
+        self._tells_visibility = model.tells_visibility
         self._told_whole_image = False
 
     def __repr__(self) -> str:
-        return f"Predictor({self.name}, {self.device}, {str(self.dtype).removeprefix('torch.')})"
+        return f"Predictor({self.name}, {self.device}, {str(self.dtype).removeprefix('torch.')}, {self.engine.name})"
+
+    @overload
+    def __call__(  # a path is a Sequence, too, and means one photo
+        self, images: str | bytes | os.PathLike[str], boxes: Boxes = None, **options: Any
+    ) -> Poses: ...
+
+    @overload
+    def __call__(
+        self, images: Sequence[Image], boxes: Boxes | Sequence[Boxes] = None, **options: Any
+    ) -> list[Poses]: ...
+
+    @overload
+    def __call__(
+        self, images: Iterator[Image], boxes: Boxes | Iterable[Boxes] = None, **options: Any
+    ) -> Iterator[Poses]: ...
+
+    @overload
+    def __call__(self, images: Array | torch.Tensor, boxes: Boxes | Sequence[Boxes] = None, **options: Any) -> Any: ...
 
     def __call__(
         self,
@@ -172,23 +178,44 @@ class Predictor:
         scales: Sequence[float] = (1.0,),
         rotations: Sequence[float] = (0.0,),
         batch_size: int | None = None,
+        on_error: OnError = "raise",
+        box_threshold: float = 0.0,
+        person_class: int = 0,
+        nms_threshold: float | None = 0.9,
+        rgb: bool = False,
+        urls: bool = False,
+        keep_images: bool | None = None,
+        max_wait: float = 0.5,
     ) -> Any:
         """Keypoints of the people in one photo or in many.
 
         Args:
-            images: A path; or pixels, uint8 [H, W, 3] in BGR order (NumPy array or tensor; [H, W] is grey); or several
-                of these: [B, H, W, 3], a list, or any iterator, which is read as far as needed. Pixels are not copied:
-                an iterator must not write over a photo before its `Poses` are out. Paths in a list are read by a few
-                threads while the network works.
-            boxes: Where the people are, xyxy px. For one photo [N, 4]; for several one such array each (a list, or an
-                iterator beside an iterator). Or a detector for all of them: see `fastpose.predict.detectors`. None: the
-                whole photo is the box, which is said once. An empty array: nobody is there.
+            images: One photo: a path; the bytes of a file; a PIL image; or pixels, uint8 [H, W, 3] in BGR order (NumPy
+                array or tensor; [H, W] is grey). Or several of these: [B, H, W, 3], a list, or any iterator, which is
+                read as far as needed. Pixels are not copied: an iterator must not write over a photo before its
+                `Poses` are out. Paths in a list are read by a few threads while the network works.
+            boxes: Where the people are. For one photo boxes [N, 4] xyxy px, [N, 5] with scores or [N, 6] with scores
+                and classes, a pair of boxes and scores, or `Detections`; for several photos one of these each (a list,
+                or an iterator beside an iterator). Or a detector for all of them (`fastpose.detection.Detector`). Or
+                "whole": each photo is one person; None means the same and is said once. Empty: nobody is there.
             flip_test: Average with the mirrored crop: slower by half, a little better. By default as the spec says.
             scales: Average the heatmaps of a crop of each of these sizes; 1 is the spec's, 1.2 shows more around the
                 person. Several cost as many times the time.
             rotations: Turn each of these crops by each of these angles, degrees.
             batch_size: Crops in one pass of the network, 64 on a GPU and 16 on a CPU by default. They are fewer where
                 their photos fill half a gigabyte. A live stream that must not wait for the next photo wants 1.
+            on_error: What a photo that cannot be read, or boxes that cannot be used, mean: "raise", or "skip": its
+                `Poses` are empty and `Poses.error` says why, and boxes that cannot be used are left out and named in
+                `Poses.dropped`. Boxes of a detector that cannot be used are always left out.
+            box_threshold: Boxes with a lower score are left out.
+            person_class: Where boxes have classes, those of another one are left out.
+            nms_threshold: Of people whose boxes have scores, who are alike by this OKS or more, the surest stays (as
+                for published figures); None: all stay. Boxes without scores are all kept, in their order.
+            rgb: The channels of given pixels stand in the order red, green, blue.
+            urls: Photos may be addresses on the web, which are fetched.
+            keep_images: Let the poses keep their photo (`Poses.image`); by default that of a single one does.
+            max_wait: Seconds that the people of an iterator's photo wait at most for others to fill a batch, whenever a
+                further photo comes.
 
         Returns:
             `Poses` for one photo, a list of them for several, an iterator of them for an iterator; in order.
@@ -199,283 +226,248 @@ class Predictor:
             ValueError: Pixels of another shape, or a box that is not finite, empty or outside its photo (the message
                 names photo and row); a scale or an angle that cannot be used.
         """
-        options = (flip_test, scales, rotations, batch_size)
-        if is_picture(images):
-            return next(self._open([(images, boxes)], True, *options))
+        one = is_picture(images)
+        several = not one and isinstance(images, Sequence | np.ndarray | torch.Tensor)
+        options = self._options(
+            flip_test, scales, rotations, batch_size, all_there=one or several, on_error=on_error,
+            box_threshold=box_threshold, person_class=person_class, nms_threshold=nms_threshold, rgb=rgb, urls=urls,
+            keep_images=one if keep_images is None else keep_images, longest=max_wait,
+        )  # fmt: skip
+        if one:
+            return next(self._stream(iter([(images, boxes)]), None, options))
         try:
             each_image = iter(images)
         except TypeError:
             raise TypeError(f"images: {TOLD}, or several of these, got {type(images).__name__}") from None
-        several = isinstance(images, Sequence | np.ndarray | torch.Tensor)
-        if several and hasattr(boxes, "__len__") and len(boxes) != len(images):
+        same = boxes is None or callable(boxes) or isinstance(boxes, str)
+        if several and not same and hasattr(boxes, "__len__") and len(boxes) != len(images):
             raise ValueError(f"boxes: expected one array for each of {len(images)} photos, got {len(boxes)}")
-        each = repeat(boxes) if boxes is None or callable(boxes) else boxes
-        reading = read_ahead(images)
-        results = self._open(pair(reading or each_image, each), several, *options, reading)
+        reading = read_ahead(images, urls=urls)
+        pairs = pair(reading or each_image, repeat(boxes) if same else boxes)
+        results = self._stream(pairs, reading, options)
         return list(results) if several else results
 
     def stream(
         self,
-        pairs: Iterable[tuple[Any, Any]],
+        pairs: Iterable[tuple[Image, Boxes]],
         *,
         flip_test: bool | None = None,
         scales: Sequence[float] = (1.0,),
         rotations: Sequence[float] = (0.0,),
         batch_size: int | None = None,
+        on_error: OnError = "raise",
+        box_threshold: float = 0.0,
+        person_class: int = 0,
+        nms_threshold: float | None = 0.9,
+        rgb: bool = False,
+        urls: bool = False,
+        keep_images: bool = False,
+        max_wait: float = 0.5,
     ) -> Iterator[Poses]:
         """The same for (photo, boxes) pairs, of which no more are drawn than one batch needs.
 
         Args:
-            pairs: Each a photo and its boxes, a detector, or None, as for a call with one photo. Of a list, paths are
-                read ahead, and a GPU is given the next batch before this one's results are out.
-            flip_test: As for a call.
-            scales: As for a call.
-            rotations: As for a call.
-            batch_size: As for a call.
+            pairs: Each a photo and its boxes, a detector, "whole" or None, as `__call__` takes them for one photo. Of a
+                list, paths are read ahead, and a GPU is given the next batch before this one's results are out.
+            flip_test: See `__call__`, as for all further arguments.
+            scales: See there.
+            rotations: See there.
+            batch_size: See there.
+            on_error: See there.
+            box_threshold: See there.
+            person_class: See there.
+            nms_threshold: See there.
+            rgb: See there.
+            urls: See there.
+            keep_images: See there.
+            max_wait: See there.
 
         Yields:
             `Poses`, in order.
         """
-        options = (flip_test, scales, rotations, batch_size)
-        reading = read_pairs_ahead(pairs)
-        return self._open(reading or pairs, isinstance(pairs, Sequence), *options, reading)
+        options = self._options(
+            flip_test, scales, rotations, batch_size, all_there=isinstance(pairs, Sequence), on_error=on_error,
+            box_threshold=box_threshold, person_class=person_class, nms_threshold=nms_threshold, rgb=rgb, urls=urls,
+            keep_images=keep_images, longest=max_wait,
+        )  # fmt: skip
+        reading = read_pairs_ahead(pairs, urls=urls)
+        return self._stream(reading or iter(pairs), reading, options)
 
-    def _open(
+    def _options(
         self,
-        pairs: Iterable[tuple[Any, Any]],
-        all_there: bool,
         flip_test: bool | None,
         scales: Sequence[float],
         rotations: Sequence[float],
         batch_size: int | None,
-        reading: MapAhead | None = None,
-    ) -> Iterator[Poses]:
-        """`stream`; results may wait until the next batch is under way where all photos are there anyway."""
+        *,
+        all_there: bool,
+        on_error: OnError,
+        longest: float,
+        **others: Any,
+    ) -> _Options:
+        check_choice("on_error", on_error, ("raise", "skip"))
         if batch_size is None:
             batch_size = 64 if self.device.type == "cuda" else 16
         if batch_size < 1:
             raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
-        flip = self.spec.flip_test if flip_test is None else flip_test
         views = build_views(self.spec, scales, rotations)
-        people = max(1, batch_size // len(views)) if views else batch_size
-        return self._stream(iter(pairs), reading, self._network.ahead if all_there else 0, flip, views, people)
+        return _Options(
+            flip=self.spec.flip_test if flip_test is None else flip_test,
+            views=views,
+            people=max(1, batch_size // len(views)) if views else batch_size,
+            ahead=self.engine.ahead if all_there else 0,
+            longest=float("inf") if all_there else longest,
+            on_error=on_error,
+            **others,
+        )
 
     def _stream(
-        self,
-        pairs: Iterator[tuple[Any, Any]],
-        reading: MapAhead | None,
-        ahead: int,
-        flip: bool,
-        views: ViewAverage | None,
-        batch_size: int,
+        self, pairs: Iterator[tuple[Image, Boxes]], reading: MapAhead | None, options: _Options
     ) -> Iterator[Poses]:
-        jobs: deque[_Job] = deque()
-        waiting: deque[_Job] = deque()
+        jobs = Jobs()
         under_way: deque[_Batch] = deque()
-        people = 0
         with reading or nullcontext():
             for number, (image, boxes) in enumerate(pairs):
-                job = self._start(image, boxes, number)
-                jobs.append(job)
-                if len(job.boxes):
-                    waiting.append(job)
-                    people += len(job.boxes)
-                held = sum(job.picture.nbytes for job in jobs if job.picture is not None)
-                while people >= batch_size or (people and held >= MAX_HELD_BYTES):
-                    under_way.append(self._launch(_take(waiting, batch_size), flip, views, batch_size))
-                    people = max(0, people - batch_size)
-                while len(under_way) > ahead:
+                jobs.add(self._start(image, boxes, number, options))
+                while jobs.people >= options.people or (
+                    jobs.people and (jobs.bytes >= MAX_HELD_BYTES or jobs.is_late(options.longest))
+                ):
+                    under_way.append(self._launch(jobs, options))
+                while len(under_way) > options.ahead:
                     self._read(under_way.popleft())
-                while jobs and jobs[0].done == len(jobs[0].boxes):
-                    yield self._finish(jobs.popleft())
-        if waiting:
-            under_way.append(self._launch(_take(waiting, batch_size), flip, views, batch_size))
+                for job in jobs.finished():
+                    yield self._finish(job, options)
+        while jobs.people:
+            under_way.append(self._launch(jobs, options))
         for batch in under_way:
             self._read(batch)
-        yield from (self._finish(job) for job in jobs)
+        for job in jobs.finished():
+            yield self._finish(job, options)
 
-    def _start(self, image: Any, boxes: Any, number: int) -> _Job:
-        times = {}
+    def _start(self, image: Image, boxes: Boxes, number: int, options: _Options) -> Job:
+        """The photo with its people; one that cannot be used is one of nobody, or an error."""
+        path = image if isinstance(image, str | os.PathLike) else None
+        try:
+            return self._open(image, boxes, f"image {number}", options)
+        except (OSError, TypeError, ValueError) as error:  # ImageError is one
+            if options.on_error == "raise":
+                raise
+            path = getattr(error, "path", path)
+            known = {"image_size": (0, 0), "path": path, "error": str(error)}
+        nobody = Detections(np.empty((0, 4), np.float32))
+        return Job.of(
+            nobody, pixels=None, skeleton=self.spec.skeleton, tells_visibility=self._tells_visibility, **known
+        )
+
+    def _open(self, image: Image, boxes: Boxes, name: str, options: _Options) -> Job:
+        times: dict[str, float] = {}
         path = None
-        image = read(image)
+        image = read(image, name, urls=options.urls)
         if isinstance(image, Photo):
-            path = image.path
-            picture = torch.from_numpy(image.pixels)
-            times["read"] = image.milliseconds
+            path, times["read"] = image.path, image.milliseconds
+            pixels = torch.from_numpy(image.pixels)
         else:
-            picture = as_picture(image, f"image {number}")
-        where = str(path) if path else f"image {number}"
-        size = (int(picture.shape[0]), int(picture.shape[1]))
-        box_scores = None
-        if boxes is None:
-            boxes = self._whole_image(size, where)
-        elif callable(boxes):
-            start = time.perf_counter()
-            boxes, box_scores = run_detector(boxes, picture.cpu().numpy())
-            times["detect"] = _since(start)
-        boxes = check_boxes(boxes, size, where)
-        people, joints = len(boxes), self.spec.num_keypoints
-        return _Job(
-            picture=self._network.send(picture) if people else None,
+            pixels = as_picture(image, name, rgb=options.rgb)
+        size = (int(pixels.shape[0]), int(pixels.shape[1]))
+        start = time.perf_counter()
+        detections, dropped = self._people(boxes, pixels, size, str(path) if path else name, options)
+        if callable(boxes):
+            times["detect"] = (time.perf_counter() - start) * 1e3
+        return Job.of(
+            detections,
+            pixels=self.engine.send(pixels) if len(detections) else None,
+            skeleton=self.spec.skeleton,
+            tells_visibility=self._tells_visibility,
+            image_size=size,
             path=path,
-            size=size,
-            boxes=boxes,
-            box_scores=np.ones(people, np.float32) if box_scores is None else box_scores,
-            keypoints=np.empty((people, joints, 2), np.float32),
-            scores=np.empty((people, joints), np.float32),
-            visibility=np.empty((people, joints), np.float32) if self._tells_visibility else None,
             milliseconds=times,
+            dropped=tuple(dropped),
+            image=pixels.cpu().numpy() if options.keep_images else None,
         )
 
-    def _whole_image(self, size: tuple[int, int], where: str) -> Array:
-        if not self._told_whole_image:
-            self._told_whole_image = True
-            warnings.warn(
-                f"{where}: no boxes given, so the whole photo is taken for one person's box (said once)", stacklevel=5
-            )
-        return np.array([[0, 0, size[1], size[0]]], np.float32)
+    def _people(
+        self, boxes: Boxes, pixels: torch.Tensor, size: tuple[int, int], where: str, options: _Options
+    ) -> tuple[Detections, list[str]]:
+        """The photo's people, and what is wrong with those who are left out."""
+        if boxes is None or isinstance(boxes, str):
+            if boxes not in (None, "whole"):
+                raise ValueError(f'{where}: boxes: expected boxes, a detector or "whole", got {boxes!r}')
+            if boxes is None and not self._told_whole_image:
+                self._told_whole_image = True
+                warnings.warn(
+                    f"{where}: no boxes given, so the whole photo is taken for one person's box (said once; "
+                    'boxes="whole" says that it is)',
+                    stacklevel=5,
+                )
+            return Detections(np.array([[0, 0, size[1], size[0]]], np.float32)), []
+        if callable(boxes):
+            found = run_detector(boxes, pixels.cpu().numpy())
+        else:
+            try:
+                found = as_detections(boxes)
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"{where}: {error}") from None
+        if found.classes is not None:
+            found = found[found.classes == options.person_class]
+        if found.scores is not None and options.box_threshold > 0:
+            found = found[found.scores >= options.box_threshold]
+        clean = clean_boxes(found.boxes, size, where)
+        if clean.dropped and options.on_error == "raise" and not callable(boxes):
+            raise ValueError(f"{where}: boxes: {clean.dropped[0]}")
+        return found[clean.rows], clean.dropped
 
-    @torch.inference_mode()
-    def _launch(self, parts: list[tuple[_Job, slice]], flip: bool, views: ViewAverage | None, most: int) -> _Batch:
-        """Predict a batch of people, of whom `most` fill one; on CUDA without waiting for it."""
-        spec = self.spec
-        boxes = np.concatenate([job.boxes[rows] for job, rows in parts])
-        matrices = crop_matrices(
-            *box_to_center_scale(boxes, spec.input_size, spec.padding), spec.input_size, udp=spec.udp
+    def _launch(self, jobs: Jobs, options: _Options) -> _Batch:
+        """Have the next people's keypoints found; on CUDA without waiting for them."""
+        spec, parts = self.spec, jobs.take(options.people)
+        boxes = np.concatenate([job.detections.boxes[rows] for job, rows in parts])
+        center, scale = box_to_center_scale(boxes, spec.input_size, spec.padding)
+        matrices = crop_matrices(center, scale, spec.input_size, udp=spec.udp)
+        pixels = [cast(torch.Tensor, job.pixels) for job, _ in parts]
+        index = np.repeat(np.arange(len(parts), dtype=np.int64), [rows.stop - rows.start for _, rows in parts])
+
+        def crop(to_crop: npt.NDArray[np.float64], flip: bool, out: torch.Tensor | None) -> torch.Tensor:
+            count = len(to_crop)
+            crops = affine_crop(
+                pixels,
+                np.concatenate([to_crop, to_crop]) if flip else to_crop,
+                np.tile(index, (2 if flip else 1) * count // len(index)),
+                size=spec.input_size,
+                mean=spec.mean,
+                std=spec.std,
+                swap_rb=spec.channel_order == "rgb",
+                flip=np.arange(2 * count) >= count if flip else None,
+                dtype=self.dtype,
+                layout="nhwc",
+                out=out,
+            )
+            return torch.as_tensor(crops).permute(0, 3, 1, 2)
+
+        pending = self._estimator.submit(
+            crop, matrices, flip=options.flip, views=options.views, most=options.people, held=pixels
         )
-        inverse = self._network.send(torch.from_numpy(invert_matrices(matrices)))
-        pictures = [job.picture for job, _ in parts if job.picture is not None]
-        image_index = np.repeat(np.arange(len(parts), dtype=np.int64), [rows.stop - rows.start for _, rows in parts])
-        to_crop = matrices
-        if views:
-            to_crop, image_index = views.matrices(matrices), np.tile(image_index, len(views))
-        count = len(to_crop)
-        each = count // len(boxes) * (2 if flip else 1)
-        with self._network.turn():
-            clock = Clock(self.device)
-
-            def fill(out: torch.Tensor | None) -> torch.Tensor:
-                crops = self._crop(pictures, to_crop, image_index, flip, out)
-                clock.lap("crop")
-                return crops
-
-            output, visibility = self._network.run(each * len(boxes), each * most, fill)
-            output = output.float()
-            clock.lap("network")
-            maps, flipped = output[:count], output[count:] if flip else None
-            if visibility is not None and flip:
-                visibility = (visibility[:count] + visibility[count:, self._mirror]) / 2
-            if views:
-                maps, flipped = views.merge(maps, flipped, flip_shift=self.spec.flip_shift), None
-                visibility = None if visibility is None else visibility.unflatten(0, (len(views), -1)).mean(0)
-            points, scores = self._codec.decode(
-                maps,
-                flipped=flipped,
-                flip_index=None if flipped is None else self._mirror,
-                flip_shift=self.spec.flip_shift and flipped is not None,
-                inverse=inverse,
-            )
-            found = (points, scores, None if visibility is None else visibility.float())
-            results = [None if values is None else self._network.fetch(torch.as_tensor(values)) for values in found]
-            clock.lap("decode")
-        for job, _ in parts:
-            if job.begun == len(job.boxes):
-                job.picture = None
-        return _Batch(parts, results, clock, [pictures, inverse])
+        jobs.release(parts)
+        return _Batch(parts, pending)
 
     def _read(self, batch: _Batch) -> None:
         """Put the results of a batch into its jobs, as soon as they are there."""
-        times = batch.clock.milliseconds()
-        keypoints, scores, visibility = (None if values is None else values.numpy() for values in batch.results)
-        assert keypoints is not None
-        assert scores is not None
+        estimates = batch.pending.read()
         start = 0
         for job, rows in batch.parts:
             stop = start + rows.stop - rows.start
-            job.keypoints[rows], job.scores[rows] = keypoints[start:stop], scores[start:stop]
-            if job.visibility is not None and visibility is not None:
-                job.visibility[rows] = visibility[start:stop]
-            for stage, spent in times.items():
-                share = spent * (stop - start) / len(keypoints)
-                job.milliseconds[stage] = job.milliseconds.get(stage, 0.0) + share
-            job.done += stop - start
+            job.take(rows, estimates, slice(start, stop))
             start = stop
 
-    def _crop(
-        self,
-        pictures: list[torch.Tensor],
-        matrices: Array,
-        image_index: Array,
-        flip: bool,
-        out: torch.Tensor | None,
-    ) -> torch.Tensor:
-        """Crops [M, 3, h, w], normalised, channels last in memory; with `flip`, [2M, 3, h, w], then mirrored ones."""
-        count = len(matrices)
-        crops = affine_crop(
-            pictures,
-            np.concatenate([matrices, matrices]) if flip else matrices,
-            np.tile(image_index, 2) if flip else image_index,
-            size=self.spec.input_size,
-            mean=self.spec.mean,
-            std=self.spec.std,
-            swap_rb=self.spec.channel_order == "rgb",
-            flip=np.arange(2 * count) >= count if flip else None,
-            dtype=self.dtype,
-            layout="nhwc",
-            out=out,
+    def _finish(self, job: Job, options: _Options) -> Poses:
+        """The photo's poses, those whose boxes have scores without doubles."""
+        poses = job.poses
+        if options.nms_threshold is None or job.detections.scores is None or len(poses) < 2:
+            return poses
+        # Published figures suppress doubles by the area of the crop, not of the box.
+        _, extents = box_to_center_scale(poses.boxes, self.spec.input_size, self.spec.padding)
+        kept = oks_nms(
+            poses.numpy(), poses.person_scores, extents.prod(1), self.spec.skeleton.sigmas, options.nms_threshold
         )
-        return torch.as_tensor(crops).permute(0, 3, 1, 2)
-
-    def _finish(self, job: _Job) -> Poses:
-        return Poses(
-            keypoints=job.keypoints,
-            scores=job.scores,
-            boxes=job.boxes,
-            box_scores=job.box_scores,
-            image_size=job.size,
-            skeleton=self.spec.skeleton,
-            milliseconds=job.milliseconds,
-            path=job.path,
-            visibility=job.visibility,
-        )
-
-
-def _take(waiting: deque[_Job], most: int) -> list[tuple[_Job, slice]]:
-    """The next people, at most so many: which rows of which photos."""
-    parts: list[tuple[_Job, slice]] = []
-    while most and waiting:
-        job = waiting[0]
-        count = min(most, len(job.boxes) - job.begun)
-        parts.append((job, slice(job.begun, job.begun + count)))
-        job.begun += count
-        most -= count
-        if job.begun == len(job.boxes):
-            waiting.popleft()
-    return parts
-
-
-def _since(start: float) -> float:
-    return (time.perf_counter() - start) * 1e3
-
-
-def _pick_device(device: str | torch.device | None) -> torch.device:
-    if device is None or device == "auto":
-        if not torch.cuda.is_available():
-            return torch.device("cpu")
-        from ..ops._native import C
-
-        if C.with_cuda:
-            return torch.device("cuda", torch.cuda.current_device())
-        warnings.warn(
-            "a GPU is there, but the native core was built without CUDA, so the CPU is used; reinstall with "
-            "FASTPOSE_CUDA=on, or say device='cpu'",
-            stacklevel=4,
-        )
-        return torch.device("cpu")
-    try:
-        return torch.empty(0, device=device).device  # "cuda" is the current one: from now on by its number
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device: {str(device)!r} cannot be used here: {str(error).splitlines()[0]}") from None
+        return poses[np.sort(kept)]
 
 
 def _pick_dtype(dtype: str | torch.dtype | None) -> torch.dtype:

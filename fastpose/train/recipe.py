@@ -40,7 +40,7 @@ class ModelSettings(_Settings):
             where not given.
         options: Further arguments of ``create_model``: fields of the PoseSpec (``input_size``, ``udp``) and options of
             the architecture.
-        codec: Fields of the CodecSpec that differ from the zoo entry's (``kind``, ``sigma``).
+        codec: Fields of the Codec that differ from the zoo entry's (``kind``, ``sigma``).
         pretrained: Start from the zoo entry's published weights; with other keypoints, from all but the entries that
             depend on the keypoints.
         backbone: A file or address of weights that the backbone starts from: a classifier's, or another pose network's.

@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from fastpose.codecs import build_codec
 from fastpose.data import augment
 from fastpose.data.augment import Augmentation, draw_table, make_crops, plain_crops
 from fastpose.skeletons import COCO17
-from fastpose.spec import CodecSpec, PoseSpec
+from fastpose.spec import PoseSpec
 
-SPEC = PoseSpec(COCO17, (128, 96), CodecSpec("gaussian", (32, 24)))
+SPEC = PoseSpec(COCO17, (128, 96), build_codec("gaussian", heatmap_size=(32, 24)))
 STILL = Augmentation(flip_prob=0, half_body_prob=0, shift_prob=0, scale_prob=0, rotate_prob=0)
 
 

@@ -10,17 +10,18 @@ import cv2
 import numpy as np
 import pytest
 import torch
-
 from fastpose.codecs.views import build_views
+
+from fastpose.codecs import build_codec
 from fastpose.data.augment import Augmentation
 from fastpose.data.dataset import PoseDataset, Source
 from fastpose.data.loader import Loader, _coarsest_steps
 from fastpose.data.pixels import Blur, Holes, HueSaturationValue, PixelChanges
 from fastpose.data.synthetic import load_image, load_reduced, synthetic_records
 from fastpose.skeletons import COCO17, LSP14
-from fastpose.spec import CodecSpec, PoseSpec
+from fastpose.spec import PoseSpec
 
-SPEC = PoseSpec(COCO17, (64, 48), CodecSpec("gaussian", (16, 12)))
+SPEC = PoseSpec(COCO17, (64, 48), build_codec("gaussian", heatmap_size=(16, 12)))
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +154,7 @@ def test_a_reduced_crop_does_not_depend_on_its_batch(tmp_path, scenes):
         cv2.imwrite(str(file), load_image(path))
     files[1].write_bytes(b"nothing")
     records = dataclasses.replace(scenes, image_paths=files)
-    spec = PoseSpec(COCO17, (32, 24), CodecSpec("gaussian", (8, 6)))
+    spec = PoseSpec(COCO17, (32, 24), build_codec("gaussian", heatmap_size=(8, 6)))
     crops = []
     for size in (2, 10):
         loader = Loader(dataset(records), spec, batch_size=size, augmentation=Augmentation(), seed=1, reduce=True)
@@ -268,9 +269,10 @@ from fastpose.data.dataset import PoseDataset, Source
 from fastpose.data.loader import Loader
 from fastpose.data.synthetic import synthetic_records
 from fastpose.skeletons import COCO17
-from fastpose.spec import CodecSpec, PoseSpec
+from fastpose.codecs import Codec, build_codec
+from fastpose.spec import PoseSpec
 
-spec = PoseSpec(COCO17, (256, 192), CodecSpec("gaussian", (64, 48)))
+spec = PoseSpec(COCO17, (256, 192), build_codec("gaussian", heatmap_size=(64, 48)))
 data = PoseDataset([Source(synthetic_records(4, seed=1, size=(96, 128)), repeats=1000)], COCO17, cache=10**7)
 batches = Loader(data, spec, batch_size=64, augmentation=Augmentation()).epoch()
 for _ in range(5):

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from fastpose.codecs.views import build_views
 from test_loader import SPEC, dataset
 
-from fastpose.codecs.views import build_views
 from fastpose.data import loader as loader_module
 from fastpose.data.augment import Augmentation
 from fastpose.data.loader import Loader

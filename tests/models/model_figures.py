@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fastpose.models import Output
+
 TOLERANCE = 1e-4  # relative to the largest magnitude
 # Weights by name make ResNeSt-269 amplify rounding: computed in float64, its outputs are 2.6e-4 (256x192) and 2.0e-4
 # (384x288) away from the figures, which are float32's. Twice that is what another order of additions may cost.
@@ -108,8 +110,8 @@ def same_state_dict(model: nn.Module, figures: dict[str, Any]) -> bool:
 def all_outputs(model: nn.Module, x: Tensor) -> list[np.ndarray]:
     """What a network in evaluation mode returns, one array an output."""
     with torch.inference_mode():
-        outputs = model.eval()(x)
-    return [y.numpy() for y in (outputs if isinstance(outputs, list | tuple) else [outputs])]
+        output: Output = model.eval()(x)
+    return [tensor.numpy() for tensor in output.tensors()]
 
 
 def largest_error(outputs: list[np.ndarray], figures: dict[str, Any]) -> float:

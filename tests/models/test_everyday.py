@@ -8,11 +8,11 @@ import io
 import pytest
 import torch
 
+from fastpose.codecs import build_codec
 from fastpose.models import HeatmapHead, create_model, fuse_batchnorm, heatmap_mse, list_architectures, save_model
 from fastpose.models.backbones.litehrnet import LiteHRNet
 from fastpose.models.backbones.resnet import ResNet
 from fastpose.models.layers import Bottleneck, ConvUnit, channel_shuffle
-from fastpose.spec import CodecSpec
 
 SIZE = (64, 64)
 SMALL = ["resnet18_slim", "litehrnet18"]
@@ -26,7 +26,7 @@ MOST = [*SMALL, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)
 
 def _model(name, fill=None):
     torch.manual_seed(0)
-    codec = {"codec": CodecSpec("gaussian", heatmap_size=(8, 8))} if name == "cpm" else {}  # an eighth, not a quarter
+    codec = {"codec": build_codec("gaussian", heatmap_size=(8, 8))} if name == "cpm" else {}  # an eighth, not a quarter
     model = create_model(name, input_size=SIZE, **codec)
     if fill is not None:
         fill(model)
@@ -47,7 +47,7 @@ def test_folded_network_gives_the_same(name, fill_by_name):
     assert not [module for module in fused.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     x = torch.randn(2, 3, *SIZE)
     with torch.inference_mode():
-        assert _error(fused(x), model(x)) < 2e-5
+        assert _error(fused(x).last, model(x).last) < 2e-5
     assert fused.spec == model.spec
     for key, tensor in model.state_dict().items():
         assert torch.equal(tensor, before[key])
@@ -63,18 +63,18 @@ def test_folded_network_cannot_be_saved_as_its_architecture(tmp_path):
 def test_channels_last_gives_the_same(name, fill_by_name):
     model, x = _model(name, fill_by_name), torch.randn(2, 3, *SIZE)
     with torch.inference_mode():
-        expected = model(x)
+        expected = model(x).last
         layout = copy.deepcopy(model).to(memory_format=torch.channels_last)
-        assert _error(layout(x.to(memory_format=torch.channels_last)), expected) < 1e-5
+        assert _error(layout(x.to(memory_format=torch.channels_last)).last, expected) < 1e-5
 
 
 @pytest.mark.parametrize("name", MOST)
 def test_bfloat16_autocast_is_near(name, fill_by_name):
     model, x = _model(name, fill_by_name), torch.randn(2, 3, *SIZE)
     with torch.inference_mode():
-        expected = model(x)
+        expected = model(x).last
         with torch.autocast("cpu", torch.bfloat16):
-            output = model(x)
+            output = model(x).last
     assert output.dtype == torch.bfloat16
     assert _error(output.float(), expected) < 0.1
 
@@ -83,18 +83,18 @@ def test_bfloat16_autocast_is_near(name, fill_by_name):
 def test_other_input_sizes(name):
     model = _model(name)
     with torch.inference_mode():
-        assert model(torch.randn(1, 3, 96, 128)).shape == (1, 17, 24, 32)
-        assert model(torch.randn(0, 3, *SIZE)).shape == (0, 17, 16, 16)
+        assert model(torch.randn(1, 3, 96, 128)).last.shape == (1, 17, 24, 32)
+        assert model(torch.randn(0, 3, *SIZE)).last.shape == (0, 17, 16, 16)
 
 
 @pytest.mark.parametrize("name", MOST)
 def test_compiles_without_graph_breaks(name, fill_by_name):
     model, x = _model(name, fill_by_name), torch.randn(2, 3, *SIZE)
     with torch.inference_mode():
-        expected = model(x)
+        expected = model(x).last
         torch.compiler.reset()  # the limit of recompilations counts other networks too
         compiled = torch.compile(model, backend="eager", fullgraph=True)
-        assert _error(compiled(x), expected) < 1e-6
+        assert _error(compiled(x).last, expected) < 1e-6
 
 
 @pytest.mark.parametrize("name", MOST)
@@ -103,7 +103,7 @@ def test_exports(name, fill_by_name):
     program = torch.export.export(model, (x,), dynamic_shapes=({0: torch.export.Dim("batch")},))
     with torch.inference_mode():
         x = torch.randn(3, 3, *SIZE)
-        assert _error(program.module()(x), model(x)) < 1e-6
+        assert _error(program.module()(x).last, model(x).last) < 1e-6
 
 
 @pytest.mark.parametrize("name", MOST)
@@ -115,7 +115,7 @@ def test_a_few_steps_lower_the_loss_and_reach_every_parameter(name):
     losses = []
     for _ in range(5):
         optimizer.zero_grad()
-        loss = heatmap_mse(model(x), target)
+        loss = heatmap_mse(model(x).last, target)
         loss.backward()
         losses.append(loss.item())
         optimizer.step()
@@ -132,13 +132,13 @@ def test_module_conventions():
     assert back.spec == model.spec
     with torch.device("meta"):
         assert next(create_model("resnet18_slim").parameters()).is_meta
-    assert model.double()(torch.zeros(1, 3, *SIZE, dtype=torch.float64)).dtype == torch.float64
+    assert model.double()(torch.zeros(1, 3, *SIZE, dtype=torch.float64)).last.dtype == torch.float64
 
 
 def test_fresh_networks_start_near_zero():
     """Heads draw from N(0, 0.001): almost all of every target is zero."""
     torch.manual_seed(0)
-    output = create_model("resnet18_slim", input_size=SIZE)(torch.randn(2, 3, *SIZE))
+    output = create_model("resnet18_slim", input_size=SIZE)(torch.randn(2, 3, *SIZE)).last
     assert output.abs().max() < 0.2
     backbone = ResNet(Bottleneck, (1, 1, 1, 1), widths=(8, 8, 8, 8), stem_channels=8)
     assert all(stage[0].bn3.weight.abs().max() == 0 for stage in (backbone.layer1, backbone.layer4))
@@ -151,7 +151,7 @@ def test_channel_shuffle_interleaves():
 
 def test_head_layers():
     head = HeatmapHead(8, 4, deconv_channels=(6, 6, 6), deconv_kernels=(4, 3, 2), conv_channels=(5,), conv_kernels=(3,))
-    assert head(torch.zeros(1, 8, 3, 2)).shape == (1, 4, 24, 16)
+    assert head(torch.zeros(1, 8, 3, 2)).last.shape == (1, 4, 24, 16)
     assert head.upsampling == 8
     assert HeatmapHead(4, 4, deconv_channels=(), final_kernel=None)(torch.ones(1, 4, 2, 2)).sum() == 16
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from fastpose.models import RegressionHead, RLELoss, heatmap_mse, smooth_l1, visibility_loss
+from fastpose.codecs.regression import smooth_l1
+from fastpose.models import RegressionHead, RLELoss, heatmap_mse, visibility_loss
 
 
 def test_value_and_gradient_by_hand():

@@ -7,17 +7,18 @@ import dataclasses
 import pytest
 import torch
 
-from fastpose.models import LossSettings, StageLoss, build_loss, create_model, heatmap_mse
+from fastpose.codecs import build_codec
+from fastpose.models import LossSettings, Output, StageLoss, build_loss, create_model, heatmap_mse
 from fastpose.ops import heatmap_encode
 from fastpose.skeletons import COCO17
-from fastpose.spec import CodecSpec, PoseSpec
+from fastpose.spec import PoseSpec
 
 SMALL = (64, 64)
 
 
 def _spec(kind: str = "gaussian", stages: int = 1) -> PoseSpec:
-    size = None if kind == "regression" else (16, 16)
-    return PoseSpec(COCO17, SMALL, CodecSpec(kind, heatmap_size=size), output_stages=stages)
+    size = {} if kind == "regression" else {"heatmap_size": (16, 16)}
+    return PoseSpec(COCO17, SMALL, build_codec(kind, **size), output_stages=stages)
 
 
 def _labels(batch: int = 2):
@@ -29,8 +30,7 @@ def _labels(batch: int = 2):
 
 def _resnet(head: str, kind: str = "gaussian"):
     torch.manual_seed(0)
-    codec = CodecSpec(kind, heatmap_size=None if kind == "regression" else (16, 16))
-    return create_model("resnet50", input_size=SMALL, codec=codec, head=head, deconv_channels=(16, 16, 16))
+    return create_model("resnet50", input_size=SMALL, codec=_spec(kind).codec, head=head, deconv_channels=(16, 16, 16))
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_every_head_learns(head, kind):
 def test_stages_are_weighted_and_have_their_own_targets():
     spec = _spec("megvii", stages=2)
     keypoints, weights = _labels()
-    outputs = [torch.randn(2, 17, 16, 16), torch.randn(2, 17, 16, 16)]
+    outputs = torch.randn(2, 17, 16, 16), torch.randn(2, 17, 16, 16)
     stages = (StageLoss(weight=0.25, kernel_size=15), StageLoss(kernel_size=5))
     loss = build_loss(torch.nn.Identity(), spec, LossSettings(weight=2.0, stages=stages))
     expected = 0.0
@@ -73,13 +73,13 @@ def test_stages_are_weighted_and_have_their_own_targets():
         codec = dataclasses.replace(spec.codec, kernel_size=stage.kernel_size)
         target, factors = heatmap_encode(keypoints, weights, codec, SMALL)
         expected += 2 * stage.weight * heatmap_mse(maps, target, factors)
-    torch.testing.assert_close(loss(outputs, keypoints, weights), expected)
+    torch.testing.assert_close(loss(Output(outputs), keypoints, weights), expected)
 
 
 def test_hardest_counts_fewer_keypoints():
     spec = _spec()
     keypoints, weights = _labels()
-    maps = torch.randn(2, 17, 16, 16)
+    maps = Output((torch.randn(2, 17, 16, 16),))
     everything = build_loss(torch.nn.Identity(), spec)(maps, keypoints, weights)
     hardest = build_loss(torch.nn.Identity(), spec, LossSettings(hardest=4))(maps, keypoints, weights)
     assert hardest > everything
@@ -90,7 +90,7 @@ def test_weight_zero_takes_a_coordinate_out():
     loss = build_loss(model.head, model.spec)
     keypoints, weights = _labels()
     output = torch.rand(2, 17, 2, requires_grad=True)
-    loss(output, keypoints, weights).backward()
+    loss(Output((output,)), keypoints, weights).backward()
     assert (output.grad[0, 3] == 0).all()
     assert (output.grad[1] != 0).all()
 
@@ -99,7 +99,11 @@ def test_weight_zero_takes_a_coordinate_out():
     ("settings", "spec", "message"),
     [
         (lambda: LossSettings(stages=(StageLoss(),)), _spec(stages=2), "expected one for each of 2 stages, got 1"),
-        (lambda: LossSettings(stages=(StageLoss(kernel_size=5),)), _spec(), "codec 'gaussian' are not blurred points"),
+        (
+            lambda: LossSettings(stages=(StageLoss(kernel_size=5),)),
+            _spec(),
+            "loss: codec: unknown keys kernel_size",
+        ),
         (lambda: LossSettings(hardest=2, stages=(StageLoss(),)), _spec(), "loss.hardest: give it in loss.stages"),
         (lambda: LossSettings(weight=0), _spec(), "loss.weight: expected a number above 0"),
         (lambda: StageLoss(hardest=0), _spec(), "loss.hardest: expected at least 1"),
@@ -112,27 +116,31 @@ def test_settings_that_do_not_fit_are_named(settings, spec, message):
         build_loss(torch.nn.Identity(), spec, settings())
 
 
-def test_stages_are_no_thing_for_coordinates():
+def test_the_hardest_are_no_thing_for_coordinates():
     model = _resnet("rle", "regression")
-    with pytest.raises(ValueError, match="stages and hardest are for heatmaps"):
+    with pytest.raises(ValueError, match="loss: hardest: goes with heatmaps"):
         build_loss(model.head, model.spec, LossSettings(hardest=3))
 
 
 @pytest.mark.parametrize(("head", "kind"), [("rle", "gaussian"), ("heatmap", "regression"), ("boxes", "gaussian")])
 def test_heads_that_do_not_fit_the_codec_are_refused(head, kind):
-    with pytest.raises(ValueError, match=r"^head: "):
+    with pytest.raises(ValueError, match=r"^(head|codec): "):
         _resnet(head, kind)
 
 
-def test_predict_gives_what_the_codec_decodes():
+def test_one_record_for_every_head():
     images = torch.randn(2, 3, *SMALL)
-    model = _resnet("visibility").eval()
-    maps, visible = model.predict(images)
-    assert maps.shape == (2, 17, 16, 16)
-    assert visible.shape == (2, 17)
-    assert ((visible > 0) & (visible < 1)).all()
-    model = _resnet("rle", "regression").eval()
-    values, visible = model.predict(images)
-    assert visible is None
-    torch.testing.assert_close(values[..., 2:], model(images)[..., 2:].sigmoid())
-    torch.testing.assert_close(values[..., :2], model(images)[..., :2])
+    output = _resnet("visibility").eval()(images)
+    assert output.last.shape == (2, 17, 16, 16)
+    assert output.visibility.shape == (2, 17)
+    assert ((output.visibility > 0) & (output.visibility < 1)).all()
+    output = _resnet("rle", "regression").eval()(images)
+    assert (output.last.shape, output.visibility, len(output.stages)) == ((2, 17, 4), None, 1)
+    halves = output.map(lambda tensor: tensor[:1] / 2)
+    torch.testing.assert_close(halves.last, output.last[:1] / 2)
+    assert [tensor.shape for tensor in Output(((images, images), images), images).tensors()] == [images.shape] * 4
+
+
+def test_a_spec_with_other_stages_than_the_network_is_refused():
+    with pytest.raises(ValueError, match="output_stages: the network returns 1, the spec says 3"):
+        create_model("resnet50", output_stages=3)

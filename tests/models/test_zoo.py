@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from model_figures import figures_of
 
+from fastpose.codecs import build_codec
 from fastpose.models import create_model, find_entry, list_architectures, list_entries
 from fastpose.models.registry import architecture_options
-from fastpose.spec import CodecSpec
 from fastpose.train.recipe import Recipe
 
 TOOLS = Path(__file__).parents[2] / "tools"
@@ -87,11 +87,11 @@ def test_recipes_are_recipes(entry):
 def test_facts():
     entry = find_entry("resnet152_dark.coco_384x288")
     assert entry.alias == "td-hm_res152_dark-8xb32-210e_coco-384x288"
-    assert (entry.metrics["AP"], entry.spec.codec.blur_kernel, entry.spec.flip_shift) == (0.757, 17, True)
+    assert (entry.metrics["AP"], entry.spec.codec.blur_kernel, entry.spec.codec.shifts_mirror) == (0.757, 17, True)
     assert entry.recipe["train"]["batch_size"] == 256
     entry = find_entry("hrnet_w32_udp_regress.coco_256x192")
-    assert entry.spec.codec == CodecSpec("udp_combined", heatmap_size=(64, 48))
-    assert (entry.spec.udp, entry.spec.flip_shift, entry.spec.output_channels) == (True, False, 51)
+    assert entry.spec.codec == build_codec("udp_combined", heatmap_size=(64, 48))
+    assert (entry.spec.udp, entry.spec.codec.shifts_mirror, entry.spec.output_channels) == (True, False, 51)
     entry = find_entry("hrnet_w32_combine.coco_aic_256x192")
     assert (entry.spec.skeleton.name, entry.dataset) == ("coco_aic19", "coco_aic")
     assert find_entry("hrnet_w32_merge.coco_aic_256x192").spec.skeleton.name == "coco17"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -12,24 +13,31 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastpose.spec import CodecSpec
+from fastpose.codecs import CODECS as CODEC_CLASSES
+from fastpose.codecs import Codec, build_codec, change_codec
 
 HEATMAP = (64, 48)
 INPUT = (256, 192)
 CODECS = {
-    "gaussian": CodecSpec("gaussian", HEATMAP),
-    "dark": CodecSpec("dark", HEATMAP),
-    "dark_17": CodecSpec("dark", HEATMAP, sigma=3.0, blur_kernel=17),
-    "udp": CodecSpec("udp", HEATMAP),
-    "udp_combined": CodecSpec("udp_combined", HEATMAP),
-    "megvii": CodecSpec("megvii", HEATMAP),
-    "megvii_5": CodecSpec("megvii", HEATMAP, kernel_size=5),
+    "gaussian": build_codec("gaussian", heatmap_size=HEATMAP),
+    "dark": build_codec("dark", heatmap_size=HEATMAP),
+    "dark_17": build_codec("dark", heatmap_size=HEATMAP, sigma=3.0, blur_kernel=17),
+    "udp": build_codec("udp", heatmap_size=HEATMAP),
+    "udp_combined": build_codec("udp_combined", heatmap_size=HEATMAP),
+    "megvii": build_codec("megvii", heatmap_size=HEATMAP),
+    "megvii_5": build_codec("megvii", heatmap_size=HEATMAP, kernel_size=5),
 }
 KINDS = {name: codec for name, codec in CODECS.items() if name == codec.kind}
 
 
-def resized(codec: CodecSpec, size: tuple[int, int]) -> CodecSpec:
-    return CodecSpec(codec.kind, size, codec.sigma, codec.kernel_size, codec.blur_kernel, codec.radius_factor)
+def resized(codec: Codec, size: tuple[int, int]) -> Codec:
+    return change_codec(codec, heatmap_size=size)
+
+
+def suitable(kind: str, **parameters: Any) -> Codec:
+    """The codec with those of the parameters that its kind has."""
+    names = {field.name for field in dataclasses.fields(CODEC_CLASSES[kind])}  # type: ignore[arg-type]
+    return build_codec(kind, **{name: value for name, value in parameters.items() if name in names})
 
 
 def poses(
@@ -42,10 +50,10 @@ def poses(
     return torch.from_numpy(points.astype(np.float32)), torch.from_numpy(visible.astype(np.float32))
 
 
-def network_maps(codec: CodecSpec, batch: int, keypoints: int, seed: int = 0) -> torch.Tensor:
+def network_maps(codec: Codec, batch: int, keypoints: int, seed: int = 0) -> torch.Tensor:
     """Blobs of random place, height and width over a little noise: what a trained network gives."""
     rng = np.random.default_rng(seed)
-    height, width = codec.heatmap_size or (1, 1)
+    height, width = codec.heatmap_size
     y, x = np.mgrid[0:height, 0:width]
     shape = (batch, keypoints, 1, 1)
     cx, cy = rng.uniform(-1, width, shape), rng.uniform(-1, height, shape)
@@ -87,7 +95,7 @@ def formula_maps(kind: str) -> np.ndarray:
     return maps[None].astype(np.float32)
 
 
-def reference_codecs(shared: Path) -> list[tuple[str, CodecSpec, tuple[int, int], dict[str, np.ndarray]]]:
+def reference_codecs(shared: Path) -> list[tuple[str, Codec, tuple[int, int], dict[str, np.ndarray]]]:
     """Name, codec, input size and arrays of every codec in the folder of reference figures."""
     folder = shared / "reference"
     arrays = np.load(folder / "codecs.npz")
@@ -101,9 +109,9 @@ def reference_codecs(shared: Path) -> list[tuple[str, CodecSpec, tuple[int, int]
             kind = "dark"
         if values.get("heatmap_type") == "combined":
             kind = "udp_combined"
-        codec = CodecSpec(
-            kind,  # type: ignore[arg-type]
-            (height, width) if kind != "regression" else None,
+        codec = suitable(
+            kind,
+            heatmap_size=(height, width),
             sigma=values.get("sigma", 2.0),
             kernel_size=values.get("kernel_size", 11),
             blur_kernel=values.get("blur_kernel_size", 11),

@@ -12,8 +12,8 @@ from heatmap_cases import CODECS, HEATMAP, INPUT, KINDS, network_maps, poses, re
 from torch import Tensor
 
 from fastpose import ops
+from fastpose.codecs import Codec, build_codec
 from fastpose.ops import reference
-from fastpose.spec import CodecSpec
 
 pytestmark = pytest.mark.cuda
 
@@ -152,7 +152,7 @@ def test_crop_gradient(dtype: torch.dtype, border: str) -> None:
 
 
 # --- heatmaps -------------------------------------------------------------------------------------------------------
-def strange_maps(codec: CodecSpec) -> Tensor:
+def strange_maps(codec: Codec) -> Tensor:
     """Maps of NaN, of infinities, of one value, below zero, huge, tiny, with peaks on borders and corners."""
     maps = network_maps(codec, 4, 17, 11)
     flat = maps.view(4, 17, -1)
@@ -255,7 +255,7 @@ def test_encode_of_strange_points(name: str) -> None:
 
 
 def check_loss(
-    codec: CodecSpec, size: tuple[int, int], predicted: Tensor, points: Tensor, weights: Tensor, **more: Any
+    codec: Codec, size: tuple[int, int], predicted: Tensor, points: Tensor, weights: Tensor, **more: Any
 ) -> None:
     """Value and gradient on both devices."""
     results = []
@@ -379,7 +379,7 @@ def test_nothing_at_all() -> None:
 
 
 def test_more_maps_than_a_grid_has_blocks() -> None:
-    codec = CodecSpec("dark", (8, 6))
+    codec = build_codec("dark", heatmap_size=(8, 6))
     maps = network_maps(codec, 200, 17, 1)
     many = maps.repeat(25, 1, 1, 1).to(DEVICE)  # 85000 maps
     points, scores = ops.heatmap_decode(many, codec, (32, 24))

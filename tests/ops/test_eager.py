@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from fastpose import ops
+from fastpose.codecs import build_codec
 from fastpose.ops._native import C
 from fastpose.skeletons import COCO17
-from fastpose.spec import CodecSpec
 
 RNG = np.random.default_rng(0)
 POSES = RNG.uniform(0, 100, (6, 17, 3)).astype(np.float32)
@@ -20,7 +20,7 @@ SCORES = RNG.random(6).astype(np.float32)
 AREAS = RNG.uniform(1e3, 1e4, 6).astype(np.float32)
 SIGMAS = np.array(COCO17.sigmas)
 GATES = ("heatmap_encode_eager", "heatmap_decode_eager", "heatmap_loss_eager", "oks_eager", "oks_nms_eager")
-GAUSSIAN, COMBINED = (CodecSpec(kind, (16, 12)) for kind in ("gaussian", "udp_combined"))
+GAUSSIAN, COMBINED = (build_codec(kind, heatmap_size=(16, 12)) for kind in ("gaussian", "udp_combined"))
 SIZE = (64, 48)
 POINTS = RNG.uniform(0, 48, (2, 17, 2)).astype(np.float32)
 MAPS = RNG.random((2, 17, 16, 12)).astype(np.float32)

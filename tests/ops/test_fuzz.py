@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 from fuzz_cases import NOT_FINITE, Source, arrays, fuzz, tensor
+from heatmap_cases import suitable
 
 from fastpose import ops
+from fastpose.codecs import Codec, build_codec
 from fastpose.ops import reference
 from fastpose.skeletons import COCO17
-from fastpose.spec import CodecSpec
 
 
 # --- affine_crop ------------------------------------------------------------------------------------------------------
@@ -99,15 +100,16 @@ def test_a_matrix_that_maps_far_outside_gives_the_border(seed: int, data: Any) -
 
 
 # --- heatmaps ---------------------------------------------------------------------------------------------------------
-def codec_of(source: Source) -> tuple[CodecSpec, tuple[int, int]]:
+def codec_of(source: Source) -> tuple[Codec, tuple[int, int]]:
     kind = source.pick(["gaussian", "dark", "udp", "udp_combined", "megvii"])
     size = source.count(2, 40), source.count(2, 40)
     blur = source.pick([1, 3, 9, 11, 17])
-    codec = CodecSpec(kind, size, source.pick([0.5, 1.5, 2.0, 3.0]), source.pick([1, 5, 11, 23]), blur)
+    sigma, kernel = source.pick([0.5, 1.5, 2.0, 3.0]), source.pick([1, 5, 11, 23])
+    codec = suitable(kind, heatmap_size=size, sigma=sigma, kernel_size=kernel, blur_kernel=blur)
     return codec, source.pick([(size[0] * 4, size[1] * 4), (size[0], size[1]), (301, 77)])
 
 
-def maps_of(source: Source, codec: CodecSpec, batch: int, keypoints: int, dtype: Any = np.float32) -> np.ndarray:
+def maps_of(source: Source, codec: Codec, batch: int, keypoints: int, dtype: Any = np.float32) -> np.ndarray:
     """Noise, or bumps on noise; some values not finite, if it so happens."""
     height, width = codec.heatmap_size or (0, 0)
     shape = (batch, keypoints * (3 if codec.kind == "udp_combined" else 1), height, width)
@@ -172,7 +174,7 @@ def test_heatmap_decode(seed: int, data: Any) -> None:
 @fuzz(60)
 def test_nan_never_wins_the_arg_max(seed: int, data: Any) -> None:
     source = Source(seed, data)
-    codec = CodecSpec("gaussian", codec_of(source)[0].heatmap_size)
+    codec = build_codec("gaussian", codec_of(source)[0].heatmap_size)
     height, width = codec.heatmap_size or (0, 0)
     maps = np.full((1, 4, height, width), source.pick([np.nan, -np.inf, -1.0]), np.float32)
     maps[source.rng.random(maps.shape) < source.pick([0.0, 0.1, 0.9])] = np.nan

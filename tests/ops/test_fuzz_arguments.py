@@ -18,9 +18,9 @@ import torch
 from fuzz_cases import NOT_FINITE, Source, arrays, fuzz
 
 from fastpose import ops
-from fastpose.spec import CodecSpec
+from fastpose.codecs import build_codec
 
-CODEC = CodecSpec("udp", (16, 12))
+CODEC = build_codec("udp", heatmap_size=(16, 12))
 
 
 def correct_calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:

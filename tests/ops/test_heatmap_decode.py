@@ -23,11 +23,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fastpose import ops
+from fastpose.codecs import build_codec
 from fastpose.ops import reference
 from fastpose.ops._codec import codec_values
 from fastpose.ops.reference.heatmap_decode import merge_flipped
 from fastpose.skeletons import COCO17
-from fastpose.spec import CodecSpec
 
 IDENTITY = torch.eye(2, 3, dtype=torch.float64)
 
@@ -122,7 +122,7 @@ def test_first_of_equal_maxima() -> None:
         for first in (0, len(flat) // 2, len(flat) - 2):
             flat[:] = 0.25
             flat[[first, -1]] = 0.5
-            codec = CodecSpec("gaussian", size)
+            codec = build_codec("gaussian", heatmap_size=size)
             point = ops.heatmap_decode(flat.reshape(1, 1, *size), codec, size)[0][0, 0]
             assert np.abs(point - [first % size[1], first // size[1]]).max() <= 0.25
 
@@ -188,7 +188,7 @@ def test_blur_of_the_surroundings_is_that_of_the_whole_map() -> None:
 @pytest.mark.parametrize("taps", [1, 3, 7, 25])
 def test_windows_of_any_size_everywhere(kind: str, taps: int) -> None:
     """A peak on every pixel of a small map: windows inside, over each border, and up to the end of the memory."""
-    codec = CodecSpec(kind, (20, 19), blur_kernel=taps)
+    codec = build_codec(kind, heatmap_size=(20, 19), blur_kernel=taps)
     y, x = np.mgrid[0:20, 0:19]
     peaks = np.exp(-((x - x.reshape(-1, 1, 1) - 0.2) ** 2 + (y - y.reshape(-1, 1, 1) + 0.3) ** 2) / 8) + 0.01
     maps = torch.from_numpy(peaks.astype(np.float32))[:, None]
@@ -215,7 +215,7 @@ def test_mirrored_maps_of_the_reference(shared: Path) -> None:
         ("gaussian", "flip/in", "flip/shift", True),
         ("udp_combined", "flip/combined_in", "flip/combined", False),
     ]:
-        codec = CodecSpec(kind, (8, 6), blur_kernel=1)  # type: ignore[arg-type]
+        codec = build_codec(kind, heatmap_size=(8, 6), blur_kernel=1)  # type: ignore[arg-type]
         turned = torch.from_numpy(arrays[wanted])
         options = {"flipped": torch.from_numpy(arrays[key]), "flip_index": COCO17.flip_index, "flip_shift": shift}
         # Averaged with nothing, the mirrored maps themselves are decoded.
@@ -311,7 +311,7 @@ def test_empty(name: str, shape: tuple[int, int]) -> None:
         ({"inverse": torch.zeros(2, 2, 2)}, ValueError, "inverse"),
         ({"inverse": torch.full((2, 2, 3), torch.nan)}, ValueError, "inverse"),
         ({"out": torch.zeros(2, 3, 3)}, ValueError, "out"),
-        ({"codec": CodecSpec("regression")}, ValueError, "codec"),
+        ({"codec": build_codec("regression")}, ValueError, "codec"),
     ],
 )
 def test_errors_name_the_argument(change: dict, error: type[Exception], text: str) -> None:

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastpose import ops
+from fastpose.codecs import build_codec
 from fastpose.ops import reference
 from fastpose.ops._codec import codec_values
-from fastpose.spec import CodecSpec
 
 
 @pytest.mark.parametrize("name", CODECS)
@@ -55,7 +55,7 @@ def test_reference_figures(shared: Path) -> None:
 
 
 def test_gaussian_by_hand() -> None:
-    codec = CodecSpec("gaussian", (64, 48), sigma=2.0)
+    codec = build_codec("gaussian", heatmap_size=(64, 48), sigma=2.0)
     maps, weights = ops.heatmap_encode(np.float32([[[41.0, 80.0]]]), np.ones((1, 1)), codec, INPUT)
     # (10.25, 20) is nearest to pixel (10, 20); the window is 6 pixels to each side.
     assert maps[0, 0, 20, 10] == 1
@@ -68,7 +68,7 @@ def test_gaussian_by_hand() -> None:
 
 
 def test_edge_of_reach() -> None:
-    codec = CodecSpec("gaussian", (64, 48), sigma=2.0)
+    codec = build_codec("gaussian", heatmap_size=(64, 48), sigma=2.0)
     # Pixel -6: the window ends with pixel 0. Pixel -7: it ends before, but MMPose still counts it. Pixel -8: out.
     points = np.float32([[[-6.6 * 4, 40], [-7.6 * 4, 40], [-8.6 * 4, 40], [53.6 * 4, 40], [52.6 * 4, 40]]])
     maps, weights = ops.heatmap_encode(points, np.ones((1, 5)), codec, INPUT)
@@ -161,10 +161,10 @@ def test_empty(shape: tuple[int, int]) -> None:
         ({"visible": np.zeros((2, 5), "U1")}, TypeError, "visible"),
         ({"joint_weights": [1.0, 2.0]}, ValueError, "joint_weights"),
         ({"codec": "udp"}, TypeError, "codec"),
-        ({"codec": CodecSpec("regression")}, ValueError, "codec"),
-        ({"codec": CodecSpec("udp", (1, 48))}, ValueError, "codec"),
-        ({"codec": CodecSpec("gaussian", (64, 48), sigma=1e-9)}, ValueError, "sigma"),
-        ({"codec": CodecSpec("megvii", (64, 48), kernel_size=129)}, ValueError, "127"),
+        ({"codec": build_codec("regression")}, ValueError, "codec"),
+        ({"codec": build_codec("udp", heatmap_size=(1, 48))}, ValueError, "codec"),
+        ({"codec": build_codec("gaussian", heatmap_size=(64, 48), sigma=1e-9)}, ValueError, "sigma"),
+        ({"codec": build_codec("megvii", heatmap_size=(64, 48), kernel_size=129)}, ValueError, "127"),
         ({"input_size": (0, 5)}, ValueError, "input_size"),
         ({"out": torch.zeros(2, 5, 64, 47)}, ValueError, "out"),
         ({"out": torch.zeros(2, 5, 64, 48, dtype=torch.float64)}, TypeError, "out"),

@@ -17,12 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastpose import ops
+from fastpose.codecs import Codec, build_codec
 from fastpose.ops import reference
 from fastpose.ops._codec import codec_values
-from fastpose.spec import CodecSpec
 
 
-def predicted_for(codec: CodecSpec, batch: int, keypoints: int, seed: int = 0) -> torch.Tensor:
+def predicted_for(codec: Codec, batch: int, keypoints: int, seed: int = 0) -> torch.Tensor:
     height, width = codec.heatmap_size or (1, 1)
     shape = (batch, codec.output_channels(keypoints), height, width)
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
@@ -113,7 +113,7 @@ def test_scaled_loss_of_float16_maps_reaches_its_gradient() -> None:
 def test_reference_figures(module: object, shared: Path) -> None:
     arrays = {key: torch.from_numpy(value) for key, value in np.load(shared / "reference" / "losses.npz").items()}
     values = json.loads((shared / "reference" / "losses.json").read_text())["losses"]
-    plain, combined = CodecSpec("gaussian", (16, 12)), CodecSpec("udp_combined", (16, 12))
+    plain, combined = build_codec("gaussian", heatmap_size=(16, 12)), build_codec("udp_combined", heatmap_size=(16, 12))
     for name, codec, prefix, topk in [
         ("mse_weighted", plain, "", None),
         ("mse", plain, "", None),  # MMPose multiplies with the weights here too
@@ -136,7 +136,7 @@ def test_reference_figures(module: object, shared: Path) -> None:
 
 def test_by_hand() -> None:
     """Two maps of one pixel and its neighbours: w (p - t)² summed and divided by 2 maps x 9 pixels."""
-    codec = CodecSpec("udp_combined", (3, 3), radius_factor=0.2)  # a disc of radius 0.6: one pixel
+    codec = build_codec("udp_combined", heatmap_size=(3, 3), radius_factor=0.2)  # a disc of radius 0.6: one pixel
     predicted = torch.zeros(1, 6, 3, 3)
     predicted[0, 0, 1, 1] = 0.5  # disc of keypoint 0, which stands at (1.3, 1)
     predicted[0, 1, 1, 1] = 0.1
@@ -310,7 +310,7 @@ def test_empty(shape: tuple[int, int]) -> None:
         ({"weights": torch.zeros(3, 2)}, ValueError, "weights"),
         ({"ohkm_topk": 0}, ValueError, "ohkm_topk"),
         ({"ohkm_topk": 4}, ValueError, "ohkm_topk"),
-        ({"codec": CodecSpec("regression")}, ValueError, "codec"),
+        ({"codec": build_codec("regression")}, ValueError, "codec"),
     ],
 )
 def test_errors_name_the_argument(change: dict, error: type[Exception], text: str) -> None:

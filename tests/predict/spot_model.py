@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from torch import nn
 
-from fastpose.models import PoseModel
+from fastpose.codecs import build_codec
+from fastpose.models import MapsHead, PoseModel
 from fastpose.skeletons import Skeleton
-from fastpose.spec import CodecSpec, PoseSpec
+from fastpose.spec import PoseSpec
 
 SPOTS = Skeleton("spots", ("red", "green", "blue"))
 INPUT = (128, 96)
@@ -19,9 +20,9 @@ class EveryFourthPixel(nn.Module):
 
 
 def spot_model(**changes):
-    codec = CodecSpec("gaussian", heatmap_size=(INPUT[0] // 4, INPUT[1] // 4))
+    codec = build_codec("gaussian", heatmap_size=(INPUT[0] // 4, INPUT[1] // 4))
     spec = PoseSpec(SPOTS, INPUT, codec, mean=(0.0, 0.0, 0.0), std=(255.0, 255.0, 255.0)).replace(**changes)
-    return PoseModel(EveryFourthPixel(), nn.Identity(), spec)
+    return PoseModel(EveryFourthPixel(), MapsHead(), spec)
 
 
 def spots(size, points, radius=7.0):

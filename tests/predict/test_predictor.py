@@ -12,10 +12,10 @@ import torch
 from spot_model import SPOTS, random_spots, spot_model, spots
 from torch import nn
 
-from fastpose.codecs import build_codec
+from fastpose.codecs import change_codec
 from fastpose.data.images import ImageError
 from fastpose.geometry import box_to_center_scale, crop_matrices, invert_matrices
-from fastpose.models import PoseModel, WeightsError, create_model, save_model
+from fastpose.models import Output, PoseModel, WeightsError, create_model, save_model
 from fastpose.ops import affine_crop
 from fastpose.predict import Poses, Predictor, load
 from fastpose.predict import predictor as module
@@ -80,8 +80,7 @@ def test_flip_test_averages_with_the_mirrored_crop(codec_kind):
     torch.manual_seed(0)
     model = create_model("resnet18_slim", input_size=(64, 64)).eval()
     if codec_kind == "udp":
-        codec = type(model.spec.codec)("udp", heatmap_size=model.spec.codec.heatmap_size)
-        model.spec = model.spec.replace(codec=codec, udp=True, flip_shift=False)
+        model.spec = model.spec.replace(codec=change_codec(model.spec.codec, kind="udp"), udp=True)
     for module_ in model.modules():
         if isinstance(module_, nn.BatchNorm2d):
             nn.init.normal_(module_.running_mean, std=0.1)
@@ -102,25 +101,25 @@ def test_flip_test_averages_with_the_mirrored_crop(codec_kind):
         )
     )
     with torch.inference_mode():
-        maps, mirrored = model(crops), model(crops.flip(3))
-    codec = build_codec(spec.codec, spec.input_size)
+        maps, mirrored = model(crops).last, model(crops.flip(3)).last
     inverse = torch.from_numpy(invert_matrices(matrices))
     for poses, with_flip in ((plain, None), (flipped, mirrored)):
-        options = (
-            {"flip_index": spec.skeleton.flip_index, "flip_shift": spec.flip_shift} if with_flip is not None else {}
-        )
-        points, scores = codec.decode(maps, flipped=with_flip, inverse=inverse, **options)
+        options = {"flip_index": spec.skeleton.flip_index} if with_flip is not None else {}
+        points, scores = spec.codec.decode(maps, spec.input_size, flipped=with_flip, inverse=inverse, **options)
         np.testing.assert_allclose(poses.scores, scores, rtol=2e-3, atol=1e-4)
         assert np.median(np.abs(poses.keypoints - points.numpy())) < 1e-2
 
 
 def test_several_stages_use_the_last():
     class Stages(nn.Module):
+        gives, stages = "maps", 2
+
         def forward(self, x):
-            return [torch.zeros_like(x), x]
+            return Output((torch.zeros_like(x), x))
 
     model = spot_model(flip_test=False)
-    staged = PoseModel(model.backbone, Stages(), model.spec.replace(output_stages=2))
+    staged = PoseModel(model.backbone, Stages(), model.spec)
+    assert staged.spec.output_stages == 2
     image, points, boxes = random_spots(3)
     assert error(Predictor(staged, device="cpu")(image, boxes), points) < 5
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fastpose.codecs import build_codec
 from fastpose.data.readers import read_annotations
 from fastpose.data.records import PoseRecords
 from fastpose.metrics import posetrack_ap
@@ -24,7 +25,7 @@ from fastpose.skeletons import (
     POSETRACK18_17,
     Skeleton,
 )
-from fastpose.spec import CodecSpec, PoseSpec
+from fastpose.spec import PoseSpec
 from fastpose.train.evaluate import Evaluator, Predictions
 from fastpose.train.measures import (
     METRICS,
@@ -133,7 +134,7 @@ def test_official_files(shared: Path, file: str, metric: str) -> None:
         data = dataclasses.replace(data, head_sizes=np.full(len(data), 50.0))
     evaluator = Evaluator(data, annotations=path)
     assert evaluator.metric == metric
-    spec = PoseSpec(skeleton=data.skeleton, input_size=(64, 64), codec=CodecSpec("gaussian", (16, 16)))
+    spec = PoseSpec(skeleton=data.skeleton, input_size=(64, 64), codec=build_codec("gaussian", heatmap_size=(16, 16)))
     people = evaluator.records
     found = Predictions(people.keypoints, np.ones(people.visible.shape, np.float32), np.ones(len(people), bool))
     found.keypoints[people.visible == 0] = 0
@@ -217,7 +218,7 @@ def test_other_categories_are_nobody_to_find(tmp_path: Path, others: int, number
     file = tmp_path / "both.json"
     file.write_text(json.dumps(content))
     evaluator = Evaluator(read_annotations(file), annotations=file)
-    spec = PoseSpec(COCO17, (256, 192), CodecSpec("gaussian", (64, 48), sigma=2.0))
+    spec = PoseSpec(COCO17, (256, 192), build_codec("gaussian", heatmap_size=(64, 48), sigma=2.0))
     assert perfect(evaluator, spec)["AP"] == pytest.approx(1)
 
 
@@ -226,7 +227,7 @@ def test_average_precision_where_the_reader_moves_pixels(tmp_path: Path, data: P
     file = tmp_path / "Sub1_test.json"
     file.write_text(json.dumps(content))
     evaluator = Evaluator(read_annotations(file), "coco_ap", annotations=file)
-    spec = PoseSpec(JHMDB15, (256, 256), CodecSpec("gaussian", (64, 64), sigma=2.0))
+    spec = PoseSpec(JHMDB15, (256, 256), build_codec("gaussian", heatmap_size=(64, 64), sigma=2.0))
     assert perfect(evaluator, spec)["AP"] == pytest.approx(1)
 
 

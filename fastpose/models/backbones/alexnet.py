@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from fastpose.codecs import change_codec
 from fastpose.spec import PoseSpec
 
 from ..heads import HeatmapHead
@@ -71,5 +71,5 @@ def alexnet(spec: PoseSpec, *, deconv_channels: Sequence[int] = (256, 256, 256))
     if any(side % backbone.stride or side < 2 * backbone.stride for side in spec.input_size):
         raise ValueError(f"input_size: expected (height, width) in multiples of 32 from 64 on, got {spec.input_size}")
     height, width = ((side // backbone.stride - 1) * head.upsampling for side in spec.input_size)
-    codec = dataclasses.replace(spec.codec, heatmap_size=(height, width))
+    codec = change_codec(spec.codec, heatmap_size=(height, width))
     return PoseModel(backbone, head, spec.replace(codec=codec))

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from fastpose.spec import PoseSpec
 
+from ..heads import MapsHead
 from ..layers import ConvUnit
-from ..multi_stage_heads import with_output_stages
 from ..pose_model import PoseModel, check_sizes
 from ..registry import register_model
 
@@ -110,4 +110,4 @@ def cpm(spec: PoseSpec, *, stages: int = 6) -> PoseModel:
     """Convolutional pose machine; one map a stage, at an eighth of the input."""
     backbone = CPM(spec.output_channels, stages=stages)
     check_sizes(spec, backbone_stride=backbone.stride, output_stride=backbone.stride)
-    return PoseModel(backbone, nn.Identity(), with_output_stages(spec, stages))
+    return PoseModel(backbone, MapsHead(stages), spec)

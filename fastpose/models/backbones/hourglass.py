@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fastpose.spec import PoseSpec
 
 from ..layers import BasicBlock, ConvUnit, NormSequential
-from ..multi_stage_heads import MultiStageHead, with_output_stages
+from ..multi_stage_heads import MultiStageHead
 from ..pose_model import PoseModel, check_sizes
 from ..registry import register_model
 
@@ -130,4 +130,4 @@ def hourglass52(spec: PoseSpec, *, stacks: int = 1) -> PoseModel:
     backbone = Hourglass(stacks)
     check_sizes(spec, backbone_stride=backbone.stride, output_stride=backbone.stride)
     head = MultiStageHead(backbone.out_channels, spec.output_channels, stacks)
-    return PoseModel(backbone, head, with_output_stages(spec, stacks))
+    return PoseModel(backbone, head, spec)

@@ -100,6 +100,22 @@ class LocalAttention(nn.Module):
         return join_windows(x, height + rows, width + columns, _WINDOW)[:, top : top + height, left : left + width]
 
 
+class PointwiseConv(nn.Conv2d):
+    """A 1x1 convolution as the matrix product that it is.
+
+    Args:
+        in_channels: in.
+        out_channels: out.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, h, w, in] → [B, out, h, w], channels last in memory."""
+        return F.linear(x, self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
+
+
 class ConvMlp(nn.Module):
     """1x1, depthwise 3x3 and 1x1 convolution, each with BatchNorm and GELU.
 
@@ -110,25 +126,20 @@ class ConvMlp(nn.Module):
 
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
-        self.fc1 = nn.Conv2d(channels, hidden, 1)
+        self.fc1 = PointwiseConv(channels, hidden)
         self.norm1 = nn.BatchNorm2d(hidden)
         self.dw3x3 = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
         self.norm2 = nn.BatchNorm2d(hidden)
-        self.fc2 = nn.Conv2d(hidden, channels, 1)
+        self.fc2 = PointwiseConv(hidden, channels)
         self.norm3 = nn.BatchNorm2d(channels)
         # Contiguous either way, but the CPU's kernel spares itself a copy where it need not wonder about the layout.
         self.dw3x3.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, h, w, channels] → the same shape."""
-        x = norm_act(self.norm1, _pointwise(self.fc1, x), F.gelu)
+        x = norm_act(self.norm1, self.fc1(x), F.gelu)
         x = norm_act(self.norm2, self.dw3x3(x), F.gelu)
-        return norm_act(self.norm3, _pointwise(self.fc2, x.permute(0, 2, 3, 1)), F.gelu).permute(0, 2, 3, 1)
-
-
-def _pointwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """A 1x1 convolution as the matrix product that it is: [B, h, w, in] → [B, out, h, w], channels last in memory."""
-    return F.linear(x, conv.weight.flatten(1), conv.bias).permute(0, 3, 1, 2)
+        return norm_act(self.norm3, self.fc2(x.permute(0, 2, 3, 1)), F.gelu).permute(0, 2, 3, 1)
 
 
 @register_model

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from fastpose.spec import PoseSpec
 
 from ..layers import BasicBlock, ConvUnit, init_kaiming, norm_act
-from ..multi_stage_heads import with_output_stages
+from ..output import Output
 from ..pose_model import PoseModel, check_sizes
 from ..registry import register_model
 from .resnet import ResNet, residual_stage
@@ -58,7 +58,8 @@ class RefiningHead(nn.Module):
         widths: of the second network at half and at a quarter of the map's sides.
     """
 
-    upsampling = 4
+    gives = "maps"
+    stages = 2
 
     def __init__(
         self, in_channels: Sequence[int], out_channels: int, *, channels: int = 96, widths: Sequence[int] = (128, 160)
@@ -86,7 +87,7 @@ class RefiningHead(nn.Module):
         for layer in (self.first_layer, self.return_layer, self.final_layer):
             nn.init.normal_(layer.weight, std=0.001)
 
-    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+    def forward(self, features: Sequence[Tensor]) -> Output:
         """Maps at 1/4, 1/8 and 1/16 of the input, finest first → [B, out_channels, h / 4, w / 4], twice."""
         fine, middle, coarse = features[0], features[1], features[-1]
         x = self.enlarge2(self.enlarge1(coarse, middle), fine)
@@ -94,7 +95,7 @@ class RefiningHead(nn.Module):
         x = x + self.return_layer(first)
         half = self.shrink1(x)
         x = self.enlarge4(self.enlarge3(self.shrink2(half), half), x)
-        return [first, self.final_layer(x)]
+        return Output((first, self.final_layer(x)))
 
 
 @register_model
@@ -105,4 +106,4 @@ def resnet18_slim_refined(spec: PoseSpec, *, channels: int = 96) -> PoseModel:
     )
     check_sizes(spec, backbone_stride=backbone.stride, output_stride=4)
     head = RefiningHead((32, 64, 192), spec.output_channels, channels=channels)
-    return PoseModel(backbone, head, with_output_stages(spec, 2))
+    return PoseModel(backbone, head, spec)

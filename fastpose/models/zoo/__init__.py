@@ -16,8 +16,9 @@ from dataclasses import dataclass, field, fields
 from importlib import resources
 from typing import Any
 
+from fastpose.codecs import Gaussian, build_codec
 from fastpose.skeletons import COCO17, get_skeleton
-from fastpose.spec import CodecSpec, PoseSpec
+from fastpose.spec import PoseSpec
 
 __all__ = ["ZooEntry", "default_spec", "find_entry", "list_entries"]
 
@@ -56,8 +57,7 @@ class ZooEntry:
 
 def default_spec() -> PoseSpec:
     """The spec of an architecture without an entry: COCO's 17 keypoints, 256x192, Gaussian maps of a quarter of it."""
-    codec = CodecSpec("gaussian", heatmap_size=(64, 48), sigma=2.0)
-    return PoseSpec(COCO17, input_size=(256, 192), codec=codec, flip_shift=True)
+    return PoseSpec(COCO17, input_size=(256, 192), codec=Gaussian((64, 48), sigma=2.0))
 
 
 def list_entries(pattern: str = "*") -> list[ZooEntry]:
@@ -99,5 +99,5 @@ def _entry(data: dict[str, Any]) -> ZooEntry:
         raise ValueError(f"zoo entry {data.get('name')!r}: unknown keys {', '.join(sorted(unknown))}")
     values = dict(data["spec"])
     skeleton = get_skeleton(values.pop("skeleton"))
-    codec = CodecSpec(**values.pop("codec"))
+    codec = build_codec(**values.pop("codec"))
     return ZooEntry(**{**data, "spec": PoseSpec(skeleton=skeleton, codec=codec, **values)})

@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...spec import CodecSpec
-from .._codec import UDP_KINDS, blur_size, check_codec, decode_scale, encode_scale, gaussian_taps
+from .._codec import UDP_KINDS, HeatmapCodec, blur_size, check_codec, decode_scale, encode_scale, gaussian_taps
 from .heatmap_encode import fused_multiply_add, mirrored
 
 __all__ = ["heatmap_decode", "merge_flipped"]
@@ -23,7 +22,7 @@ LOG_COEFFICIENTS = (
 
 def heatmap_decode(
     heatmaps: Tensor,
-    codec: CodecSpec,
+    codec: HeatmapCodec,
     input_size: tuple[int, int],
     *,
     flipped: Tensor | None = None,
@@ -102,7 +101,7 @@ def heatmap_decode(
 
 
 def merge_flipped(
-    flipped: Tensor, codec: CodecSpec, flip_index: Sequence[int] | Tensor | None, flip_shift: bool
+    flipped: Tensor, codec: HeatmapCodec, flip_index: Sequence[int] | Tensor | None, flip_shift: bool
 ) -> Tensor:
     """The mirrored input's heatmaps turned back: columns reversed, pairs swapped, x offsets negated, moved by one."""
     maps = flipped.flip(-1)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ...spec import CodecSpec
-from .._codec import check_codec, encode_scale, gaussian_taps
+from .._codec import HeatmapCodec, check_codec, encode_scale, gaussian_taps
 
 __all__ = ["heatmap_encode", "heatmap_targets"]
 
@@ -17,7 +16,7 @@ _FAR = float(2**22)
 def heatmap_encode(
     keypoints: Tensor,
     visible: Tensor,
-    codec: CodecSpec,
+    codec: HeatmapCodec,
     input_size: tuple[int, int],
     *,
     joint_weights: Tensor | None = None,
@@ -43,7 +42,7 @@ def heatmap_encode(
 
 
 def heatmap_targets(
-    keypoints: Tensor, drawn: Tensor, codec: CodecSpec, input_size: tuple[int, int]
+    keypoints: Tensor, drawn: Tensor, codec: HeatmapCodec, input_size: tuple[int, int]
 ) -> tuple[Tensor, Tensor]:
     """Heatmaps of the keypoints that are ``drawn`` [B,K] bool, and which keypoints [B,K] reach their map."""
     height, width = check_codec(codec, input_size)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ...spec import CodecSpec
+from .._codec import HeatmapCodec
 from .heatmap_encode import heatmap_targets
 
 __all__ = ["heatmap_loss"]
@@ -15,7 +15,7 @@ def heatmap_loss(
     predicted: Tensor,
     keypoints: Tensor | None,
     weights: Tensor | None,
-    codec: CodecSpec,
+    codec: HeatmapCodec,
     input_size: tuple[int, int],
     *,
     target: Tensor | None = None,

@@ -15,7 +15,7 @@ def test_spec_says_what_the_network_gives(size, heatmap):
     model = create_model("alexnet", input_size=size).eval()
     assert model.spec.codec.heatmap_size == heatmap
     with torch.inference_mode():
-        assert model(torch.randn(2, 3, *size)).shape == (2, 17, *heatmap)
+        assert model(torch.randn(2, 3, *size)).last.shape == (2, 17, *heatmap)
 
 
 def test_features_are_one_cell_short_of_the_input_over_the_stride():

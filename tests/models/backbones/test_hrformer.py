@@ -74,5 +74,5 @@ def test_checkpointing_changes_nothing():
 def test_every_parameter_gets_a_gradient():
     torch.manual_seed(0)
     model = create_model("hrformer_small", input_size=(64, 64), num_keypoints=2)
-    heatmap_mse(model(torch.randn(2, 3, 64, 64)), torch.rand(2, 2, 16, 16)).backward()
+    heatmap_mse(model(torch.randn(2, 3, 64, 64)).last, torch.rand(2, 2, 16, 16)).backward()
     assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []

@@ -7,9 +7,9 @@ import copy
 import pytest
 import torch
 
+from fastpose.codecs import build_codec
 from fastpose.models import create_model, heatmap_mse
 from fastpose.models.backbones.hrnet import HRNet
-from fastpose.spec import CodecSpec
 
 
 def _tiny():
@@ -55,15 +55,15 @@ def test_checkpointing_changes_nothing():
 def test_every_parameter_that_is_trained_gets_a_gradient():
     torch.manual_seed(0)
     model = create_model("hrnet_w32", input_size=(64, 64), num_keypoints=2)
-    heatmap_mse(model(torch.randn(2, 3, 64, 64)), torch.rand(2, 2, 16, 16)).backward()
+    heatmap_mse(model(torch.randn(2, 3, 64, 64)).last, torch.rand(2, 2, 16, 16)).backward()
     assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
 
 
 def test_deconvolutions_and_three_maps_a_keypoint():
-    codec = CodecSpec("udp_combined", heatmap_size=(32, 32))
+    codec = build_codec("udp_combined", heatmap_size=(32, 32))
     model = create_model("hrnet_w32", input_size=(64, 64), codec=codec, udp=True, deconv_channels=(32,)).eval()
     with torch.inference_mode():
-        assert model(torch.zeros(1, 3, 64, 64)).shape == (1, 51, 32, 32)
+        assert model(torch.zeros(1, 3, 64, 64)).last.shape == (1, 51, 32, 32)
 
 
 def test_coco_and_ai_challenger_together():

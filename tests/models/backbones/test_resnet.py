@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from fastpose.codecs import build_codec
 from fastpose.models import create_model
 from fastpose.models.backbones.resnest import ResNeStBottleneck
 from fastpose.models.backbones.resnet import ResNet
@@ -13,7 +14,6 @@ from fastpose.models.backbones.resnext import ResNeXtBottleneck
 from fastpose.models.backbones.scnet import SCBottleneck
 from fastpose.models.backbones.seresnet import SEBottleneck
 from fastpose.models.layers import BasicBlock, Bottleneck
-from fastpose.spec import CodecSpec
 
 BLOCKS = [BasicBlock, Bottleneck, ResNeXtBottleneck, SEBottleneck, SCBottleneck, ResNeStBottleneck]
 
@@ -65,7 +65,7 @@ def test_odd_sides_are_rounded_up(modern):
 
 def test_two_deconvolutions():
     model = create_model(
-        "resnet50", input_size=(64, 32), codec=CodecSpec("gaussian", heatmap_size=(8, 4)), deconv_channels=(16, 8)
+        "resnet50", input_size=(64, 32), codec=build_codec("gaussian", heatmap_size=(8, 4)), deconv_channels=(16, 8)
     ).eval()
     with torch.inference_mode():
-        assert model(torch.randn(1, 3, 64, 32)).shape == (1, 17, 8, 4)
+        assert model(torch.randn(1, 3, 64, 32)).last.shape == (1, 17, 8, 4)

@@ -48,7 +48,7 @@ def test_feature_maps_are_as_announced(model, size):
 def test_crops_of_a_batch_do_not_see_each_other(model):
     x = torch.randn(3, 3, *SIZE)
     with torch.inference_mode():
-        together, alone = model.eval()(x), model(x[1:2])
+        together, alone = model.eval()(x).last, model(x[1:2]).last
     torch.testing.assert_close(together[1:2], alone, rtol=1e-4, atol=1e-7)
 
 
@@ -68,7 +68,7 @@ def test_checkpointing_gives_the_same_gradients(model):
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            loss = network(x).square().sum()
+            loss = network(x).last.square().sum()
         saved.append(count)
         loss.backward()
         gradients.append({name: p.grad for name, p in network.named_parameters()})
@@ -88,7 +88,7 @@ def test_every_parameter_learns(model):
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     losses = []
     for _ in range(6):
-        loss = (model(x) - target).square().mean()
+        loss = (model(x).last - target).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -100,24 +100,24 @@ def test_every_parameter_learns(model):
 def test_compiles_without_a_break_and_exports(model):
     model, x = model.eval(), torch.randn(2, 3, *SIZE)
     with torch.no_grad():
-        expected = model(x)
-        compiled = torch.compile(model, fullgraph=True, backend="aot_eager")(x)
+        expected = model(x).last
+        compiled = torch.compile(model, fullgraph=True, backend="aot_eager")(x).last
         batch = torch.export.Dim("batch", min=1, max=64)
         exported = torch.export.export(model, (x,), dynamic_shapes=({0: batch},)).module()
         torch.testing.assert_close(compiled, expected, rtol=1e-4, atol=1e-7)
-        torch.testing.assert_close(exported(x), expected, rtol=1e-4, atol=1e-7)
-        assert exported(torch.cat([x, x, x])).shape[0] == 6
+        torch.testing.assert_close(exported(x).last, expected, rtol=1e-4, atol=1e-7)
+        assert exported(torch.cat([x, x, x])).last.shape[0] == 6
 
 
 def test_bfloat16_and_channels_last(model):
     model, x = model.eval(), torch.randn(2, 3, *SIZE)
     with torch.no_grad():
-        expected = model(x)
+        expected = model(x).last
         layout = copy.deepcopy(model).to(memory_format=torch.channels_last)
-        actual = layout(x.to(memory_format=torch.channels_last))
+        actual = layout(x.to(memory_format=torch.channels_last)).last
         torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-7)
         with torch.autocast("cpu", torch.bfloat16):
-            rounded = model(x).float()
+            rounded = model(x).last.float()
     assert (rounded - expected).abs().max() < 0.05 * expected.abs().max()
 
 

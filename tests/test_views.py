@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 import torch
 
-from fastpose.codecs import ViewAverage, build_codec, build_views
+from fastpose.codecs import build_codec
 from fastpose.geometry import box_to_center_scale, crop_matrices, invert_matrices, transform_points
 from fastpose.skeletons import Skeleton
-from fastpose.spec import CodecSpec, PoseSpec
+from fastpose.spec import PoseSpec
+from fastpose.views import ViewAverage, build_views
 
 PAIR = Skeleton.from_names("pair", ["left_end", "right_end", "middle"])
 VIEWS = [(1.0, 0.0), (1.2, 0.0), (0.9, -15.0), (1.0, 15.0)]
@@ -16,7 +17,8 @@ BOXES = np.array([[10, 20, 60, 130], [40, 5, 120, 70.5]], np.float32)
 
 
 def spec_of(kind, **changes):
-    codec = CodecSpec(kind, heatmap_size=(32, 24), sigma=1.5, **({"kernel_size": 5} if kind == "megvii" else {}))
+    blur = {"kernel_size": 5} if kind == "megvii" else {} if kind == "udp_combined" else {"sigma": 1.5}
+    codec = build_codec(kind, heatmap_size=(32, 24), **blur)
     return PoseSpec(PAIR, (128, 96), codec, udp=kind == "udp").replace(**changes)
 
 
@@ -38,10 +40,10 @@ def test_views_are_the_crops_of_larger_boxes_and_of_turned_ones(kind):
 
 def encoded(spec, views, points):
     """Perfect heatmaps [V * M, K, h, w] of points of the photo [M, K, 2], as each view shows them."""
-    codec = build_codec(spec.codec, spec.input_size)
     matrices = views.matrices(matrices_of(spec)).reshape(len(views), len(points), 2, 3)
     maps = [
-        codec.encode(transform_points(points, m).astype(np.float32), np.ones(points.shape[:2]))[0] for m in matrices
+        spec.codec.encode(transform_points(points, m).astype(np.float32), np.ones(points.shape[:2]), spec.input_size)[0]
+        for m in matrices
     ]
     return torch.from_numpy(np.concatenate(maps))
 
@@ -54,11 +56,13 @@ def test_what_every_view_sees_is_where_one_crop_sees_it(kind, flip):
     points = np.stack([rng.uniform(b[:2] + 8, b[2:] - 8, (3, 2)) for b in BOXES]).astype(np.float32)
     views = ViewAverage(spec, VIEWS)
     maps = encoded(spec, views, points)
-    flipped = maps[:, [1, 0, 2]].flip(3) if flip else None
+    # What, brought back from the mirror, are the same maps.
+    shifted = torch.cat((maps[..., 1:], maps[..., -1:]), -1) if spec.codec.shifts_mirror else maps
+    flipped = shifted[:, [1, 0, 2]].flip(3) if flip else None
     average = views.merge(maps, flipped)
     inverse = torch.from_numpy(invert_matrices(matrices_of(spec)))
-    found, scores = build_codec(spec.codec, spec.input_size).decode(average, inverse=inverse)
-    single = build_codec(spec.codec, spec.input_size).decode(maps[:2], inverse=inverse)[0]
+    found, scores = spec.codec.decode(average, spec.input_size, inverse=inverse)
+    single = spec.codec.decode(maps[:2], spec.input_size, inverse=inverse)[0]
     stride = 128 / 32 * 1.5  # a heatmap pixel in the photo, about
     limit = {"gaussian": 0.6, "megvii": 0.6, "dark": 0.5, "udp": 0.12}[kind] * stride
     assert np.abs(np.asarray(found) - points).max() < max(limit, 1.2 * np.abs(np.asarray(single) - points).max())
@@ -102,7 +106,7 @@ def test_two_opinions_do_not_meet_in_the_middle():
     views = ViewAverage(spec, [(1.0, 0.0), (1.0, 1e-6), (1.0, -1e-6)])
     maps = torch.zeros(3, 3, 32, 24)
     maps[0, :, 10, 4], maps[1, :, 10, 20], maps[2, :, 10, 20] = 0.9, 0.8, 0.8
-    points, scores = build_codec(spec.codec, spec.input_size).decode(views.merge(maps))
+    points, scores = spec.codec.decode(views.merge(maps), spec.input_size)
     assert np.abs(np.asarray(points)[0, :, 0] - 80).max() <= 1.01
     assert np.asarray(scores)[0] == pytest.approx([1.6 / 3] * 3, abs=1e-3)
 
@@ -122,6 +126,6 @@ def test_arguments():
     ):
         with pytest.raises(ValueError, match=said):
             build_views(spec, scales, rotations)
-    combined = PoseSpec(PAIR, (128, 96), CodecSpec("udp_combined", heatmap_size=(32, 24)), udp=True)
-    with pytest.raises(ValueError, match="gaussian, dark, udp, megvii, not for udp_combined"):
+    combined = PoseSpec(PAIR, (128, 96), build_codec("udp_combined", heatmap_size=(32, 24)), udp=True)
+    with pytest.raises(ValueError, match="several crops cannot be averaged with the codec udp_combined"):
         build_views(combined, (0.9, 1.1))

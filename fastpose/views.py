@@ -14,13 +14,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..ops._codec import encode_scale
-from ..ops.reference.heatmap_decode import merge_flipped
-from ..spec import PoseSpec
+from .spec import PoseSpec
 
 __all__ = ["ViewAverage", "build_views"]
 
-_KINDS = ("gaussian", "dark", "udp", "megvii")
 _SMALLEST, _LARGEST = 0.25, 4.0
 
 
@@ -37,17 +34,18 @@ class ViewAverage:
     """
 
     def __init__(self, spec: PoseSpec, views: Sequence[tuple[float, float]]) -> None:
-        if spec.codec.kind not in _KINDS:
+        to_input = spec.codec.output_to_input(spec.input_size)
+        if to_input is None:
             raise ValueError(
-                f"scales, rotations: several crops can be averaged for codecs of {', '.join(_KINDS)}, not for "
-                f"{spec.codec.kind}"
+                f"scales, rotations: several crops cannot be averaged with the codec {spec.codec.kind}; give one scale "
+                "and no rotation"
             )
         self.spec, self.views = spec, tuple(views)
         height, width = spec.input_size
         # Where crops have their centre: see `fastpose.geometry.crop_matrices`.
         middle = np.array([width - 1, height - 1]) / 2 if spec.udp else np.array([width, height]) / 2
         self._turns = np.stack([_about(middle, 1 / scale, degrees) for scale, degrees in self.views])
-        self._sampling = (*self._find_sampling(), torch.tensor(spec.skeleton.flip_index))
+        self._sampling = (*self._find_sampling(to_input), torch.tensor(spec.skeleton.flip_index))
         self._on: dict[torch.device, tuple[Tensor, ...]] = {}
 
     def __len__(self) -> int:
@@ -65,7 +63,7 @@ class ViewAverage:
         whole = np.concatenate([matrices, np.broadcast_to([[[0.0, 0.0, 1.0]]], (len(matrices), 1, 3))], 1)
         return (self._turns[:, None] @ whole[None]).reshape(-1, 3, 3)[:, :2]
 
-    def merge(self, maps: Tensor, flipped: Tensor | None = None, *, flip_shift: bool = False) -> Tensor:
+    def merge(self, maps: Tensor, flipped: Tensor | None = None) -> Tensor:
         """The average heatmaps of M people, at the pixels of their ordinary crops.
 
         A view counts only where it shows something.
@@ -73,7 +71,6 @@ class ViewAverage:
         Args:
             maps: [V * M, K, h, w], in the order of :meth:`matrices`.
             flipped: The same for the mirrored views, to be averaged with.
-            flip_shift: The mirrored heatmaps move right by one pixel first.
 
         Returns:
             float32 [M, K, h, w].
@@ -84,7 +81,7 @@ class ViewAverage:
             self._on[maps.device] = tuple(each.to(maps.device) for each in self._sampling)
         grids, covered, mirror = self._on[maps.device]
         if flipped is not None:
-            maps = (maps + merge_flipped(flipped.float(), self.spec.codec, mirror, flip_shift)) / 2
+            maps = (maps + self.spec.codec.unmirror(flipped.float(), mirror, self.spec.input_size)) / 2
         people = len(maps) // len(self)
         total = torch.zeros_like(maps[:people])
         for part, grid in zip(maps.split(people), grids, strict=True):
@@ -92,14 +89,9 @@ class ViewAverage:
             total += F.grid_sample(part, places, mode="bilinear", padding_mode="zeros", align_corners=True)
         return total / covered
 
-    def _find_sampling(self) -> tuple[Tensor, Tensor]:
+    def _find_sampling(self, to_input: NDArray[np.float64]) -> tuple[Tensor, Tensor]:
         """Where each pixel of the average lies in each view ([V, h, w, 2], from -1 to 1), and how many cover it."""
-        codec = self.spec.codec
-        assert codec.heatmap_size is not None
-        height, width = codec.heatmap_size
-        factor = np.array(encode_scale(codec, self.spec.input_size))
-        shift = 0.5 if codec.kind == "megvii" else 0.0  # its pixels stand for what is half a pixel further
-        to_input = np.array([[factor[0], 0, shift * factor[0]], [0, factor[1], shift * factor[1]], [0, 0, 1]])
+        _, height, width = self.spec.codec.output_shape(1)
         x, y = np.meshgrid(np.arange(width), np.arange(height))
         pixels = np.stack([x, y, np.ones_like(x)], -1).astype(np.float64)
         sides = np.array([max(width - 1, 1), max(height - 1, 1)])
