@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from importlib import resources
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from ..codecs import ViewAverage, build_codec, build_views
 from ..data.ahead import MapAhead
 from ..data.images import MAX_HELD_BYTES
 from ..geometry import box_to_center_scale, crop_matrices, invert_matrices
-from ..models import PoseModel, VisibilityHead, WeightsError, create_model, fuse_batchnorm, load_model
+from ..models import CARRIED_MODEL, PoseModel, VisibilityHead, find_model, fuse_batchnorm
 from ..ops import affine_crop
 from ..spec import PoseSpec
 from .detectors import run_detector
@@ -35,11 +34,6 @@ __all__ = ["CARRIED_MODEL", "Predictor", "load"]
 
 Array = npt.NDArray[Any]
 
-CARRIED_MODEL = "resnet18_slim_refined.lspet_160x160"
-"""The model in the package, which `load` takes where no name is given."""
-
-_CARRIED_FILE = "resnet18_slim_refined.safetensors"
-_WEIGHT_FILES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -65,29 +59,7 @@ def load(
         WeightsError: The file is missing, cut short or no model, or no weights are in reach for that name.
         ValueError: No model has that name, or the device cannot be used.
     """
-    return Predictor(_find_model(name_or_file), device=device, dtype=dtype)
-
-
-def carried_file() -> Path:
-    """Where the carried model lies.
-
-    Raises:
-        WeightsError: The package is incomplete.
-    """
-    path = Path(str(resources.files("fastpose.models"))) / "carried" / _CARRIED_FILE
-    if not path.is_file():
-        raise WeightsError(f"{CARRIED_MODEL}: the package should hold {path}, and does not; reinstall it")
-    return path
-
-
-def _find_model(name_or_file: str | os.PathLike[str] | None) -> PoseModel:
-    if name_or_file is None or name_or_file == CARRIED_MODEL:
-        return load_model(carried_file())
-    name = os.fspath(name_or_file)
-    is_path = not isinstance(name_or_file, str) or os.sep in name or Path(name).suffix.lower() in _WEIGHT_FILES
-    if is_path or Path(name).is_file():
-        return load_model(name)
-    return create_model(name, pretrained=True)
+    return Predictor(find_model(name_or_file), device=device, dtype=dtype)
 
 
 @dataclass
