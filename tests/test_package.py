@@ -25,7 +25,7 @@ FLOORS = (
     ("geometry", "spec"),
     ("_C",),
     ("ops",),
-    ("codecs", "metrics"),
+    ("codecs", "devices", "metrics"),
     ("models", "data"),
     ("predict", "train"),
     ("cli",),

@@ -25,8 +25,7 @@ import fastpose
 from fastpose.data import PoseRecords, read_annotations
 from fastpose.metrics import lsp_pck, torso_size
 from fastpose.metrics.pck import LIMB_KEYPOINTS
-from fastpose.models import create_model, load_model
-from fastpose.predict.predictor import CARRIED_MODEL
+from fastpose.models import CARRIED_MODEL, find_model
 from fastpose.train.evaluate import Evaluator
 
 _CALLS = 30
@@ -107,8 +106,7 @@ def main() -> None:
     parser.add_argument("--model", default=CARRIED_MODEL, help="zoo name or safetensors file")
     arguments = parser.parse_args()
     console = Console()
-    file = Path(arguments.model)
-    model = load_model(file) if file.is_file() else create_model(arguments.model, pretrained=True)
+    model = find_model(arguments.model)
     evaluator = Evaluator(read_annotations(arguments.data), "pck")
     records = evaluator.records
     points = evaluator.predict(model).keypoints

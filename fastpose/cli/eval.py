@@ -120,12 +120,13 @@ def evaluate(
 
     from ..codecs import build_views
     from ..data.readers import read_annotations
+    from ..devices import pick_device
+    from ..models import find_model
     from ..train.evaluate import Evaluator
     from ..train.measures import AP_METRICS, default_metric, read_predictions, write_predictions
-    from ..train.setup import pick_device
 
     with _processes() as rank:
-        network = None if model is None else _load(model).to(pick_device(device)).eval()
+        network = None if model is None else find_model(model).to(pick_device(device, "--device"))
         records = read_annotations(data, images, format=data_format, detections=detections, split=split)
         if metric == "auto":
             metric = default_metric(records, None if network is None else network.spec.skeleton)
@@ -301,12 +302,3 @@ def _versions() -> dict[str, str]:
         "torch": str(torch.__version__),
         "numpy": np.__version__,
     }
-
-
-def _load(name: str) -> PoseModel:
-    """A model file, or a zoo entry's weights."""
-    from ..models import create_model, load_model
-
-    if Path(name).exists() or name.endswith(".safetensors"):
-        return load_model(name)
-    return create_model(name, pretrained=True)

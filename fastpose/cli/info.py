@@ -178,8 +178,7 @@ def _facts() -> dict[str, Any]:
 
 
 def _carried() -> str:
-    from ..models import WeightsError, load_model
-    from ..predict.predictor import carried_file
+    from ..models import WeightsError, carried_file, load_model
 
     try:
         file = carried_file()

@@ -3,6 +3,7 @@
 from . import backbones  # noqa: F401  (registers the architectures)
 from .factory import create_model, list_models, load_body
 from .features import FeatureExtractor
+from .find import CARRIED_MODEL, carried_file, find_model
 from .fuse import fuse_batchnorm
 from .heads import HeatmapHead, MapsHead, RegressionHead, VisibilityHead
 from .losses import RLELoss, heatmap_mse, visibility_loss
@@ -14,6 +15,7 @@ from .weights import WeightsError, load_backbone, load_checkpoint, load_model, r
 from .zoo import ZooEntry, find_entry, list_entries
 
 __all__ = [
+    "CARRIED_MODEL",
     "FeatureExtractor",
     "HeatmapHead",
     "Loss",
@@ -29,8 +31,10 @@ __all__ = [
     "ZooEntry",
     "build_loss",
     "build_model",
+    "carried_file",
     "create_model",
     "find_entry",
+    "find_model",
     "fuse_batchnorm",
     "heatmap_mse",
     "list_architectures",

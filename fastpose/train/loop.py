@@ -18,6 +18,7 @@ import torch
 from rich.console import Console
 
 from ..data.loader import Loader
+from ..devices import pick_device
 from ..files import atomic_write
 from ..models import PoseModel, save_model
 from .averaging import WeightAverage
@@ -47,7 +48,6 @@ from .setup import (
     check_core,
     choose_precision,
     compiled,
-    pick_device,
 )
 
 __all__ = ["FirstProcessError", "Outcome", "TrainingError", "train"]
@@ -111,7 +111,7 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, console: Console |
         RecipeError, DataError, WeightsError, CheckpointError: Something given cannot be used.
         TrainingError: Too many steps in a row without a finite loss; or another process ended.
     """
-    device = pick_device(recipe.train.device)
+    device = pick_device(recipe.train.device, "train.device", needs_core=False)
     with join_processes(device, recipe.train.timeout) as world:
         return _train(recipe, out, resume, console, device, world)
 

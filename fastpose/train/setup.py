@@ -53,7 +53,6 @@ __all__ = [
     "choose_precision",
     "compiled",
     "data_skeleton",
-    "pick_device",
 ]
 
 
@@ -348,27 +347,6 @@ def _try_size(model: PoseModel, spec: PoseSpec, key: str) -> None:
             f"{key}: at {list(spec.input_size)} the network gives maps of {list(size)}, expected "
             f"{list(spec.codec.heatmap_size)}; sides in multiples of 32 suit every network"
         )
-
-
-def pick_device(name: str) -> torch.device:
-    """The device of a recipe; ``auto`` is the GPU if there is one.
-
-    Under ``torchrun`` each process of a machine gets a GPU of its own, in turn, unless one is named by its number.
-
-    Raises:
-        RecipeError: There is no such device here.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    local = os.environ.get("LOCAL_RANK")
-    if name == "cuda" and local is not None and torch.cuda.is_available():
-        name = f"cuda:{int(local) % torch.cuda.device_count()}"
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise RecipeError(f"train.device: {name!r} cannot be used: {str(error).splitlines()[0]}") from None
-    return device
 
 
 def check_core(model: PoseModel, device: torch.device) -> None:

@@ -15,9 +15,8 @@ from fastpose.data.augment import Augmentation
 from fastpose.data.loader import Loader
 from fastpose.data.records import PoseRecords
 from fastpose.data.synthetic import synthetic_records
-from fastpose.models import create_model, load_model
+from fastpose.models import carried_file, create_model, load_model
 from fastpose.ops import heatmap_loss
-from fastpose.predict.predictor import carried_file
 
 pytestmark = pytest.mark.cuda
 # Where a crop of bytes is blended in fixed point, it is 0.004 grey levels off at most; rounded pixels are changed.

@@ -414,7 +414,7 @@ def test_load_from_file(tmp_path):
 
 
 def test_load_without_a_name_takes_the_carried_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "_CARRIED_FILE", str(tmp_path / "carried.safetensors"))
+    monkeypatch.setattr("fastpose.models.find._CARRIED_FILE", str(tmp_path / "carried.safetensors"))
     with pytest.raises(WeightsError, match="the package should hold"):
         load()
     save_model(create_model("resnet18_slim", input_size=(64, 64)), tmp_path / "carried.safetensors")

@@ -24,7 +24,7 @@ from fastpose.train.optim import (
     set_training_mode,
 )
 from fastpose.train.recipe import EmaSettings, OptimizerSettings, RecipeError, ScheduleSettings, parse_recipe
-from fastpose.train.setup import build_data, build_evaluator, build_model, build_phases, check_core, pick_device
+from fastpose.train.setup import build_data, build_evaluator, build_model, build_phases, check_core
 
 FIGURES = json.loads((Path(__file__).parents[1] / "data" / "schedule_figures.json").read_text())
 
@@ -281,8 +281,6 @@ def test_what_does_not_fit_is_named():
     ):
         with pytest.raises(RecipeError, match=said):
             build_model(parse_recipe(base + model), print)
-    with pytest.raises(RecipeError, match=r"train\.device: 'gpu'"):
-        pick_device("gpu")
 
 
 def test_a_gpu_without_a_core_for_it(monkeypatch):
