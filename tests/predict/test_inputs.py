@@ -121,7 +121,7 @@ def test_fractions_of_the_photo_are_no_pixels():
 
 
 def test_width_and_height_are_no_corners():
-    with pytest.raises(ValueError, match=r"image 3: boxes: row 1 ends before it begins: \[300.0.*boxes_xywh_to_xyxy"):
+    with pytest.raises(ValueError, match=r"image 3: boxes: row 1 has no width .*\[300.0.*boxes_xywh_to_xyxy"):
         check_boxes([[10, 10, 60, 90], [300, 200, 100, 150], [400, 20, 100, 150]], SIZE, "image 3")
     with pytest.raises(ValueError, match="boxes_xywh_to_xyxy"):
         check_boxes([300, 200, 100, 150], SIZE, "image 3")
