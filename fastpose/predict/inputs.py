@@ -197,8 +197,8 @@ def _other_kind(boxes: npt.NDArray[np.float32], height: int, width: int) -> str 
     if fits.all() and turned.mean() > 0.5:
         row = int(np.argmax(turned))
         return (
-            f"row {row} has no width or no height (x1, y1, x2, y2): {boxes[row].tolist()}; as x, y, width, height all of "
-            "them would fit the photo: fastpose.geometry.boxes_xywh_to_xyxy makes corners of such"
+            f"row {row} has no width or no height (x1, y1, x2, y2): {boxes[row].tolist()}; as x, y, width, height all "
+            "of them would fit the photo: fastpose.geometry.boxes_xywh_to_xyxy makes corners of such"
         )
     return None
 

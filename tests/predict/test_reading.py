@@ -169,6 +169,6 @@ def test_a_bad_photo_leaves_the_others_to_be_read(files):
         read, read_pairs = list(alone), list(paired)
     assert [photo.path for photo in read if isinstance(photo, reading.Photo)] == paths[:5] + paths[6:]
     for error in (read[5], read_pairs[5][0]):
-        with pytest.raises(ImageError, match="/5.png: is empty"):
+        with pytest.raises(ImageError, match=r"/5.png: is empty"):
             reading.read(error)
     assert [boxes for _, boxes in read_pairs] == boxes
