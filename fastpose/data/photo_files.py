@@ -13,8 +13,10 @@ import cv2
 __all__ = ["describe_skipped", "find_images", "image_suffixes", "why_unreadable"]
 
 # JPEG, PNG, WebP, TIFF, BMP and the portable maps are in every build of OpenCV; a browser writes .jfif.
-_ALWAYS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff")
-_ALWAYS += (".pbm", ".pgm", ".ppm", ".pnm", ".ras", ".sr")
+_ALWAYS = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff"),
+    *(".pbm", ".pgm", ".ppm", ".pnm", ".ras", ".sr"),
+)
 # These are left out of some builds. OpenCV says what it writes, and has both halves of such a format or neither.
 _IN_SOME_BUILDS = (".jp2", ".gif", ".avif")
 
