@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
+    "box_faults",
     "box_to_center_scale",
     "boxes_xywh_to_xyxy",
     "boxes_xyxy_to_xywh",
@@ -25,6 +26,7 @@ __all__ = [
     "fix_aspect",
     "flip_matrices",
     "invert_matrices",
+    "shape_boxes",
     "transform_points",
     "validate_boxes",
 ]
@@ -71,6 +73,24 @@ def validate_boxes(boxes: ArrayLike) -> Array:
     Raises:
         ValueError: The shape is another, or a box (named by its row) is not finite or has no width or no height.
     """
+    array = shape_boxes(boxes)
+    for fault in box_faults(array).values():
+        raise ValueError(f"boxes: {fault}")
+    return array
+
+
+def shape_boxes(boxes: ArrayLike) -> NDArray[np.float32]:
+    """Boxes as float32 [N, 4], whatever their values.
+
+    Args:
+        boxes: As for `validate_boxes`.
+
+    Returns:
+        float32 [N, 4].
+
+    Raises:
+        ValueError: The shape is another, or they are no numbers.
+    """
     try:
         array = np.asarray(boxes, dtype=np.float32)
     except (TypeError, ValueError) as error:
@@ -81,15 +101,25 @@ def validate_boxes(boxes: ArrayLike) -> Array:
         array = array[None]
     if array.ndim != 2 or array.shape[1] != 4:
         raise ValueError(f"boxes: expected shape [N, 4] (x1, y1, x2, y2), got {list(array.shape)}")
-    finite = np.isfinite(array).all(axis=1)
-    if not finite.all():
-        row = int(np.argmin(finite))
-        raise ValueError(f"boxes: row {row} is not finite: {array[row].tolist()}")
-    solid = (array[:, 2] > array[:, 0]) & (array[:, 3] > array[:, 1])
-    if not solid.all():
-        row = int(np.argmin(solid))
-        raise ValueError(f"boxes: row {row} has no width or no height (x1, y1, x2, y2): {array[row].tolist()}")
     return array
+
+
+def box_faults(boxes: NDArray[np.float32]) -> dict[int, str]:
+    """What keeps boxes from being used.
+
+    Args:
+        boxes: [N, 4] xyxy, pixels.
+
+    Returns:
+        For each row that is not finite or has no width or no height what is to be said of it, lowest row first.
+    """
+    finite: Array = np.isfinite(boxes).all(axis=1)
+    solid = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    faults = {}
+    for row in np.flatnonzero(~(finite & solid)).tolist():
+        what = "has no width or no height (x1, y1, x2, y2)" if finite[row] else "is not finite"
+        faults[row] = f"row {row} {what}: {boxes[row].tolist()}"
+    return faults
 
 
 def box_to_center_scale(

@@ -1,4 +1,4 @@
-"""Fixtures and markers that every test may use."""
+"""Fixtures that every test may use; the markers stand in pyproject.toml."""
 
 from __future__ import annotations
 
@@ -13,12 +13,6 @@ from pathlib import Path
 import pytest
 
 import fastpose
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "shared: needs the folder of reference figures (FASTPOSE_SHARED or ../shared)")
-    config.addinivalue_line("markers", "cuda: needs a CUDA device and a core built with CUDA")
-    config.addinivalue_line("markers", "slow: left out unless asked for by -m slow; what is large or long")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -21,6 +21,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from .photo_files import why_unreadable
+
 __all__ = [
     "MAX_FILE_BYTES",
     "MAX_HELD_BYTES",
@@ -348,7 +350,7 @@ def _decode(data: bytes, flags: int = cv2.IMREAD_UNCHANGED) -> npt.NDArray[Any]:
     except MemoryError:
         raise _FileError("is too large for this machine's memory") from None
     if pixels is None or pixels.size == 0:
-        raise _FileError("is damaged, cut short or no image (OpenCV cannot decode it)")
+        raise _FileError(why_unreadable(data))
     return pixels
 
 

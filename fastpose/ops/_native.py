@@ -36,7 +36,9 @@ How an op file `fastpose/ops/OP.py` is made
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -64,12 +66,33 @@ def _load() -> ModuleType | _Missing:
     try:
         core = importlib.import_module("fastpose._C")
     except ImportError as error:
-        return _Missing(f"the native core fastpose._C cannot be loaded: {error}; {how}")
+        reason = _hides_installed() or f"the native core fastpose._C cannot be loaded: {error}; {how}"
+        return _Missing(reason)
     if core.__version__ != __version__:
         return _Missing(
             f"the native core is of version {core.__version__}, the Python files are of {__version__}; {how}"
         )
     return core
+
+
+def _hides_installed() -> str | None:
+    """What to say where Python found a checkout's sources in front of the package that was installed from it.
+
+    Python looks for modules first in the folder of the script, or in the working directory: run in a checkout, it
+    takes the folder ``fastpose`` there, in which nothing has been built.
+    """
+    here = Path(__file__).resolve().parents[1]
+    if not (here.parent / "csrc").is_dir():
+        return None
+    for place in map(Path, sys.path):
+        installed = place / "fastpose"
+        if installed.resolve() != here and any(installed.glob("_C.*")):
+            return (
+                f"Python took FastPose's sources in {here} for the package, which is installed in {installed}, because "
+                "it looks first in the folder where it is run. Run it in another folder (or as `python -P`, which "
+                "Python 3.11 and later know); to work on the sources, install them by `pip install -e .`"
+            )
+    return None
 
 
 C: Any = _load()

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +17,7 @@ import numpy.typing as npt
 from ..files import atomic_write
 from ..skeletons import Skeleton
 
-__all__ = ["draw_poses", "write_image"]
+__all__ = ["draw_poses", "encode_preview", "show_image", "write_image"]
 
 Array = npt.NDArray[Any]
 
@@ -98,6 +102,56 @@ def write_image(path: str | os.PathLike[str], image: npt.NDArray[np.uint8]) -> N
     if not done:
         raise ValueError(f"{name}: cannot write a picture of format {extension!r}; .jpg, .png and .webp can be written")
     atomic_write(name, data.tobytes())
+
+
+def encode_preview(image: npt.NDArray[np.uint8], most: int = 1280) -> bytes:
+    """A JPEG that a notebook can hold: of a photo that is wider or higher than `most` pixels, a smaller copy.
+
+    Args:
+        image: uint8 [H, W, 3] BGR.
+        most: Longest side, px.
+
+    Returns:
+        The content of a JPEG file.
+    """
+    height, width = image.shape[:2]
+    factor = most / max(height, width)
+    if factor < 1:
+        size = max(1, round(width * factor)), max(1, round(height * factor))
+        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return bytes(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 90])[1])
+
+
+def show_image(image: npt.NDArray[np.uint8]) -> None:
+    """Show a picture: in a notebook below the cell, else in the system's picture viewer.
+
+    Args:
+        image: uint8 [H, W, 3] BGR.
+
+    Raises:
+        RuntimeError: There is neither.
+    """
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if shell is not None and hasattr(shell, "kernel"):
+        from IPython.display import Image, display  # type: ignore[import-not-found, unused-ignore]
+
+        display(Image(data=encode_preview(image), format="jpeg"))
+        return
+    viewer = _viewer()
+    if viewer is None:
+        raise RuntimeError("there is neither a notebook nor a screen here to show it on; plot(out=FILE) writes a file")
+    # It stays there: the viewer reads it at some later time.
+    with tempfile.NamedTemporaryFile(prefix="fastpose-", suffix=".png", delete=False) as file:
+        file.write(bytes(cv2.imencode(".png", image)[1]))
+    subprocess.Popen([*viewer, file.name], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def _viewer() -> list[str] | None:
+    """The command that opens a file in the desktop's own program."""
+    if sys.platform == "darwin":
+        return ["open"]
+    has_screen = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    return ["xdg-open"] if has_screen and shutil.which("xdg-open") else None
 
 
 def _draw_person(

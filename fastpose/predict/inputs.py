@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+import sys
+from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..geometry import validate_boxes
+from ..data.images import MAX_PIXELS, ImageError
+from ..geometry import box_faults, shape_boxes
 
-__all__ = ["TOLD", "as_array", "as_picture", "check_boxes", "is_picture"]
+__all__ = ["TOLD", "CleanBoxes", "as_array", "as_picture", "check_boxes", "clean_boxes", "is_picture",
+           "split_detections"]  # fmt: skip
 
-TOLD = "expected a path, or uint8 pixels of shape [H, W, 3] in BGR order"
+TOLD = "expected a path, or uint8 pixels of shape [H, W, 3] in BGR order (or a PIL image, or the bytes of a file)"
 """What errors say of photos."""
 
 
@@ -27,29 +31,41 @@ def as_array(values: Any) -> npt.NDArray[Any]:
 
 def is_picture(images: Any) -> bool:
     """Whether this is one photo and not several."""
-    if isinstance(images, str | bytes | os.PathLike):
+    if isinstance(images, str | bytes | bytearray | memoryview | os.PathLike) or _is_pil(images):
         return True
     return isinstance(images, np.ndarray | torch.Tensor) and images.ndim != 4
 
 
-def as_picture(image: Any, where: str) -> torch.Tensor:
+def _is_pil(image: Any) -> bool:
+    pil = sys.modules.get("PIL.Image")  # who has such an image has imported it
+    return pil is not None and isinstance(image, pil.Image)
+
+
+def as_picture(image: Any, where: str, *, rgb: bool = False) -> torch.Tensor:
     """Pixels as a tensor on the device where they are.
 
     Args:
-        image: uint8 array or tensor [H, W, 3] BGR; [H, W] and [H, W, 1] are grey, a fourth channel is dropped.
+        image: uint8 array or tensor [H, W, 3] BGR; [H, W] and [H, W, 1] are grey, a fourth channel is dropped. Or a PIL
+            image, which is turned upright as its EXIF says, like a file.
         where: What to call it in an error.
+        rgb: The channels of arrays and tensors stand in the order red, green, blue. (A PIL image knows its own.)
 
     Returns:
-        uint8 [H, W, 3] contiguous.
+        uint8 [H, W, 3] contiguous, BGR.
 
     Raises:
         TypeError: No array, or not uint8.
         ValueError: Another shape, or no pixels.
+        ImageError: A PIL image whose file is damaged, or which is too large.
     """
+    if _is_pil(image):
+        image, rgb = _pil_pixels(image, where), True
     if not isinstance(image, np.ndarray | torch.Tensor):
         raise TypeError(f"{where}: {TOLD}, got {type(image).__name__}")
     if image.dtype not in (np.uint8, torch.uint8):
-        raise TypeError(f"{where}: {TOLD}, got {image.dtype}")
+        floating = image.dtype.is_floating_point if isinstance(image, torch.Tensor) else image.dtype.kind == "f"
+        hint = "; values from 0 to 1 are to be multiplied by 255, rounded and made uint8" if floating else ""
+        raise TypeError(f"{where}: {TOLD}, got {image.dtype}{hint}")
     shape = tuple(image.shape)
     if isinstance(image, np.ndarray):
         # No negative strides (image[..., ::-1] is how RGB becomes BGR), and writable: torch has no other tensors.
@@ -60,13 +76,53 @@ def as_picture(image: Any, where: str) -> torch.Tensor:
         pixels = pixels[..., None]
     if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4):
         channels_first = len(shape) == 3 and shape[0] in (1, 3, 4)
-        hint = "; channels stand last: use .permute(1, 2, 0), and BGR" if channels_first else ""
+        order = "" if rgb else ", and BGR (or say rgb=True)"
+        hint = f"; channels stand last: use .permute(1, 2, 0){order}" if channels_first else ""
         raise ValueError(f"{where}: {TOLD}, got shape {list(shape)}{hint}")
     if 0 in shape:
         raise ValueError(f"{where}: {TOLD}, got shape {list(shape)} without any pixel")
     if pixels.shape[2] == 1:
         return pixels.expand(-1, -1, 3).contiguous()
-    return pixels[..., :3].contiguous()
+    return _swapped(pixels) if rgb else pixels[..., :3].contiguous()
+
+
+def _swapped(pixels: torch.Tensor) -> torch.Tensor:
+    """BGR of RGB or RGBA; on the CPU by OpenCV, which takes a thirtieth of torch's time for it."""
+    if pixels.is_cuda:
+        return pixels[..., [2, 1, 0]]
+    return torch.from_numpy(cv2.cvtColor(pixels.numpy(), cv2.COLOR_RGB2BGR))
+
+
+def _pil_pixels(image: Any, where: str) -> npt.NDArray[np.uint8]:
+    """uint8 [H, W, 3] RGB, upright."""
+    from PIL import ImageOps  # type: ignore[import-not-found, unused-ignore]
+
+    if image.width * image.height > MAX_PIXELS:
+        raise ImageError(where, f"is too large ({image.width}x{image.height} pixels; at most {MAX_PIXELS} in all)")
+    if image.mode in ("I", "F"):
+        raise TypeError(f"{where}: expected a PIL image of 8 or 16 bits a channel, got one of mode {image.mode!r}")
+    try:
+        image = ImageOps.exif_transpose(image)
+        if image.mode.startswith("I;16"):
+            grey = (np.asarray(image).astype(np.uint32) + 128) // 257  # as the reader of files rounds them
+            return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
+        return np.asarray(image.convert("RGB"))
+    except (OSError, ValueError, SyntaxError) as error:  # it reads the file only now
+        raise ImageError(where, f"is a PIL image that cannot be read ({error})") from error
+
+
+class CleanBoxes(NamedTuple):
+    """Those of a photo's boxes that can be used.
+
+    Attributes:
+        boxes: float32 [M, 4], xyxy px.
+        rows: int64 [M], which of the given ones they are, to pick scores by.
+        dropped: What is wrong with each of the others: ``row 2 has no width …``.
+    """
+
+    boxes: npt.NDArray[np.float32]
+    rows: npt.NDArray[np.int64]
+    dropped: list[str]
 
 
 def check_boxes(boxes: Any, image_size: tuple[int, int], where: str) -> npt.NDArray[np.float32]:
@@ -82,17 +138,110 @@ def check_boxes(boxes: Any, image_size: tuple[int, int], where: str) -> npt.NDAr
 
     Raises:
         ValueError: The shape is another, or a row has NaN, no width, no height, or lies wholly outside the photo; the
-            message names photo and row.
+            message names photo and row. Or the boxes look like another kind, which the message names: fractions of the
+            photo, or (x, y, width, height).
+    """
+    clean = clean_boxes(boxes, image_size, where)
+    if clean.dropped:
+        raise ValueError(f"{where}: boxes: {clean.dropped[0]}")
+    return clean.boxes
+
+
+def clean_boxes(boxes: Any, image_size: tuple[int, int], where: str) -> CleanBoxes:
+    """Boxes of one photo without those that cannot be used, as a detector may give one now and then.
+
+    Args:
+        boxes: As for `check_boxes`.
+        image_size: (height, width) of the photo.
+        where: What to call the photo in an error.
+
+    Returns:
+        What can be used, and what is wrong with the rest.
+
+    Raises:
+        ValueError: The shape is another, or the boxes as a whole look like another kind (see `check_boxes`).
     """
     try:
-        checked = validate_boxes(as_array(boxes))
+        array = shape_boxes(as_array(boxes))
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
     height, width = image_size
-    outside = (checked[:, 2] <= 0) | (checked[:, 3] <= 0) | (checked[:, 0] >= width) | (checked[:, 1] >= height)
-    if outside.any():
-        row = int(np.argmax(outside))
-        raise ValueError(
-            f"{where}: boxes: row {row} lies outside the photo of {width}x{height} pixels: {checked[row].tolist()}"
+    guess = _other_kind(array, height, width)
+    if guess is not None:
+        raise ValueError(f"{where}: boxes: {guess}")
+    faults = box_faults(array)
+    x1, y1, x2, y2 = array.T
+    for row in np.flatnonzero((x2 <= 0) | (y2 <= 0) | (x1 >= width) | (y1 >= height)).tolist():
+        outside = f"row {row} lies outside the photo of {width}x{height} pixels: {array[row].tolist()}"
+        faults.setdefault(row, outside)
+    if not faults:
+        return CleanBoxes(array, np.arange(len(array)), [])
+    rows = np.array([row for row in range(len(array)) if row not in faults], np.int64)
+    return CleanBoxes(array[rows], rows, [faults[row] for row in sorted(faults)])
+
+
+def _other_kind(boxes: npt.NDArray[np.float32], height: int, width: int) -> str | None:
+    """What the boxes of a photo seem to be, if they are no corners in pixels."""
+    boxes = boxes[np.isfinite(boxes).all(axis=1)]
+    if len(boxes) == 0:
+        return None
+    first = [round(value, 4) for value in boxes[0].tolist()]
+    if boxes.max() <= _LARGEST_FRACTION and min(height, width) > _SMALLEST_PHOTO:
+        return (
+            f"all of them lie within a pixel or two, as fractions of the photo would: {first}; expected pixels: "
+            f"multiply x by {width} and y by {height}"
         )
-    return checked.astype(np.float32, copy=False)
+    left, top, wide, high = boxes.T
+    turned = (wide < left) | (high < top)
+    fits = (wide > 0) & (high > 0) & (left + wide <= width + 1) & (top + high <= height + 1)
+    if fits.all() and turned.mean() > 0.5:
+        row = int(np.argmax(turned))
+        return (
+            f"row {row} has no width or no height (x1, y1, x2, y2): {boxes[row].tolist()}; as x, y, width, height all "
+            "of them would fit the photo: fastpose.geometry.boxes_xywh_to_xyxy makes corners of such"
+        )
+    return None
+
+
+# Fractions may be a little above 1 where a box sticks out of the photo.
+_LARGEST_FRACTION, _SMALLEST_PHOTO = 1.5, 16
+
+
+def split_detections(
+    found: Any,
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None, npt.NDArray[np.int64] | None]:
+    """Boxes, scores and classes out of the rows that detectors give.
+
+    Args:
+        found: [N, 4] corners x1, y1, x2, y2; [N, 5] with the score behind them; [N, 6] with score and class. A single
+            row is one detection; empty is none. Arrays, tensors and lists.
+
+    Returns:
+        Boxes float32 [N, 4], scores float32 [N] or None, classes int64 [N] or None. The boxes have not been looked at
+        (see `clean_boxes`).
+
+    Raises:
+        ValueError: Another shape, scores that are not within 0 and 1, or classes that are no whole numbers.
+    """
+    try:
+        rows = np.asarray(as_array(found), np.float32)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"boxes: expected numbers of shape [N, 4], [N, 5] or [N, 6], got {found!r:.80}") from error
+    if rows.size == 0:
+        return np.empty((0, 4), np.float32), None, None
+    if rows.ndim == 1:
+        rows = rows[None]
+    if rows.ndim != 2 or rows.shape[1] not in (4, 5, 6):
+        raise ValueError(
+            "boxes: expected shape [N, 4] (x1, y1, x2, y2), [N, 5] (and score) or [N, 6] (and score, class), "
+            f"got {list(rows.shape)}"
+        )
+    scores = rows[:, 4] if rows.shape[1] > 4 else None
+    classes = rows[:, 5] if rows.shape[1] > 5 else None
+    if scores is not None and not ((scores >= 0) & (scores <= 1)).all():
+        row = int(np.argmin((scores >= 0) & (scores <= 1)))
+        raise ValueError(f"boxes: row {row} has {scores[row]:g} as its score; expected x1, y1, x2, y2, a score of 0..1")
+    if classes is not None and not (classes == classes.round()).all():
+        row = int(np.argmin(classes == classes.round()))
+        raise ValueError(f"boxes: row {row} has {classes[row]:g} as its class; expected x1, y1, x2, y2, score, class")
+    return rows[:, :4], scores, None if classes is None else classes.astype(np.int64)

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..data.ahead import MapAhead
-from ..data.images import read_image
+from ..data.images import ImageError, decode_image, read_image
+from .urls import fetch_image, url_scheme
 
 __all__ = ["Photo", "pair", "read", "read_ahead", "read_pairs_ahead"]
+
+_Encoded = bytes | bytearray | memoryview
 
 
 @dataclass
@@ -24,49 +28,75 @@ class Photo:
     """A file that was read.
 
     Attributes:
-        path: Its name.
+        path: Its name, or its address on the web; None where it was given as bytes.
         pixels: uint8 [H, W, 3] BGR.
         milliseconds: What reading it took.
     """
 
-    path: Path
+    path: Path | str | None
     pixels: npt.NDArray[np.uint8]
     milliseconds: float
 
 
-def read(image: Any) -> Any:
-    """The `Photo` of a path; anything else as it is.
+def read(image: Any, where: str = "image", *, urls: bool = False) -> Any:
+    """The `Photo` of a path, an address or a file's bytes; anything else as it is.
+
+    Args:
+        image: What a predictor was given; or the error that reading it ahead of its turn has met.
+        where: What to call bytes in an error.
+        urls: Whether photos on the web are fetched.
 
     Raises:
         ImageError: It cannot be read.
     """
+    if isinstance(image, ImageError):
+        raise image
     if not _is_file(image):
         return image
     start = time.perf_counter()
-    path = Path(image)
-    pixels = read_image(path)
+    path: Path | str | None = None
+    if isinstance(image, _Encoded):
+        pixels = decode_image(image, where)
+    elif isinstance(image, str) and url_scheme(image):
+        path, pixels = image, decode_image(fetch_image(image, allowed=urls), image)
+    else:
+        path = Path(image)
+        pixels = read_image(path)
     return Photo(path, pixels, (time.perf_counter() - start) * 1e3)
 
 
 def _is_file(image: Any) -> bool:
-    return isinstance(image, str | os.PathLike)
+    return isinstance(image, str | os.PathLike | _Encoded)
 
 
-def read_ahead(images: Any) -> MapAhead[Any, Any] | None:
-    """`read` of each; None where no file is in a list: only what is there already is asked for ahead of its turn."""
-    there = isinstance(images, list | tuple) and any(map(_is_file, images))
-    return MapAhead(read, images, size=_bytes) if there else None
+def read_ahead(images: Any, *, urls: bool = False) -> MapAhead[Any, Any] | None:
+    """`read` of each, or the error that it met, for `read` to raise where it is the photo's turn.
+
+    None where no file is in a list: only what is there already is asked for ahead of its turn.
+    """
+    if not isinstance(images, list | tuple) or not any(map(_is_file, images)):
+        return None
+    return MapAhead(partial(_attempt, urls=urls), enumerate(images), size=_bytes)
 
 
-def read_pairs_ahead(pairs: Any) -> MapAhead[Any, Any] | None:
+def read_pairs_ahead(pairs: Any, *, urls: bool = False) -> MapAhead[Any, Any] | None:
     """The same for (photo, boxes) pairs."""
-    there = isinstance(pairs, list | tuple) and any(_is_file(image) for image, _ in pairs)
-    return MapAhead(_read_first, pairs, size=lambda two: _bytes(two[0])) if there else None
+    if not isinstance(pairs, list | tuple) or not any(_is_file(image) for image, _ in pairs):
+        return None
+    return MapAhead(partial(_attempt_first, urls=urls), enumerate(pairs), size=lambda two: _bytes(two[0]))
 
 
-def _read_first(two: tuple[Any, Any]) -> tuple[Any, Any]:
-    image, boxes = two
-    return read(image), boxes
+def _attempt(numbered: tuple[int, Any], *, urls: bool) -> Any:
+    number, image = numbered
+    try:
+        return read(image, f"image {number}", urls=urls)
+    except ImageError as error:
+        return error
+
+
+def _attempt_first(numbered: tuple[int, tuple[Any, Any]], *, urls: bool) -> tuple[Any, Any]:
+    number, (image, boxes) = numbered
+    return _attempt((number, image), urls=urls), boxes
 
 
 def _bytes(image: Any) -> int:

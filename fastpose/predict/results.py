@@ -16,9 +16,12 @@ from ..skeletons import Skeleton
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Poses"]
+__all__ = ["JSON_VERSION", "Poses"]
 
 Array = npt.NDArray[Any]
+
+JSON_VERSION = 1
+"""Of what `Poses.to_dict` gives, and ``poses.schema.json`` describes. Keys may be added without another number."""
 
 # The 18 points of OpenPose's COCO model, which is what readers of its files expect; its neck is between the shoulders.
 _OPENPOSE = (
@@ -45,7 +48,7 @@ class Poses:
         track_ids: int64 [N], or None where nobody was followed.
         milliseconds: Time by stage, of this photo: read, detect, crop, network, decode; of a batch that held people
             of several photos, this photo's share.
-        path: The file, or None.
+        path: The file, or its address on the web; None where pixels were given.
         visibility: float32 [N, K], probability that a keypoint can be seen, or None where the network does not say.
     """
 
@@ -57,7 +60,7 @@ class Poses:
     skeleton: Skeleton
     track_ids: Array | None = None
     milliseconds: Mapping[str, float] = field(default_factory=dict)
-    path: Path | None = None
+    path: Path | str | None = None
     visibility: Array | None = None
 
     def __len__(self) -> int:
@@ -69,7 +72,9 @@ class Poses:
                 raise IndexError(f"person {people} of {len(self)}")
             chosen: Any = [int(people)]
         else:
-            chosen = people
+            chosen = people if isinstance(people, slice) else np.asarray(people)
+            if not isinstance(chosen, slice) and chosen.size == 0:
+                chosen = chosen.astype(bool if chosen.dtype == bool else np.int64)  # an empty list is one of floats
         tracks = None if self.track_ids is None else self.track_ids[chosen]
         return replace(
             self,
@@ -101,21 +106,39 @@ class Poses:
         return np.concatenate([self.keypoints, self.scores[..., None]], axis=2, dtype=np.float32)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON.
+        """Plain data for JSON, as ``poses.schema.json`` in this package describes it.
 
         Returns:
-            ``file`` (None without one), and ``people``, each with ``keypoints`` [[x, y, score], …] (px), ``box``
-            [x1, y1, x2, y2] (px) and ``score``.
+            ``version`` (1), ``file`` (None without one), ``image_size`` [height, width], ``skeleton``, its
+            ``keypoint_names``, and ``people``. Each of these has ``keypoints`` [[x, y, score], …] (px), ``box``
+            [x1, y1, x2, y2] (px), ``box_score``, ``score``, and, where it is known, ``track_id`` and ``visibility``
+            [K].
         """
-        people = [
+        people: list[dict[str, Any]] = [
             {
                 "keypoints": [[_short(x), _short(y), _short(score, 4)] for x, y, score in person.tolist()],
                 "box": [_short(value) for value in box],
+                "box_score": _short(box_score, 4),
                 "score": _short(total, 4),
             }
-            for person, box, total in zip(self.numpy(), self.boxes.tolist(), self.person_scores.tolist(), strict=True)
+            for person, box, box_score, total in zip(
+                self.numpy(), self.boxes.tolist(), self.box_scores.tolist(), self.person_scores.tolist(), strict=True
+            )
         ]
-        return {"file": None if self.path is None else os.fspath(self.path), "people": people}
+        if self.track_ids is not None:
+            for person, track in zip(people, self.track_ids.tolist(), strict=True):
+                person["track_id"] = int(track)
+        if self.visibility is not None:
+            for person, visible in zip(people, self.visibility.tolist(), strict=True):
+                person["visibility"] = [_short(value, 4) for value in visible]
+        return {
+            "version": JSON_VERSION,
+            "file": None if self.path is None else os.fspath(self.path),
+            "image_size": [int(side) for side in self.image_size],
+            "skeleton": self.skeleton.name,
+            "keypoint_names": list(self.skeleton.keypoints),
+            "people": people,
+        }
 
     def to_coco(self, image_id: int, category_id: int = 1) -> list[dict[str, Any]]:
         """COCO keypoint results, one object a person.
@@ -165,12 +188,17 @@ class Poses:
                 points[:, place, 2] = pair[..., 2].min(axis=1)
         people = [
             {"person_id": [-1 if self.track_ids is None else int(self.track_ids[i])], "pose_keypoints_2d": flat}
-            for i, flat in enumerate(points.reshape(len(self), -1).round(4).tolist())
+            for i, flat in enumerate(points.reshape(len(self), 3 * len(_OPENPOSE)).round(4).tolist())
         ]
         return {"version": 1.3, "people": people}
 
     def to_supervision(self) -> Any:
         """``supervision.KeyPoints`` of these people.
+
+        Returns:
+            Keypoints and their scores; and, from supervision 0.28 on, the boxes' scores as ``detection_confidence``,
+            ``visible`` where the network tells it (more likely than not), and in ``data`` the boxes ``xyxy`` and, if
+            people were followed, their ``tracker_id``.
 
         Raises:
             ImportError: The package ``supervision`` is not installed.
@@ -181,10 +209,22 @@ class Poses:
             raise ImportError(
                 f"to_supervision needs the package supervision (pip install supervision): {error}"
             ) from error
-        fields = getattr(supervision.KeyPoints, "__dataclass_fields__", {})
-        # The argument got another name when detections' scores came in.
-        scores = "keypoint_confidence" if "keypoint_confidence" in fields else "confidence"
-        return supervision.KeyPoints(xy=self.keypoints, class_id=np.zeros(len(self), np.int64), **{scores: self.scores})
+        known = getattr(supervision.KeyPoints, "__dataclass_fields__", {})
+        data = {"xyxy": self.boxes}
+        if self.track_ids is not None:
+            data["tracker_id"] = self.track_ids
+        # The scores' name changed when the boxes' scores came in.
+        values = {
+            "keypoint_confidence" if "keypoint_confidence" in known else "confidence": self.scores,
+            "detection_confidence": self.box_scores,
+            "visible": None if self.visibility is None else self.visibility >= 0.5,
+            "data": data,
+        }
+        return supervision.KeyPoints(
+            xy=self.keypoints,
+            class_id=np.zeros(len(self), np.int64),
+            **{name: value for name, value in values.items() if name in known},
+        )
 
     def plot(
         self,
@@ -197,7 +237,8 @@ class Poses:
         """Draw the people.
 
         Args:
-            image: The photo (left as it is), in any form that a `Predictor` takes; by default the file they come from.
+            image: The photo (left as it is): a path, a file's bytes, a PIL image, or pixels in BGR order; by default
+                the file that these poses come from.
             out: Also write the drawing to this file.
             threshold: Keypoints with a lower score are left out.
             boxes: Draw the boxes too.
@@ -211,18 +252,16 @@ class Poses:
             ImageError: The photo cannot be read.
             OSError: The drawing cannot be written.
         """
-        from ..data.images import read_image
         from .draw import draw_poses, write_image
         from .inputs import as_picture
+        from .reading import Photo, read
 
         if image is None:
             if self.path is None:
                 raise ValueError("image: these poses come from no file; give the photo to draw on")
             image = self.path
-        if isinstance(image, str | os.PathLike):
-            picture = read_image(image)
-        else:
-            picture = as_picture(image, "image").cpu().numpy()
+        photo = read(image)
+        picture = photo.pixels if isinstance(photo, Photo) else as_picture(photo, "image").cpu().numpy()
         if picture.shape[:2] != tuple(self.image_size):
             raise ValueError(f"image: expected the photo of size {self.image_size}, got {picture.shape[:2]}")
         drawn = draw_poses(
@@ -237,6 +276,38 @@ class Poses:
         if out is not None:
             write_image(out, drawn)
         return drawn
+
+    def show(
+        self,
+        image: str | os.PathLike[str] | Array | torch.Tensor | None = None,
+        *,
+        threshold: float = 0.2,
+        boxes: bool = False,
+    ) -> None:
+        """Show the drawing: in a notebook below the cell, else in the system's picture viewer.
+
+        Args:
+            image: As for `plot`.
+            threshold: As for `plot`.
+            boxes: As for `plot`.
+
+        Raises:
+            RuntimeError: There is no screen; `plot(out=...)` writes a file.
+            TypeError: As `plot`.
+            ValueError: As `plot`.
+        """
+        from .draw import show_image
+
+        show_image(self.plot(image, threshold=threshold, boxes=boxes))
+
+    def _repr_jpeg_(self) -> bytes | None:
+        """The drawing, for a notebook that shows these poses; None (so that text is shown) where there is no photo."""
+        from .draw import encode_preview
+
+        try:
+            return encode_preview(self.plot())
+        except (OSError, ValueError):  # it came from no file, or the file has gone or changed
+            return None
 
 
 def _short(value: float, digits: int = 2) -> float:

@@ -75,11 +75,11 @@ def test_json_of_one_photo(run, photos):
     assert result.exit_code == 0, result.output
     assert result.stderr == ""
     [entry] = json.loads((photos / "out.json").read_text())
-    assert set(entry) == {"file", "people"}
+    assert set(entry) == {"version", "file", "image_size", "skeleton", "keypoint_names", "people"}
     assert entry["file"] == "7.png"
     assert [person["box"] for person in entry["people"]] == [[10, 5, 60, 75], [50, 5, 110, 75]]
     for person in entry["people"]:
-        assert set(person) == {"keypoints", "box", "score"}
+        assert set(person) == {"keypoints", "box", "box_score", "score"}
         assert np.shape(person["keypoints"]) == (17, 3)
         assert np.isfinite(person["keypoints"]).all()
 
@@ -181,7 +181,8 @@ def test_nobody_in_the_photo(run, photos):
     (photos / "empty.json").write_text('{"b.jpg": []}')
     result = run("b.jpg", "--boxes", "empty.json", "--out", "o.png", "--json", "o.json")
     assert result.exit_code == 0
-    assert json.loads((photos / "o.json").read_text()) == [{"file": "b.jpg", "people": []}]
+    [entry] = json.loads((photos / "o.json").read_text())
+    assert (entry["file"], entry["image_size"], entry["people"]) == ("b.jpg", [100, 90], [])
     assert cv2.imread(str(photos / "o.png")).shape == (100, 90, 3)
 
 

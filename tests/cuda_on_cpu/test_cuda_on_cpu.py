@@ -1,7 +1,8 @@
 """The CUDA kernels run on the CPU: against the CPU ops, for wrong accesses (ASan, UBSan) and for data races (TSan).
 
-No GPU and no CUDA is needed, only g++ and CMake; `checks.h` says how to run more, `grid.h` what is and is not seen.
-`mistakes.cu` holds kernels that are wrong on purpose: the tests fail if one of them is not found.
+No GPU and no CUDA is needed, only g++ and CMake: `pytest -m slow tests/cuda_on_cpu`, since building takes minutes.
+`checks.h` says how to run more, `grid.h` what is and is not seen. `mistakes.cu` holds kernels that are wrong on
+purpose: the tests fail if one of them is not found.
 """
 
 from __future__ import annotations
@@ -91,6 +92,7 @@ def sanitizer_or_skip(programs: Programs, variant: str) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["asan", "tsan"])
 def test_kernels_agree_with_the_cpu_ops(programs: Programs, variant: str) -> None:
     sanitizer_or_skip(programs, variant)
@@ -101,6 +103,7 @@ def test_kernels_agree_with_the_cpu_ops(programs: Programs, variant: str) -> Non
     assert kernels <= checked, f"kernels that nobody runs: {sorted(kernels - checked)}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mistake", "variant", "words"), MISTAKES, ids=[m[0] for m in MISTAKES])
 def test_mistake_is_found(programs: Programs, mistake: str, variant: str, words: str) -> None:
     sanitizer_or_skip(programs, variant)

@@ -2,7 +2,7 @@
 // known bytes around outputs, the same bits for any number of threads. The arguments are those that the bindings let through; what the
 // bindings refuse is the matter of tests/ops/test_fuzz.py.
 //
-//   A longer run, at every level and under both kinds of sanitizers:  FASTPOSE_FUZZ_SECONDS=600 pytest tests/native
+//   A longer run, at every level and under both kinds of sanitizers:  FASTPOSE_FUZZ_SECONDS=600 pytest -m slow tests/native
 //   Guided by coverage, with clang++:
 //     cmake -S . -B build/fuzz -DFASTPOSE_NATIVE_TESTS=ON -DFASTPOSE_CUDA=off -DCMAKE_CXX_COMPILER=clang++ -DCMAKE_BUILD_TYPE=None
 //       -DCMAKE_CXX_FLAGS="-O1 -g" -DFASTPOSE_SANITIZE=fuzzer,address,undefined -Dpybind11_DIR=$(python -m pybind11 --cmakedir)

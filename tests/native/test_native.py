@@ -1,8 +1,9 @@
 """Builds fuzz_ops.cpp with sanitizers and lets it call every op's CPU entry with random arguments.
 
 By default briefly: the widest SIMD level of this processor under AddressSanitizer with UndefinedBehaviorSanitizer, and
-under ThreadSanitizer. ``FASTPOSE_FUZZ_SECONDS=600 pytest tests/native`` builds all levels, checks everything that
-``-fsanitize=undefined`` knows, and lets each program run so long, from another seed each time.
+under ThreadSanitizer: ``pytest -m slow tests/native``, since the builds take minutes. With FASTPOSE_FUZZ_SECONDS=600
+it builds all levels, checks everything that ``-fsanitize=undefined`` knows, and lets each program run so long, from
+another seed each time.
 """
 
 from __future__ import annotations
@@ -17,6 +18,11 @@ import time
 from pathlib import Path
 
 import pytest
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(platform.system() != "Linux", reason="forbidden pages and sanitizers as on Linux"),
+]
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = float(os.environ.get("FASTPOSE_FUZZ_SECONDS", "0"))
@@ -78,14 +84,12 @@ def run(program: Path, iterations: int, **environment: str) -> subprocess.Comple
     return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **environment})
 
 
-@pytest.mark.skipif(platform.system() != "Linux", reason="forbidden pages and sanitizers as on Linux")
 def test_addresses_and_arithmetic(tmp_path: Path) -> None:
     done = run(build(tmp_path, f"address,{'undefined,float-cast-overflow' if SECONDS else ARITHMETIC}"), 5000)
     assert done.returncode == 0, done.stdout + done.stderr
     print(done.stdout)
 
 
-@pytest.mark.skipif(platform.system() != "Linux", reason="forbidden pages and sanitizers as on Linux")
 def test_threads(tmp_path: Path) -> None:
     program = build(tmp_path, "thread")
     done = run(program, 3000, TSAN_OPTIONS="halt_on_error=1")

@@ -159,3 +159,16 @@ def test_left_early(predictor, files, read, ahead_threads):
     next(stream)
     del stream
     assert not ahead_threads()
+
+
+def test_a_bad_photo_leaves_the_others_to_be_read(files):
+    paths, boxes = files
+    paths[5].write_bytes(b"")
+    pairs = list(zip(paths, boxes, strict=True))
+    with reading.read_ahead(paths) as alone, reading.read_pairs_ahead(pairs) as paired:
+        read, read_pairs = list(alone), list(paired)
+    assert [photo.path for photo in read if isinstance(photo, reading.Photo)] == paths[:5] + paths[6:]
+    for error in (read[5], read_pairs[5][0]):
+        with pytest.raises(ImageError, match=r"/5.png: is empty"):
+            reading.read(error)
+    assert [boxes for _, boxes in read_pairs] == boxes
