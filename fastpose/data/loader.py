@@ -20,9 +20,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..codecs.views import ViewAverage
 from ..ops import affine_crop
 from ..spec import PoseSpec
+from ..views import ViewAverage
 from .ahead import MapAhead
 from .augment import Augmentation, Crops, draw_seeds, draw_table, make_crops, plain_crops
 from .dataset import PoseDataset

@@ -12,21 +12,13 @@ import numpy.typing as npt
 import torch
 
 from ..data.images import MAX_PIXELS, ImageError
+from ..detection.detections import as_array
 from ..geometry import box_faults, shape_boxes
 
-__all__ = ["TOLD", "CleanBoxes", "as_array", "as_picture", "check_boxes", "clean_boxes", "is_picture",
-           "split_detections"]  # fmt: skip
+__all__ = ["TOLD", "CleanBoxes", "as_picture", "check_boxes", "clean_boxes", "is_picture"]
 
 TOLD = "expected a path, or uint8 pixels of shape [H, W, 3] in BGR order (or a PIL image, or the bytes of a file)"
 """What errors say of photos."""
-
-
-def as_array(values: Any) -> npt.NDArray[Any]:
-    """A NumPy array of an array, a list, or a tensor on any device."""
-    if isinstance(values, torch.Tensor):
-        values = values.detach().cpu()
-        return np.asarray(values.float() if values.dtype in (torch.bfloat16, torch.float16) else values)
-    return np.asarray(values)
 
 
 def is_picture(images: Any) -> bool:
@@ -205,43 +197,3 @@ def _other_kind(boxes: npt.NDArray[np.float32], height: int, width: int) -> str 
 
 # Fractions may be a little above 1 where a box sticks out of the photo.
 _LARGEST_FRACTION, _SMALLEST_PHOTO = 1.5, 16
-
-
-def split_detections(
-    found: Any,
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None, npt.NDArray[np.int64] | None]:
-    """Boxes, scores and classes out of the rows that detectors give.
-
-    Args:
-        found: [N, 4] corners x1, y1, x2, y2; [N, 5] with the score behind them; [N, 6] with score and class. A single
-            row is one detection; empty is none. Arrays, tensors and lists.
-
-    Returns:
-        Boxes float32 [N, 4], scores float32 [N] or None, classes int64 [N] or None. The boxes have not been looked at
-        (see `clean_boxes`).
-
-    Raises:
-        ValueError: Another shape, scores that are not within 0 and 1, or classes that are no whole numbers.
-    """
-    try:
-        rows = np.asarray(as_array(found), np.float32)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"boxes: expected numbers of shape [N, 4], [N, 5] or [N, 6], got {found!r:.80}") from error
-    if rows.size == 0:
-        return np.empty((0, 4), np.float32), None, None
-    if rows.ndim == 1:
-        rows = rows[None]
-    if rows.ndim != 2 or rows.shape[1] not in (4, 5, 6):
-        raise ValueError(
-            "boxes: expected shape [N, 4] (x1, y1, x2, y2), [N, 5] (and score) or [N, 6] (and score, class), "
-            f"got {list(rows.shape)}"
-        )
-    scores = rows[:, 4] if rows.shape[1] > 4 else None
-    classes = rows[:, 5] if rows.shape[1] > 5 else None
-    if scores is not None and not ((scores >= 0) & (scores <= 1)).all():
-        row = int(np.argmin((scores >= 0) & (scores <= 1)))
-        raise ValueError(f"boxes: row {row} has {scores[row]:g} as its score; expected x1, y1, x2, y2, a score of 0..1")
-    if classes is not None and not (classes == classes.round()).all():
-        row = int(np.argmin(classes == classes.round()))
-        raise ValueError(f"boxes: row {row} has {classes[row]:g} as its class; expected x1, y1, x2, y2, score, class")
-    return rows[:, :4], scores, None if classes is None else classes.astype(np.int64)

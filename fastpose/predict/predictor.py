@@ -21,7 +21,7 @@ from ..data.ahead import MapAhead
 from ..data.images import MAX_HELD_BYTES
 from ..detection import Detections, Detector, as_detections, run_detector
 from ..devices import pick_device
-from ..engines import build_engine
+from ..engines import Engine, build_engine
 from ..geometry import box_to_center_scale, crop_matrices
 from ..inference import Estimator, Pending
 from ..models import PoseModel, find_model
@@ -122,7 +122,6 @@ class Predictor:
         name: The model's name.
         device: Where it runs.
         dtype: What it computes in.
-        engine: What runs the network; `engine.name` says how.
 
     Raises:
         TypeError: No PoseModel.
@@ -143,10 +142,14 @@ class Predictor:
         self.name = model.name
         self.device = pick_device(device)
         self.dtype = _pick_dtype(dtype)
-        self.engine = build_engine(model, engine, device=self.device, dtype=self.dtype)
-        self._estimator = Estimator(self.engine, self.spec)
+        self._estimator = Estimator(build_engine(model, engine, device=self.device, dtype=self.dtype), self.spec)
         self._tells_visibility = model.tells_visibility
         self._told_whole_image = False
+
+    @property
+    def engine(self) -> Engine:
+        """What runs the network; its `name` says how."""
+        return self._estimator.engine
 
     def __repr__(self) -> str:
         return f"Predictor({self.name}, {self.device}, {str(self.dtype).removeprefix('torch.')}, {self.engine.name})"

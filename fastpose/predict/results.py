@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ..metrics.scoring import score_poses
 from ..skeletons import Skeleton
 
 if TYPE_CHECKING:
@@ -50,6 +51,9 @@ class Poses:
             of several photos, this photo's share.
         path: The file, or its address on the web; None where pixels were given.
         visibility: float32 [N, K], probability that a keypoint can be seen, or None where the network does not say.
+        dropped: What was wrong with each box that was left out.
+        error: Why nothing could be found in this photo, where a `Predictor` was told to skip such; else None.
+        image: The photo's pixels, uint8 [H, W, 3] BGR, where a `Predictor` was told to keep them.
     """
 
     keypoints: Array
@@ -62,6 +66,9 @@ class Poses:
     milliseconds: Mapping[str, float] = field(default_factory=dict)
     path: Path | str | None = None
     visibility: Array | None = None
+    dropped: tuple[str, ...] = ()
+    error: str | None = None
+    image: Array | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.keypoints)
@@ -96,10 +103,8 @@ class Poses:
 
     @property
     def person_scores(self) -> Array:
-        """float32 [N]: the box's score times the mean of the keypoints' scores."""
-        if len(self) == 0:
-            return np.zeros(0, np.float32)
-        return np.asarray(self.box_scores * self.scores.mean(axis=1), np.float32)
+        """float32 [N]: the box's score times the mean of the keypoints' scores above 0.2, as for published figures."""
+        return score_poses(self.scores, self.box_scores).astype(np.float32)
 
     def numpy(self) -> Array:
         """float32 [N, K, 3]: x, y, score."""
@@ -238,7 +243,7 @@ class Poses:
 
         Args:
             image: The photo (left as it is): a path, a file's bytes, a PIL image, or pixels in BGR order; by default
-                the file that these poses come from.
+                what they kept (`image`), or the file that they come from.
             out: Also write the drawing to this file.
             threshold: Keypoints with a lower score are left out.
             boxes: Draw the boxes too.
@@ -248,7 +253,7 @@ class Poses:
 
         Raises:
             TypeError: Pixels that are not uint8, or no photo.
-            ValueError: No photo is given and the poses have no path, or it has another size.
+            ValueError: No photo is given and the poses have neither one nor a path, or it has another size.
             ImageError: The photo cannot be read.
             OSError: The drawing cannot be written.
         """
@@ -257,9 +262,9 @@ class Poses:
         from .reading import Photo, read
 
         if image is None:
-            if self.path is None:
+            image = self.image if self.image is not None else self.path
+            if image is None:
                 raise ValueError("image: these poses come from no file; give the photo to draw on")
-            image = self.path
         photo = read(image)
         picture = photo.pixels if isinstance(photo, Photo) else as_picture(photo, "image").cpu().numpy()
         if picture.shape[:2] != tuple(self.image_size):

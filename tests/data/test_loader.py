@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from fastpose.codecs.views import build_views
 
 from fastpose.codecs import build_codec
 from fastpose.data.augment import Augmentation
@@ -20,6 +19,7 @@ from fastpose.data.pixels import Blur, Holes, HueSaturationValue, PixelChanges
 from fastpose.data.synthetic import load_image, load_reduced, synthetic_records
 from fastpose.skeletons import COCO17, LSP14
 from fastpose.spec import PoseSpec
+from fastpose.views import build_views
 
 SPEC = PoseSpec(COCO17, (64, 48), build_codec("gaussian", heatmap_size=(16, 12)))
 

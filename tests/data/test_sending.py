@@ -9,7 +9,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from fastpose.codecs.views import build_views
 from test_loader import SPEC, dataset
 
 from fastpose.data import loader as loader_module
@@ -20,6 +19,7 @@ from fastpose.data.sending import CudaSender, Sender, make_sender, shown_parts
 from fastpose.data.synthetic import synthetic_records
 from fastpose.geometry import flip_matrices, invert_matrices
 from fastpose.ops import affine_crop
+from fastpose.views import build_views
 
 PIXELS = PixelChanges(hsv=HueSaturationValue(), blur=Blur())
 CASES = {

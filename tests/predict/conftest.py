@@ -6,8 +6,9 @@ import pytest
 from fake_cuda import FakeCuda, LateClock
 from spot_model import spot_model
 
+from fastpose.engines import CudaGraphs, Eager
+from fastpose.inference import Estimator
 from fastpose.predict import Predictor
-from fastpose.predict.graphs import Eager, Graphs
 
 
 @pytest.fixture
@@ -26,9 +27,10 @@ def graphed(monkeypatch):
 
     def make(model):
         predictor = Predictor(model, device="cpu")
-        assert type(predictor._network) is Eager
-        predictor._network = Graphs(predictor._network.network, predictor.device, predictor.dtype, FakeCuda)
-        monkeypatch.setattr("fastpose.predict.predictor.Clock", LateClock)
-        return predictor, predictor._network._cuda
+        assert type(predictor.engine) is Eager
+        engine = CudaGraphs(predictor.engine.network, predictor.device, predictor.dtype, FakeCuda)
+        predictor._estimator = Estimator(engine, predictor.spec)
+        monkeypatch.setattr("fastpose.inference.Clock", LateClock)
+        return predictor, engine._cuda
 
     return make

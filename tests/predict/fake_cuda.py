@@ -7,7 +7,7 @@ import threading
 
 import torch
 
-from fastpose.predict.graphs import Clock
+from fastpose.engines import Clock
 
 _TURN = threading.local()  # cuda: whose turn it is
 
@@ -21,6 +21,8 @@ class FakeCuda:
         replays: how many.
         refuse: what a capture raises instead.
     """
+
+    ahead = 1
 
     def __init__(self, device):
         assert device.type == "cpu"
@@ -52,19 +54,17 @@ class FakeCuda:
         assert self._inside
         if self.refuse:
             raise self.refuse
-        outputs = call()
-        self.captured.append(len(outputs[0]))
+        output = call()
+        self.captured.append(len(output.last))
 
         def replay():
             self.replays += 1
-            for static, fresh in zip(outputs, call(), strict=True):
-                if static is not None:
-                    static.copy_(fresh)
+            for static, fresh in zip(output.tensors(), call().tensors(), strict=True):
+                static.copy_(fresh)
 
-        for static in outputs:  # a capture computes nothing
-            if static is not None:
-                static.fill_(torch.nan)
-        return replay, outputs
+        for static in output.tensors():  # a capture computes nothing
+            static.fill_(torch.nan)
+        return replay, output
 
 
 class LateClock(Clock):

@@ -13,9 +13,10 @@ import pytest
 import torch
 from spot_model import random_spots, spot_model
 
+from fastpose.engines import cuda_graphs as graphs
+from fastpose.engines.engine import bucket_size
 from fastpose.models import create_model
-from fastpose.predict import Predictor, graphs
-from fastpose.predict.graphs import bucket_size
+from fastpose.predict import Predictor
 
 
 def crowd(counts, seed=0):
@@ -78,7 +79,7 @@ def test_changing_numbers_of_people(flip, graphed):
         assert_same(ours(photos, boxes, batch_size=16), theirs(photos, boxes, batch_size=16))
         # What others left in the rows beyond must not matter.
         with torch.inference_mode():
-            for bucket in ours._network._buckets.values():
+            for bucket in ours.engine._buckets.values():
                 bucket.crops.fill_(torch.nan)
     assert sorted(cuda.captured) == ([8, 16, 24, 32] if flip else [4, 8, 16])
     assert cuda.replays > 2 * len(cuda.captured)
@@ -170,7 +171,7 @@ def test_a_network_that_cannot_be_captured_is_named_once_and_runs_on(graphed):
             photos, boxes = crowd([count])
             assert_same(ours(photos, boxes), theirs(photos, boxes))
     assert (cuda.captured, cuda.replays) == ([4], replays)
-    assert not ours._network._buckets
+    assert not ours.engine._buckets
 
 
 def test_an_error_of_the_network_itself_is_not_hidden(graphed):
@@ -181,7 +182,7 @@ def test_an_error_of_the_network_itself_is_not_hidden(graphed):
     def fail(module, inputs):
         raise RuntimeError("out of memory")
 
-    ours._network.network.backbone.register_forward_pre_hook(fail)
+    ours.engine.network.backbone.register_forward_pre_hook(fail)
     with pytest.raises(RuntimeError, match="out of memory"):
         ours(photos, boxes)
 
@@ -240,7 +241,7 @@ def test_copies_begin_without_graphs(duplicate, graphed):
     again = duplicate(ours)
     assert_same(again(photos, boxes), wanted)
     if duplicate is not copy.copy:  # which shares it
-        assert again._network is not ours._network
-        assert not again._network._buckets
-        assert again._network.network is not ours._network.network
+        assert again.engine is not ours.engine
+        assert not again.engine._buckets
+        assert again.engine.network is not ours.engine.network
     assert cuda.replays == (3 if duplicate is copy.copy else 2)

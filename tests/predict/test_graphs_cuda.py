@@ -70,7 +70,7 @@ def assert_same(ours: list[Poses], theirs: list[Poses]) -> None:
 
 def replayed(predictor: Predictor) -> set[int]:
     """Sizes of the graphs that there are."""
-    return {size for size, bucket in predictor._network._buckets.items() if bucket.replay}  # type: ignore[attr-defined]
+    return {size for size, bucket in predictor.engine._buckets.items() if bucket.replay}  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("flip", [False, True])

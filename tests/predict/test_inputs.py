@@ -11,7 +11,7 @@ import torch
 from spot_model import random_spots
 
 from fastpose.data.images import ImageError
-from fastpose.predict.inputs import as_picture, check_boxes, clean_boxes, is_picture, split_detections
+from fastpose.predict.inputs import as_picture, check_boxes, clean_boxes, is_picture
 
 RNG = np.random.default_rng(5)
 BGR = RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8)
@@ -147,36 +147,3 @@ def test_one_bad_box_is_left_out_and_said():
     assert (only.boxes.shape, len(only.dropped)) == ((0, 4), 1)
     with pytest.raises(ValueError, match=r"a.jpg: boxes: expected shape \[N, 4\]"):
         clean_boxes(np.zeros((2, 6)), SIZE, "a.jpg")
-
-
-def test_detections_are_split():
-    rows = np.array([[1, 2, 30, 40, 0.5, 0], [3, 4, 50, 60, 0.25, 7]])
-    for given in (rows, rows.tolist(), torch.from_numpy(rows), torch.from_numpy(rows).to(torch.bfloat16)):
-        boxes, scores, classes = split_detections(given)
-        np.testing.assert_array_equal(boxes, rows[:, :4])
-        np.testing.assert_array_equal(scores, [0.5, 0.25])
-        np.testing.assert_array_equal(classes, [0, 7])
-        assert (boxes.dtype, scores.dtype, classes.dtype) == (np.float32, np.float32, np.int64)
-    boxes, scores, classes = split_detections(rows[:, :5])
-    assert (len(boxes), scores.tolist(), classes) == (2, [0.5, 0.25], None)
-    boxes, scores, classes = split_detections(rows[0])
-    assert (boxes.shape, scores.tolist(), classes.tolist()) == ((1, 4), [0.5], [0])
-    boxes, scores, classes = split_detections(rows[:, :4])
-    assert (boxes.shape, scores, classes) == ((2, 4), None, None)
-    assert split_detections([])[0].shape == (0, 4)
-
-
-@pytest.mark.parametrize(
-    ("found", "message"),
-    [
-        ([[1, 2, 3, 4, 5]], "row 0 has 5 as its score"),
-        ([[1, 2, 3, 4, 0.5, 0.3]], "row 0 has 0.3 as its class"),
-        ([[1, 2, 3, 4, np.nan]], "row 0 has nan as its score"),
-        ([[1, 2, 3, 4, 0.5, np.nan]], "row 0 has nan as its class"),
-        (np.zeros((2, 7)), r"got \[2, 7\]"),
-        ([["a"] * 5], "expected numbers"),
-    ],
-)
-def test_other_rows_are_refused(found, message):
-    with pytest.raises(ValueError, match=message):
-        split_detections(found)
