@@ -14,9 +14,9 @@ from fastpose.cli import main
 from fastpose.codecs import build_views
 from fastpose.data import read_annotations, write_coco
 from fastpose.data.synthetic import synthetic_records
+from fastpose.evaluate import Evaluator
 from fastpose.models import create_model, save_model
 from fastpose.predict import Predictor
-from fastpose.train.evaluate import Evaluator
 
 OPTIONS = {"scales": (0.9, 1.0, 1.15), "rotations": (-10.0, 0.0, 10.0)}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
@@ -22,12 +22,12 @@ from ..data.loader import Batch, Loader
 from ..data.records import PoseRecords
 from ..data.sending import make_sender
 from ..geometry import box_to_center_scale, invert_matrices
-from ..metrics.pck import LIMB_KEYPOINTS
-from ..metrics.scoring import NmsMode, ScoreMode, coco_results
+from ..metrics import METRICS, Metric, PoseResults, Scores, Truth
+from ..metrics.scoring import NmsMode, ScoreMode, rank_poses
 from ..models import PoseModel
 from ..spec import PoseSpec
-from .distributed import World
-from .measures import AP_METRICS, METRICS, Scores, annotation_content, default_metric, score_results
+from ..world import World
+from .truth import default_metric, read_annotated, sigmas_known, truth_of_records
 
 __all__ = ["Evaluator", "Predictions"]
 
@@ -58,7 +58,7 @@ class Evaluator:
 
     Args:
         records: The people; their boxes are cropped.
-        metric: A name of :data:`fastpose.train.measures.METRICS`; the data set's own where not given.
+        metric: A name of :data:`fastpose.metrics.METRICS`; the data set's own where not given.
         annotations: Annotation file with the truth, where it says more than the records (crowds, ignored regions).
         cache: Bytes of decoded photos to keep.
         batch_size: Crops in a step.
@@ -71,7 +71,9 @@ class Evaluator:
 
     Attributes:
         records: The people that can be cropped.
-        metric: The metric's name.
+        metric: The metric.
+        skeleton: What the data's keypoints are, with the sigmas of the OKS.
+        sigmas_known: Whether these are anybody's: false where 0.079 each stands in for unknown ones.
         skipped: Entries of the annotation file that are not among them, by reason.
         failed: Photos that could not be read in the last prediction, each with the reason.
 
@@ -94,9 +96,10 @@ class Evaluator:
         sigmas: ArrayLike | None = None,
         use_area: bool = True,
     ) -> None:
-        self.metric = metric or default_metric(records)
-        if self.metric not in METRICS:
+        name = metric or default_metric(records)
+        if name not in METRICS:
             raise ValueError(f"metric: expected one of {', '.join(METRICS)}, got {metric!r}")
+        self.metric: Metric = METRICS[name]
         fine = can_be_cropped(records.boxes)
         self.skipped = dict(records.skipped)
         if not fine.all():
@@ -105,12 +108,14 @@ class Evaluator:
         if not len(self.records):
             raise ValueError(f"data: nobody to measure on in {records.source or 'the records'}")
         self.failed: list[str] = []
-        self.sigmas = np.asarray(records.skeleton.sigmas if sigmas is None else sigmas, np.float64)
-        if self.sigmas.shape != (records.skeleton.num_keypoints,) or not (self.sigmas > 0).all():
+        values = np.asarray(records.skeleton.sigmas if sigmas is None else sigmas, np.float64)
+        if values.shape != (records.skeleton.num_keypoints,) or not (values > 0).all():
             raise ValueError(
                 f"sigmas: expected {records.skeleton.num_keypoints} numbers above 0 ({records.skeleton.name}), got "
-                f"{self.sigmas.tolist()}"
+                f"{values.tolist()}"
             )
+        self.sigmas_known = sigmas is not None or sigmas_known(records.skeleton)
+        self.skeleton = dataclasses.replace(records.skeleton, sigmas=tuple(values.tolist()))
         self.score_mode, self.nms, self.nms_threshold, self.use_area = score_mode, nms, nms_threshold, use_area
         self._everybody, self._annotations = records, annotations
         self._cache, self._batch_size, self._workers = cache, batch_size, workers
@@ -121,17 +126,17 @@ class Evaluator:
     @property
     def metric_name(self) -> str:
         """Key of the deciding figure in what :meth:`measure` returns."""
-        return METRICS[self.metric]
-
-    @property
-    def ranks_poses(self) -> bool:
-        """Whether the metric is an average precision: then boxes may come from a detector."""
-        return self.metric in AP_METRICS
+        return self.metric.figure
 
     @cached_property
-    def content(self) -> Mapping[str, Any]:
-        """The annotations in COCO's format."""
-        return annotation_content(self._annotations, self._everybody)
+    def truth(self) -> Truth:
+        """The annotated people, as the metric takes them."""
+        if self.metric.ranks_poses:
+            truth = read_annotated(self._annotations, self._everybody, self.metric.optional)
+        else:
+            truth = truth_of_records(self.records)
+        truth = dataclasses.replace(truth, skeleton=self.skeleton)
+        return truth if self.use_area else truth.with_box_areas()
 
     @cached_property
     def own(self) -> NDArray[np.int64]:
@@ -231,8 +236,8 @@ class Evaluator:
             raise ValueError(f"no photo can be read: {self.failed[0]}")
         return Predictions(keypoints, scores, read)
 
-    def results(self, predictions: Predictions, spec: PoseSpec) -> list[dict[str, Any]]:
-        """The predictions in COCO's results format, with the data's keypoints in its order, found by name.
+    def results(self, predictions: Predictions, spec: PoseSpec) -> PoseResults:
+        """The predictions of the data's keypoints in its order, found by name.
 
         For average precision they are scored and doubles are suppressed, as published figures are made. Other metrics
         compare people one by one: then each result has the ``id`` of its person.
@@ -242,26 +247,25 @@ class Evaluator:
             spec: That of the model: its keypoints may be more than the data's.
 
         Returns:
-            One dict a pose; people whose photo cannot be read have none.
+            The poses; people whose photo cannot be read have none.
 
         Raises:
             ValueError: The model lacks keypoints that the metric is about, or predicts a value that is not finite.
         """
-        records = self.records
-        wanted = LIMB_KEYPOINTS if self.metric == "pck" else records.skeleton.keypoints
-        lacking = [name for name in wanted if name not in spec.skeleton.keypoints]
+        records, names = self.records, self.skeleton.keypoints
+        lacking = [name for name in self.metric.keypoints or names if name not in spec.skeleton.keypoints]
         if lacking:
             raise ValueError(
-                f"eval: {self.metric} needs {', '.join(lacking)}, which {spec.skeleton.name!r} has not (the data are "
-                f"{records.skeleton.name!r})"
+                f"eval: {self.metric.name} needs {', '.join(lacking)}, which {spec.skeleton.name!r} has not (the data "
+                f"are {records.skeleton.name!r})"
             )
         read = np.flatnonzero(predictions.read)
-        shape = (len(read), records.skeleton.num_keypoints)
-        keypoints, scores = np.zeros((*shape, 2)), np.zeros(shape)
-        for column, name in enumerate(records.skeleton.keypoints):
-            if name in spec.skeleton.keypoints:
-                keypoints[:, column] = predictions.keypoints[read, spec.skeleton.index(name)]
-                scores[:, column] = predictions.scores[read, spec.skeleton.index(name)]
+        columns = [place for place, name in enumerate(names) if name in spec.skeleton.keypoints]
+        theirs = spec.skeleton.indices(names[place] for place in columns)
+        keypoints = np.zeros((len(read), len(names), 2), predictions.keypoints.dtype)
+        scores = np.zeros((len(read), len(names)), predictions.scores.dtype)
+        keypoints[:, columns] = predictions.keypoints[read][:, theirs]
+        scores[:, columns] = predictions.scores[read][:, theirs]
         if not np.isfinite(keypoints).all() or not np.isfinite(scores).all():
             bad = ~(np.isfinite(keypoints).all((1, 2)) & np.isfinite(scores).all(1))
             raise ValueError(
@@ -269,31 +273,18 @@ class Evaluator:
             )
         # Published figures suppress doubles by the area of the crop, not of the box.
         _, extents = box_to_center_scale(records.boxes[read], spec.input_size, spec.padding)
-        everyone = not self.ranks_poses
-        category = self._category()
-        results = coco_results(
+        results = rank_poses(
             records.image_ids[records.image_index[read]],
             keypoints,
             scores,
             records.scores[read],
             extents.prod(1),
-            self.sigmas,
+            self.skeleton.sigmas,
             score_mode=self.score_mode,
-            nms="none" if everyone else self.nms,
+            nms=self.nms if self.metric.ranks_poses else "none",
             nms_threshold=self.nms_threshold,
-            category_id=category,
         )
-        if everyone:
-            for entry, identity in zip(results, records.ids[read].tolist(), strict=True):
-                entry["id"] = identity
-        return results
-
-    def _category(self) -> int:
-        """Number of the category of people."""
-        if not self.ranks_poses:
-            return 1
-        numbers = {e.get("category_id", 1) for e in self.content["annotations"] if e.get("keypoints")}
-        return min(numbers, default=1)
+        return results if self.metric.ranks_poses else dataclasses.replace(results, ids=records.ids[read])
 
     def check(self, spec: PoseSpec) -> None:
         """Measure the truth itself, as if a network of this spec had predicted it: what fails then always does.
@@ -307,16 +298,19 @@ class Evaluator:
         try:
             figure = self.score(self.results(everybody, spec)).figures(None)[self.metric_name]
         except ValueError as error:
-            raise ValueError(f"eval.metric: {self.metric} cannot be measured ({error})") from None
+            raise ValueError(f"eval.metric: {self.metric.name} cannot be measured ({error})") from None
         if not figure >= 0:
-            raise ValueError(f"eval.metric: {self.metric} has nothing to measure in {records.source or 'the records'}")
+            raise ValueError(
+                f"eval.metric: {self.metric.name} has nothing to measure in {records.source or 'the records'}"
+            )
 
-    def score(self, results: Sequence[Mapping[str, Any]]) -> Scores:
-        """Prepare the metric of results, from :meth:`results` or from a file; arguments and errors as there."""
-        content = self.content if self.ranks_poses else None
-        return score_results(
-            self.metric, self.records, results, content=content, sigmas=self.sigmas, use_area=self.use_area
-        )
+    def score(self, results: PoseResults) -> Scores:
+        """Measure results, from :meth:`results` or from a file.
+
+        Raises:
+            ValueError: One is not what the metric asks for, or the annotations lack something that it needs.
+        """
+        return self.metric.score(self.truth, results)
 
     def measure(self, predictions: Predictions, model: PoseModel, *, spec: PoseSpec | None = None) -> dict[str, float]:
         """The metric's figures, the deciding one (:attr:`metric_name`) among them.
