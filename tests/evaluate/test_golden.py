@@ -62,7 +62,9 @@ class Seen:
         4 j + 3; moved right by one column, 4 j - 1. A spot is seen there one pixel too far to the right, and half a
         pixel in the average of both.
         """
-        return np.array(list(self.spots().values())) + [0.5 * self.pixel * times, 0.0]
+        places = np.array(list(self.spots().values()))
+        places[:, 0] += 0.5 * self.pixel * times
+        return places
 
     def box(self, times: float) -> list[float]:
         """A narrow box, xywh, whose crop (1.25 times as high, and as wide as the input's shape asks) is 3:4."""
@@ -102,7 +104,7 @@ def golden(tmp_path: Path) -> tuple[Path, Path]:
                 points[name] = [5.0, 5.0, 2]
             people.append(
                 {"id": len(people) + 1, "image_id": photo, "category_id": 1, "iscrowd": 0, "num_keypoints": 3}
-                | {"bbox": seen.box(1.0), "area": seen.area, "keypoints": sum(points.values(), [])}
+                | {"bbox": seen.box(1.0), "area": seen.area, "keypoints": [v for p in points.values() for v in p]}
             )
     category = {"id": 1, "name": "person", "keypoints": list(FACE.keypoints), "skeleton": []}
     truth, boxes = tmp_path / "truth.json", tmp_path / "boxes.json"
@@ -140,12 +142,12 @@ def test_an_evaluation_is_what_was_worked_out(golden: tuple[Path, Path]) -> None
     assert len(evaluator) == 5
     model = sided_model()
     found = evaluator.predict(model)
+    measured = evaluator.measure(found, model)
+    assert [measured[name] for name in AP_NAMES] == pytest.approx(figures, abs=1e-9)
     wanted = np.stack([seen.found(times) for seen in PEOPLE for times, _ in seen.boxes])
     scale = np.array([seen.pixel * times for seen in PEOPLE for times, _ in seen.boxes])
     assert (np.abs(found.keypoints - wanted).max((1, 2)) < 0.15 * scale).all()
     results = evaluator.results(found, model.spec)
     assert len(results) == 4
     np.testing.assert_allclose(sorted(results.scores), sorted(entry["score"] for entry in expected), rtol=0.12)
-    measured = evaluator.measure(found, model)
-    assert [measured[name] for name in AP_NAMES] == pytest.approx(figures, abs=1e-9)
     assert evaluator(model) == measured
