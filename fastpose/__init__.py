@@ -31,7 +31,20 @@ _HOME = {
     "Predictor": "predict",
     "Poses": "predict",
 }
-_MODULES = ("cli", "codecs", "data", "geometry", "metrics", "models", "ops", "predict", "skeletons", "spec", "train")
+_MODULES = (
+    "cli",
+    "codecs",
+    "data",
+    "evaluate",
+    "geometry",
+    "metrics",
+    "models",
+    "ops",
+    "predict",
+    "skeletons",
+    "spec",
+    "train",
+)
 
 __all__ = [  # noqa: RUF022 - grouped as in _HOME
     "__version__",

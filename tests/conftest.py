@@ -64,6 +64,23 @@ def torchrun() -> Callable[..., subprocess.CompletedProcess[str]]:
     return run
 
 
+@pytest.fixture(scope="session")
+def draw_set() -> Callable[..., None]:
+    """The function that draws a set: folder, name, number of figures, seed."""
+    from drawn_figures import draw
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def figures(tmp_path_factory: pytest.TempPathFactory, draw_set: Callable[..., None]) -> Path:
+    """A folder with ``train.json`` (24 figures) and ``val.json`` (8)."""
+    folder = tmp_path_factory.mktemp("figures")
+    draw_set(folder, "train", 24)
+    draw_set(folder, "val", 8, seed=1)
+    return folder
+
+
 @pytest.fixture
 def ahead_threads() -> Iterator[Callable[[], list[threading.Thread]]]:
     """A function that gives the threads which read ahead now; none may be left after the test."""

@@ -23,10 +23,10 @@ from rich.table import Table
 
 import fastpose
 from fastpose.data import PoseRecords, read_annotations
+from fastpose.evaluate import Evaluator
 from fastpose.metrics import lsp_pck, torso_size
 from fastpose.metrics.pck import LIMB_KEYPOINTS
 from fastpose.models import CARRIED_MODEL, find_model
-from fastpose.train.evaluate import Evaluator
 
 _CALLS = 30
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,10 +14,10 @@ import click
 from .options import Numbers, annotation_options, given_options, view_options
 
 if TYPE_CHECKING:
-    from ..codecs import ViewAverage
+    from ..evaluate import Evaluator, Predictions
+    from ..metrics import PoseResults, Scores
     from ..models import PoseModel
-    from ..train.evaluate import Evaluator, Predictions
-    from ..train.measures import Scores
+    from ..views import ViewAverage
 
 __all__ = ["evaluate"]
 
@@ -26,11 +27,31 @@ _OF_MODEL = (
     *("flip_test", "scales", "rotations", "batch_size", "device"),
 )
 _OF_AP = ("detections", "errors", "nms", "nms_threshold", "sigmas", "use_area")
-# Written out here, so that --help need not import numpy; a test holds them against fastpose.train.measures.
-_METRICS = ("coco_ap", "crowdpose_ap", "posetrack_ap", "mpii_pckh", "trb_accuracy", "jhmdb_pck", "pck")
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _ANYTHING = click.Path(exists=True, path_type=Path)
 _NEW_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+class _MetricName(click.ParamType):
+    """A metric by name; they are looked up when one is wanted, so that other verbs need not import NumPy."""
+
+    name = "metric"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:  # 8.1 passes no ctx
+        """What the help shows."""
+        return f"[{'|'.join(self._names())}]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The name, if there is such a metric."""
+        if value not in self._names():
+            self.fail(f"expected one of {', '.join(self._names())}, got {value!r}", param, ctx)
+        return str(value)
+
+    @staticmethod
+    def _names() -> list[str]:
+        from ..metrics import METRICS
+
+        return ["auto", *METRICS]
 
 
 @click.command("eval")
@@ -39,14 +60,16 @@ _NEW_FILE = click.Path(dir_okay=False, path_type=Path)
 @annotation_options
 @click.option(
     "--metric",
-    type=click.Choice(["auto", *_METRICS]),
+    type=_MetricName(),
     default="auto",
     show_default=True,
     help="auto: the data set's own, or pck (PCK@0.2 of the 12 limbs by torso) where the model lacks keypoints for it.",
 )
 @click.option("--detections", type=_FILE, help="COCO detections to use as boxes instead of the annotated ones.")
 @click.option(
-    "--predictions", type=_ANYTHING, help="Score these results instead of a model's: COCO's list, PoseTrack's folder."
+    "--predictions",
+    type=_ANYTHING,
+    help="Score these results instead of a model's: COCO's list, MPII's preds (.mat), PoseTrack's folder.",
 )
 @click.option(
     "--save-predictions",
@@ -107,31 +130,38 @@ def evaluate(
     device: str,
     json_file: Path | None,
 ) -> None:
-    """Measure MODEL, a zoo name or a safetensors file, on annotated people.
+    """Measure MODEL, a zoo name or a safetensors file, on annotated people; by default the model of the package.
 
     Under torchrun the people are shared out to its processes; the figures are the same.
     """
-    if (model is None) == (predictions is None):
+    if model is not None and predictions is not None:
         raise click.UsageError("expected either MODEL or --predictions")
-    if model is None and (given := given_options(ctx, _OF_MODEL)):
+    if predictions is not None and (given := given_options(ctx, _OF_MODEL)):
         raise click.UsageError(f"{given[0]} goes with MODEL: existing results are scored as they are")
     # Imported here: the command line's help must not wait for torch.
-    import time
-
-    from ..codecs import build_views
     from ..data.readers import read_annotations
     from ..devices import pick_device
+    from ..evaluate import Evaluator, default_metric, has_annotations, read_predictions, write_predictions
+    from ..metrics import METRICS
     from ..models import find_model
-    from ..train.evaluate import Evaluator
-    from ..train.measures import AP_METRICS, default_metric, read_predictions, write_predictions
+    from ..views import build_views
 
     with _processes() as rank:
-        network = None if model is None else find_model(model).to(pick_device(device, "--device"))
-        records = read_annotations(data, images, format=data_format, detections=detections, split=split)
+        network = None if predictions is not None else find_model(model).to(pick_device(device, "--device"))
+        annotated = detections is None or has_annotations(data)
+        if not annotated and save_predictions is None:
+            raise click.UsageError(
+                f"{data}: there are no annotations, so there is nothing to measure; --save-predictions FILE writes "
+                "what the model predicts"
+            )
+        # A list of photos names no keypoints either: those of the network are what it is asked for.
+        keypoints = {} if annotated or network is None else {"skeleton": network.spec.skeleton, "format": "coco"}
+        options: dict[str, Any] = {"format": data_format, "detections": detections, "split": split, **keypoints}
+        records = read_annotations(data, images, **options)
         if metric == "auto":
             metric = default_metric(records, None if network is None else network.spec.skeleton)
-        if metric not in AP_METRICS and (given := given_options(ctx, _OF_AP)):
-            names = ", ".join(AP_METRICS)
+        if not METRICS[metric].ranks_poses and (given := given_options(ctx, _OF_AP)):
+            names = ", ".join(name for name, other in METRICS.items() if other.ranks_poses)
             raise click.UsageError(f"{given[0]} goes with average precision ({names}), not with {metric}")
         evaluator = Evaluator(
             records,
@@ -147,7 +177,7 @@ def evaluate(
         start = time.perf_counter()
         if network is None:
             assert predictions is not None
-            results = read_predictions(predictions)
+            results = read_predictions(predictions, evaluator.truth, with_ids=not evaluator.metric.ranks_poses)
             flip = None
         else:
             views = build_views(network.spec, scales, rotations)
@@ -155,31 +185,27 @@ def evaluate(
             if rank:
                 return  # the first process has everybody's predictions
             flip = network.spec.flip_test if flip_test is None else flip_test
-            results = list(evaluator.results(found, network.spec))
+            results = evaluator.results(found, network.spec)
         seconds = time.perf_counter() - start
         if save_predictions:
-            write_predictions(save_predictions, results, evaluator.content if metric == "posetrack_ap" else None)
-        scores = evaluator.score(results)
-        figures = scores.figures(None)
-        intervals = _intervals(scores, bootstrap, seed)
-        shares = None
-        if metric in AP_METRICS:
-            shares = _errors(evaluator, results, errors, str(model or predictions))
+            category = int(evaluator.truth.category_ids[0]) if annotated else 1
+            write_predictions(save_predictions, results, evaluator.skeleton, data, category_id=category)
 
-    subject = str(model if model is not None else predictions)
+    subject = str(predictions or (network.name if network is not None and model is None else model))
+    crops = len(scales) * len(rotations)
     flipped = "" if flip is None else f", flip test {'on' if flip else 'off'}"
-    if flip is not None and len(scales) * len(rotations) > 1:
-        flipped += f", {len(scales) * len(rotations)} crops each"
-    click.echo(f"{subject} on {data.name}: {metric}, {len(evaluator)} people{flipped}, {seconds:.1f} s")
-    _print_table(figures, intervals)
-    left_out = {**evaluator.skipped, "no result": scores.unpredicted}
-    for reason, count in left_out.items():
-        if count:
-            click.echo(
-                f"left out: {reason}: {count}" if reason != "no result" else f"wrong, no result: {count}", err=True
-            )
-    for photo in evaluator.failed:
-        click.echo(f"left out: {photo}", err=True)
+    flipped += f", {crops} crops each" if flip is not None and crops > 1 else ""
+    title = f"{subject} on {data.name}: {_described(evaluator)}, {len(evaluator)} people{flipped}, {seconds:.1f} s"
+    if not annotated:
+        click.echo(f"{len(results)} poses of {len(evaluator)} boxes -> {save_predictions}")
+        click.echo(f"{data}: there are no annotations, so there is nothing to measure", err=True)
+        _print_left_out(evaluator, 0)
+        return
+    scores = evaluator.score(results)
+    figures, intervals = scores.figures(None), _intervals(scores, bootstrap, seed)
+    shares = _errors(evaluator, results, errors, subject) if evaluator.metric.ranks_poses else None
+    _print_table(title, figures, intervals)
+    _print_left_out(evaluator, scores.unpredicted)
     if json_file:
         from ..files import atomic_write
 
@@ -190,16 +216,17 @@ def evaluate(
             "score_mode": score_mode,
             "nms": nms,
             "nms_threshold": nms_threshold,
-            "sigmas": evaluator.sigmas.tolist(),
+            "sigmas": list(evaluator.skeleton.sigmas),
+            "sigmas_known": evaluator.sigmas_known,
             "use_area": use_area,
             "detections": None if detections is None else str(detections),
             "bootstrap": bootstrap,
             "seed": seed,
         }
-        if model is None:
+        if network is None:
             settings |= dict.fromkeys(settings.keys() & set(_OF_MODEL))
         report = {
-            "model": model,
+            "model": None if network is None else subject,
             "predictions": None if predictions is None else str(predictions),
             "data": str(data),
             "metric": metric,
@@ -211,7 +238,7 @@ def evaluate(
             "errors": shares,
             "settings": settings,
             "versions": _versions(),
-            "left_out": {reason: count for reason, count in left_out.items() if count},
+            "left_out": {reason: count for reason, count in _left_out(evaluator, scores.unpredicted).items() if count},
             "failed_photos": evaluator.failed,
         }
         atomic_write(json_file, (json.dumps(report, indent=1) + "\n").encode())
@@ -254,14 +281,11 @@ def _intervals(scores: Scores, samples: int, seed: int) -> dict[str, tuple[float
     return bootstrap_intervals(scores.figures, scores.photos, samples=samples, seed=seed)
 
 
-def _errors(evaluator: Evaluator, results: list[Any], path: Path | None, title: str) -> dict[str, dict[str, float]]:
+def _errors(evaluator: Evaluator, results: PoseResults, path: Path | None, title: str) -> dict[str, dict[str, float]]:
     """Shares of the kinds of errors; drawn, too, if a path is given."""
-    from dataclasses import replace
-
     from ..metrics.errors import pose_errors
 
-    skeleton = replace(evaluator.records.skeleton, sigmas=tuple(evaluator.sigmas.tolist()))
-    found = pose_errors(evaluator.content, results, skeleton, use_area=evaluator.use_area)
+    found = pose_errors(evaluator.truth, results)
     if path:
         from ..metrics.plots import plot_errors
 
@@ -269,7 +293,15 @@ def _errors(evaluator: Evaluator, results: list[Any], path: Path | None, title: 
     return found.shares()
 
 
-def _print_table(figures: dict[str, float], intervals: dict[str, tuple[float, float]]) -> None:
+def _described(evaluator: Evaluator) -> str:
+    """The metric, and what one must know to believe it."""
+    name = evaluator.metric.name
+    if evaluator.metric.similarity and not evaluator.sigmas_known:
+        return f"{name} by made-up sigmas ({evaluator.skeleton.sigmas[0]} each; none are known for these keypoints)"
+    return name
+
+
+def _print_table(title: str, figures: dict[str, float], intervals: dict[str, tuple[float, float]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -280,7 +312,22 @@ def _print_table(figures: dict[str, float], intervals: dict[str, tuple[float, fl
     for name, value in figures.items():
         ends = (" to ".join(map(text, intervals[name])),) if intervals else ()
         table.add_row(name, text(value), *ends)
+    click.echo(title)  # not the table's own, which would be wrapped to its width
     Console().print(table)
+
+
+def _left_out(evaluator: Evaluator, unpredicted: int) -> dict[str, int]:
+    return {**evaluator.skipped, "no result": unpredicted}
+
+
+def _print_left_out(evaluator: Evaluator, unpredicted: int) -> None:
+    for reason, count in _left_out(evaluator, unpredicted).items():
+        if count:
+            click.echo(
+                f"left out: {reason}: {count}" if reason != "no result" else f"wrong, no result: {count}", err=True
+            )
+    for photo in evaluator.failed:
+        click.echo(f"left out: {photo}", err=True)
 
 
 def _known(value: float) -> float | None:

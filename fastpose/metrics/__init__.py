@@ -1,13 +1,25 @@
 """Published metrics: COCO's AP and its relatives, PCK and its relatives."""
 
-from fastpose.metrics.coco import coco_ap, crowdpose_ap
-from fastpose.metrics.pck import PCKResult, auc, epe, lsp_pck, pck, torso_size
-from fastpose.metrics.pckh import jhmdb_pck, mpii_pckh, trb_accuracy
-from fastpose.metrics.posetrack import posetrack_ap
-from fastpose.metrics.scoring import coco_results, score_poses
+from fastpose.metrics.coco import COCO_AP, coco_ap
+from fastpose.metrics.coco_files import read_results, read_truth, result_entries
+from fastpose.metrics.crowdpose import CROWDPOSE_AP, crowdpose_ap
+from fastpose.metrics.jhmdb import JHMDB_PCK, jhmdb_pck
+from fastpose.metrics.metric import Metric, Scores
+from fastpose.metrics.mpii import MPII_PCKH, mpii_pckh
+from fastpose.metrics.pck import LIMB_PCK, PCKResult, auc, epe, lsp_pck, pck, torso_size
+from fastpose.metrics.posetrack import POSETRACK_AP, posetrack_ap
+from fastpose.metrics.results import PoseResults
+from fastpose.metrics.scoring import coco_results, rank_poses, score_poses
+from fastpose.metrics.trb import TRB_ACCURACY, trb_accuracy
+from fastpose.metrics.truth import Truth
 
 __all__ = [
+    "METRICS",
+    "Metric",
     "PCKResult",
+    "PoseResults",
+    "Scores",
+    "Truth",
     "auc",
     "coco_ap",
     "coco_results",
@@ -18,7 +30,17 @@ __all__ = [
     "mpii_pckh",
     "pck",
     "posetrack_ap",
+    "rank_poses",
+    "read_results",
+    "read_truth",
+    "result_entries",
     "score_poses",
     "torso_size",
     "trb_accuracy",
 ]
+
+METRICS = {
+    metric.name: metric
+    for metric in (COCO_AP, CROWDPOSE_AP, POSETRACK_AP, MPII_PCKH, TRB_ACCURACY, JHMDB_PCK, LIMB_PCK)
+}
+"""The metrics by what a user types."""

@@ -1,33 +1,22 @@
-"""Average precision and recall of keypoints as COCO and CrowdPose define them."""
+"""Average precision and recall of keypoints as COCO defines them (Lin et al., ECCV 2014)."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastpose.metrics.coco_files import Content, Results, read_content, read_results, read_truth
-from fastpose.metrics.matching import PoseMatches, match_poses
-from fastpose.skeletons import COCO17, CROWDPOSE14
+from fastpose.metrics.coco_files import Content, Results, read_results, read_truth
+from fastpose.metrics.matching import Matches
+from fastpose.metrics.metric import Metric, Scores
+from fastpose.metrics.results import PoseResults
+from fastpose.metrics.similarity import match_poses
+from fastpose.metrics.truth import Truth
+from fastpose.skeletons import COCO17, Skeleton
 
-__all__ = [
-    "AP_NAMES",
-    "CROWD_LIMITS",
-    "CROWD_NAMES",
-    "coco_ap",
-    "coco_figures",
-    "coco_matches",
-    "crowd_figures",
-    "crowdpose_ap",
-]
+__all__ = ["AP_NAMES", "COCO_AP", "by_threshold", "coco_ap", "coco_figures", "measured_skeleton"]
 
 AP_NAMES = ("AP", "AP50", "AP75", "AP_medium", "AP_large", "AR", "AR50", "AR75", "AR_medium", "AR_large")
 """The ten figures in the order of COCO's own summary."""
-
-CROWD_NAMES = ("AP", "AP50", "AP75", "AR", "AR50", "AR75", "AP_easy", "AP_medium", "AP_hard")
-"""The nine figures of CrowdPose; medium is the crowding here, not the size."""
-
-CROWD_LIMITS = (0.2, 0.8)
-"""Crowd index from which a photo is medium, and from which it is hard, in CrowdPose's own evaluation."""
 
 
 def coco_ap(
@@ -51,23 +40,25 @@ def coco_ap(
         ValueError: There are no results, or one is of an unknown photo, has the wrong length or a value that is not
             finite; or a file cannot be read.
     """
-    return coco_figures(coco_matches(annotations, results, sigmas=sigmas, use_area=use_area))
+    truth = read_truth(annotations, measured_skeleton(COCO17, sigmas))
+    truth = truth if use_area else truth.with_box_areas()
+    poses = read_results(results, truth.skeleton.num_keypoints, category_id=int(truth.category_ids[0]))
+    return COCO_AP.score(truth, poses).figures(None)
 
 
-def coco_matches(
-    annotations: Content, results: Results, *, sigmas: ArrayLike | None = None, use_area: bool = True
-) -> PoseMatches:
-    """The matches that :func:`coco_figures` and :func:`crowd_figures` summarise; arguments as for :func:`coco_ap`."""
-    deviations = np.asarray(COCO17.sigmas if sigmas is None else sigmas, np.float64)
-    truth = read_truth(annotations, len(deviations), use_area=use_area)
-    return match_poses(truth, read_results(results, truth), deviations)
+def measured_skeleton(skeleton: Skeleton, sigmas: ArrayLike | None) -> Skeleton:
+    """A skeleton for these sigmas: the one given where they are not, else one of as many keypoints without names."""
+    if sigmas is None:
+        return skeleton
+    values = np.asarray(sigmas, np.float64).ravel().tolist()
+    return Skeleton(f"{len(values)} keypoints", tuple(str(place) for place in range(len(values))), sigmas=tuple(values))
 
 
-def coco_figures(matches: PoseMatches, weights: ArrayLike | None = None) -> dict[str, float]:
+def coco_figures(matches: Matches, weights: ArrayLike | None = None) -> dict[str, float]:
     """The figures named in ``AP_NAMES``.
 
     Args:
-        matches: From :func:`coco_matches`.
+        matches: Of poses, by :func:`fastpose.metrics.similarity.match_poses`.
         weights: [I], how often each photo counts; once where not given.
 
     Returns:
@@ -75,73 +66,19 @@ def coco_figures(matches: PoseMatches, weights: ArrayLike | None = None) -> dict
     """
     precision, recall = matches.average(weights)
     values = [
-        figure for table in (precision, recall) for figure in (*_by_threshold(table), table[1].mean(), table[2].mean())
+        figure for table in (precision, recall) for figure in (*by_threshold(table), table[1].mean(), table[2].mean())
     ]
     return {name: float(value) for name, value in zip(AP_NAMES, values, strict=True)}
 
 
-def crowdpose_ap(
-    annotations: Content,
-    results: Results,
-    *,
-    sigmas: ArrayLike | None = None,
-    limits: tuple[float, float] = CROWD_LIMITS,
-) -> dict[str, float]:
-    """Average precision and recall by how crowded a photo is (Li et al., "CrowdPose", CVPR 2019).
-
-    COCO's evaluation with 0.53 of the box for the area, without classes of size, and once more on the photos of each
-    class of crowding.
-
-    Args:
-        annotations: CrowdPose annotation file, or what it holds; ``images`` state their ``crowdIndex``.
-        results: COCO results file, or what it holds.
-        sigmas: [K] of the OKS; by default CrowdPose's 14.
-        limits: Crowd index from which a photo is medium, and from which it is hard. The paper divides at 0.1 and 0.8;
-            the evaluation published with it, and every figure since, at 0.2 and 0.8.
-
-    Returns:
-        The figures named in ``CROWD_NAMES``, between 0 and 1; -1 where there is nothing to find.
-
-    Raises:
-        ValueError: As for :func:`coco_ap`, or a photo states no crowd index.
-    """
-    content = read_content(annotations)
-    matches = coco_matches(content, results, sigmas=CROWDPOSE14.sigmas if sigmas is None else sigmas, use_area=False)
-    return crowd_figures(matches, limits=limits)
-
-
-def crowd_figures(
-    matches: PoseMatches, weights: ArrayLike | None = None, *, limits: tuple[float, float] = CROWD_LIMITS
-) -> dict[str, float]:
-    """The figures named in ``CROWD_NAMES``.
-
-    Args:
-        matches: From :func:`coco_matches`; the photos' entries have a ``crowdIndex``.
-        weights: [I], how often each photo counts; once where not given.
-        limits: See :func:`crowdpose_ap`.
-
-    Returns:
-        Between 0 and 1; -1 where there is nothing to find.
-
-    Raises:
-        ValueError: A photo states no crowd index.
-    """
-    index = _crowd_index(matches)
-    photos = np.ones(len(index)) if weights is None else np.asarray(weights, np.float64)
-    precision, recall = matches.average(photos)
-    values = [*_by_threshold(precision), *_by_threshold(recall)]
-    levels = np.digitize(index, limits)
-    values += [matches.average(photos * (levels == level))[0][0].mean() for level in range(3)]
-    return {name: float(value) for name, value in zip(CROWD_NAMES, values, strict=True)}
-
-
-def _crowd_index(matches: PoseMatches) -> NDArray[np.float64]:
-    for entry in matches.truth.entries:
-        if not isinstance(entry.get("crowdIndex"), int | float):
-            raise ValueError(f"annotations: image {entry['id']} has no crowdIndex")
-    return np.array([entry["crowdIndex"] for entry in matches.truth.entries], np.float64)
-
-
-def _by_threshold(table: NDArray[np.float64]) -> tuple[float, float, float]:
+def by_threshold(table: NDArray[np.float64]) -> tuple[float, float, float]:
     """Over all thresholds, at 0.5 and at 0.75, of people of all sizes; of [A, T]."""
     return table[0].mean(), table[0, 0], table[0, 5]
+
+
+def _compare(truth: Truth, results: PoseResults) -> Scores:
+    matches = match_poses(truth, results)
+    return Scores(lambda times: coco_figures(matches, times), len(truth.image_ids))
+
+
+COCO_AP = Metric("coco_ap", "AP", _compare, ranks_poses=True, similarity=True)

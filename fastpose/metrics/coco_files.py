@@ -1,77 +1,26 @@
-"""People of a COCO annotation file and poses of a COCO results file, checked, as flat arrays."""
+"""COCO's annotation and results files, checked, to arrays and back: the one place where metrics meet JSON."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CocoPoses", "CocoTruth", "id_column", "number_table", "read_content", "read_results", "read_truth"]
+from fastpose.metrics.results import PoseResults
+from fastpose.metrics.truth import AREA_OF_BOX, Truth, positions
+from fastpose.skeletons import Skeleton
 
-# What a person's outline fills of the box, where a data set has no outlines (CrowdPose, AI Challenger, PoseTrack).
-AREA_OF_BOX = 0.53
+__all__ = ["Content", "Results", "read_content", "read_results", "read_truth", "result_entries"]
 
 Content = str | Path | Mapping[str, Any]
 Results = str | Path | Sequence[Mapping[str, Any]]
 
-
-@dataclass(frozen=True, eq=False)
-class CocoTruth:
-    """G annotated people on I photos, K keypoints each.
-
-    Attributes:
-        image_ids: int64 [I], ascending.
-        category_ids: int64 [C], ascending: the categories that have annotated keypoints.
-        ids: int64 [G].
-        image: int64 [G], positions in ``image_ids``.
-        category: int64 [G], positions in ``category_ids``.
-        keypoints: float64 [G, K, 2] (x, y) in pixels.
-        visible: uint8 [G, K]; 0 where there is no annotation.
-        boxes: float64 [G, 4], x, y, width, height in pixels.
-        areas: float64 [G], square pixels.
-        ignore: bool [G], people that nobody has to find: crowds and those without annotated keypoints.
-        crowd: bool [G], people that any number of poses may be matched to.
-        entries: The photos' own entries in the file, in the order of ``image_ids``.
-        people: Those of the people, in order.
-    """
-
-    image_ids: NDArray[np.int64]
-    category_ids: NDArray[np.int64]
-    ids: NDArray[np.int64]
-    image: NDArray[np.int64]
-    category: NDArray[np.int64]
-    keypoints: NDArray[np.float64]
-    visible: NDArray[np.uint8]
-    boxes: NDArray[np.float64]
-    areas: NDArray[np.float64]
-    ignore: NDArray[np.bool_]
-    crowd: NDArray[np.bool_]
-    entries: list[Mapping[str, Any]]
-    people: list[Mapping[str, Any]]
-
-
-@dataclass(frozen=True, eq=False)
-class CocoPoses:
-    """D predicted poses.
-
-    Attributes:
-        image: int64 [D], positions in the truth's ``image_ids``.
-        category: int64 [D], positions in its ``category_ids``; -1 for any other category.
-        keypoints: float64 [D, K, 2] (x, y) in pixels.
-        point_scores: float64 [D, K].
-        scores: float64 [D].
-    """
-
-    image: NDArray[np.int64]
-    category: NDArray[np.int64]
-    keypoints: NDArray[np.float64]
-    point_scores: NDArray[np.float64]
-    scores: NDArray[np.float64]
+_HEAD_OF_DIAGONAL = 0.6
 
 
 def read_content(content: Any) -> Any:
@@ -88,125 +37,206 @@ def read_content(content: Any) -> Any:
         raise ValueError(f"{content}: cannot be read as JSON ({error})") from None
 
 
-def read_truth(content: Content, joints: int, *, use_area: bool = True) -> CocoTruth:
+def read_truth(content: Content, skeleton: Skeleton, *, optional: Iterable[str] = ()) -> Truth:
     """The people with keypoints of an annotation file.
 
     Args:
         content: The file, or what it holds.
-        joints: K.
-        use_area: Take the annotated areas; otherwise, and where there is none, 0.53 of the annotated box.
+        skeleton: What the K keypoints are.
+        optional: Which of the arrays that :class:`Truth` may lack are wanted too: ``head_sizes`` (``bbox_head`` of
+            each person), ``crowd_index`` (``crowdIndex`` of each photo), ``ignored_regions`` (``ignore_regions_x`` and
+            ``ignore_regions_y`` of a photo).
 
     Returns:
-        The people in the file's order.
+        The people in the file's order; the area of one without is 0.53 of the box.
 
     Raises:
         ValueError: Not such a file, nobody has keypoints, an id occurs twice, or an entry lacks something.
     """
+    source = str(content) if isinstance(content, str | Path) else ""
     content = read_content(content)
     if not isinstance(content, Mapping) or "images" not in content or "annotations" not in content:
         raise ValueError("annotations: expected an object with images and annotations")
     photos = _objects("images", content["images"])
-    image_ids = id_column("images", photos, "id")
+    image_ids = _ids("images", photos, "id")
     _check_distinct("images", image_ids)
     order = np.argsort(image_ids)
-    image_ids, photos = image_ids[order], [photos[place] for place in order]
+    image_ids, photos = image_ids[order], [photos[place] for place in order.tolist()]
     people = [entry for entry in _objects("annotations", content["annotations"]) if entry.get("keypoints")]
     if not people:
         raise ValueError("annotations: none of them has keypoints")
-    ids = id_column("annotations", people, "id")
+    ids = _ids("annotations", people, "id")
     _check_distinct("annotations", ids)
-    for entry in people:
-        points, box = entry["keypoints"], entry.get("bbox")
-        if not isinstance(points, Sequence) or len(points) != 3 * joints:
-            count = len(points) // 3 if isinstance(points, Sequence) else type(points).__name__
-            raise ValueError(
-                f"sigmas: expected one per annotated keypoint ({count}, annotation {entry['id']}), got {joints}"
-            )
-        if not isinstance(box, Sequence) or len(box) != 4:
-            raise ValueError(f"annotations: {entry['id']}: bbox: expected 4 numbers, got {box!r:.80}")
-        number, flag = entry.get("num_keypoints"), entry.get("iscrowd")  # "0" would be taken for true
-        if not isinstance(number, int | float | np.number | None):
-            raise ValueError(f"annotations: {entry['id']}: num_keypoints: expected a number, got {number!r:.80}")
-        if flag not in (None, 0, 1):
-            raise ValueError(f"annotations: {entry['id']}: iscrowd: expected 0 or 1, got {flag!r:.80}")
-    image = _positions(image_ids, id_column("annotations", people, "image_id"))
+    image = positions(image_ids, _ids("annotations", people, "image_id"))
     if (image < 0).any():
         lost = people[int(np.argmax(image < 0))]
         raise ValueError(f"annotations: {lost['id']} is of image_id {lost['image_id']}, which images does not list")
-    points = number_table("annotations:", ids, [entry["keypoints"] for entry in people]).reshape(-1, joints, 3)
-    boxes = number_table("annotations:", ids, [entry["bbox"] for entry in people])
-    areas = boxes[:, 2] * boxes[:, 3] * AREA_OF_BOX
-    if use_area:
-        stated = [entry.get("area") for entry in people]
-        rows = [[b if a is None else a] for a, b in zip(stated, areas.tolist(), strict=True)]
-        areas = number_table("annotations:", ids, rows)[:, 0]
+
+    def table(key: str, length: int, wrong: Callable[[Any, Any], str]) -> NDArray[np.float64]:
+        return _table("annotations:", ids, [entry.get(key) for entry in people], length, wrong)
+
+    joints = skeleton.num_keypoints
+    points = table(
+        "keypoints",
+        3 * joints,
+        lambda name, got: (
+            f"sigmas: expected one per annotated keypoint ({_thirds(got)}, annotation {name}), got {joints}"
+        ),
+    ).reshape(-1, joints, 3)
+    boxes = table("bbox", 4, lambda name, got: f"annotations: {name}: bbox: expected 4 numbers, got {got!r:.80}")
     visible = np.clip(np.ceil(points[..., 2]), 0, 255).astype(np.uint8)
-    counted = [entry.get("num_keypoints") for entry in people]
-    annotated = [bool(v.any()) if n is None else n != 0 for n, v in zip(counted, visible, strict=True)]
-    crowd = np.array([bool(entry.get("iscrowd")) for entry in people])
-    categories = id_column("annotations", people, "category_id", missing=1)
-    category_ids, category = np.unique(categories, return_inverse=True)
-    return CocoTruth(
+    crowd, annotated = _flags(people, visible)
+    category_ids, category = np.unique(_ids("annotations", people, "category_id", missing=1), return_inverse=True)
+    wanted = set(optional)
+    return Truth(
+        skeleton=skeleton,
         image_ids=image_ids,
         category_ids=category_ids,
         ids=ids,
         image=image,
         category=category.reshape(-1),
-        keypoints=points[..., :2],
+        keypoints=np.ascontiguousarray(points[..., :2]),
         visible=visible,
-        boxes=boxes,
-        areas=areas,
-        ignore=crowd | ~np.array(annotated),
+        boxes_xywh=boxes,
+        areas=_areas(people, ids, boxes),
+        ignore=crowd | ~annotated,
         crowd=crowd,
-        entries=photos,
-        people=people,
+        head_sizes=_head_sizes(people, ids) if "head_sizes" in wanted else None,
+        crowd_index=_crowd_index(photos) if "crowd_index" in wanted else None,
+        ignored_regions=[_regions(photo) for photo in photos] if "ignored_regions" in wanted else None,
+        source=source,
     )
 
 
-def read_results(content: Results, truth: CocoTruth) -> CocoPoses:
-    """The poses of a results file, checked against the annotations that they will be compared with.
+def _areas(
+    people: Sequence[Mapping[str, Any]], ids: NDArray[np.int64], boxes: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    areas = boxes[:, 2] * boxes[:, 3] * AREA_OF_BOX
+    stated = [entry.get("area") for entry in people]
+    given = np.array([area is not None for area in stated])
+    areas[given] = _numbers("annotations:", ids[given], [area for area in stated if area is not None])
+    return areas
+
+
+def _flags(
+    people: Sequence[Mapping[str, Any]], visible: NDArray[np.uint8]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """[G] whether an entry is a crowd, and whether it has annotated keypoints."""
+    crowd, counted = [entry.get("iscrowd") for entry in people], [entry.get("num_keypoints") for entry in people]
+    for entry, number, flag in zip(people, counted, crowd, strict=True):  # "0" would be taken for true
+        if type(number) is not int and not isinstance(number, int | float | np.number | None):
+            raise ValueError(f"annotations: {entry['id']}: num_keypoints: expected a number, got {number!r:.80}")
+        if flag not in (None, 0, 1):
+            raise ValueError(f"annotations: {entry['id']}: iscrowd: expected 0 or 1, got {flag!r:.80}")
+    some: list[bool] = np.asarray(visible.any(1)).tolist()
+    annotated = [seen if number is None else number != 0 for number, seen in zip(counted, some, strict=True)]
+    return np.array([bool(flag) for flag in crowd]), np.array(annotated)
+
+
+def _head_sizes(people: Sequence[Mapping[str, Any]], ids: NDArray[np.int64]) -> NDArray[np.float64]:
+    def wrong(name: Any, got: Any) -> str:
+        return f"annotations: {name}: expected bbox_head, x, y, width and height, got {got!r:.80}"
+
+    boxes = _table("annotations: bbox_head of", ids, [entry.get("bbox_head") for entry in people], 4, wrong)
+    return np.asarray(_HEAD_OF_DIAGONAL * np.hypot(boxes[:, 2], boxes[:, 3]))
+
+
+def _crowd_index(photos: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
+    for photo in photos:
+        if not isinstance(photo.get("crowdIndex"), int | float):
+            raise ValueError(f"annotations: image {photo['id']} has no crowdIndex")
+    return np.array([photo["crowdIndex"] for photo in photos], np.float64)
+
+
+def _regions(photo: Mapping[str, Any]) -> list[NDArray[np.float64]]:
+    """The polygons of a photo that are not looked at, each [V, 2]."""
+    xs, ys = photo.get("ignore_regions_x") or [], photo.get("ignore_regions_y") or []
+    try:
+        regions = [np.stack([x, y], 1).astype(np.float64) for x, y in zip(xs, ys, strict=True) if len(x) > 2]
+    except (TypeError, ValueError, IndexError):
+        regions = [np.full((1, 2), np.nan)]
+    if not all(region.shape[1:] == (2,) and np.isfinite(region).all() for region in regions):
+        raise ValueError(f"annotations: image {photo['id']}: ignore_regions: expected polygons, xs and ys of each")
+    return regions
+
+
+def read_results(content: Results, num_keypoints: int, *, category_id: int = 1, with_ids: bool = False) -> PoseResults:
+    """The poses of a results file.
 
     Args:
         content: The file, or what it holds: ``image_id``, ``keypoints`` (x, y, score of each), ``score``.
-        truth: The annotations.
+        num_keypoints: K.
+        category_id: Of entries that state none.
+        with_ids: Read the ``id`` of each, the annotated person that it is of; either all or none have one.
 
     Returns:
         The poses in the file's order.
 
     Raises:
-        ValueError: There are none, or one is of an unknown photo, has the wrong length or a value that is not finite.
+        ValueError: There are none, or one lacks something, has the wrong length or a value that is not finite.
     """
     entries = read_content(content)
     if isinstance(entries, Mapping | str) or not isinstance(entries, Sequence):
         raise ValueError(f"results: expected a list of poses, got {type(entries).__name__}")
     if not entries:
         raise ValueError("results: empty, there is nothing to evaluate")
-    joints = truth.keypoints.shape[1]
     entries = _objects("results", entries)
-    for index, entry in enumerate(entries):
-        missing = [key for key in ("image_id", "keypoints", "score") if key not in entry]
-        if missing:
-            raise ValueError(f"results: number {index} has no {', '.join(missing)}")
-        values = entry["keypoints"]
-        if not isinstance(values, Sequence) or len(values) != 3 * joints:
-            got = len(values) if isinstance(values, Sequence) else type(values).__name__
-            raise ValueError(f"results: number {index}: expected {3 * joints} keypoint values, got {got}")
-    image = _positions(truth.image_ids, id_column("results", entries, "image_id"))
-    if (image < 0).any():
-        index = int(np.argmax(image < 0))
-        raise ValueError(f"results: number {index} is of image_id {entries[index]['image_id']}, which is not annotated")
     numbers = np.arange(len(entries))
-    rows = [[*entry["keypoints"], entry["score"]] for entry in entries]
-    table = number_table("results: number", numbers, rows)
-    categories = id_column("results", entries, "category_id", missing=int(truth.category_ids[0]))
-    points = table[:, :-1].reshape(-1, joints, 3)
-    return CocoPoses(
-        image=image,
-        category=_positions(truth.category_ids, categories),
-        keypoints=points[..., :2],
-        point_scores=points[..., 2],
-        scores=table[:, -1],
+    columns = {key: [entry.get(key) for entry in entries] for key in ("image_id", "keypoints", "score")}
+    for key, column in columns.items():
+        lacking = next((number for number, value in enumerate(column) if value is None), None)
+        if lacking is not None:
+            raise ValueError(f"results: number {lacking} has no {key}")
+
+    def wrong(name: Any, got: Any) -> str:
+        length = len(got) if isinstance(got, Sequence) else type(got).__name__
+        return f"results: number {name}: expected {3 * num_keypoints} keypoint values, got {length}"
+
+    points = _table("results: number", numbers, columns["keypoints"], 3 * num_keypoints, wrong).reshape(
+        -1, num_keypoints, 3
     )
+    scores = _numbers("results: number", numbers, columns["score"])
+    ids = None
+    if with_ids and any("id" in entry for entry in entries):
+        ids = _ids("results", entries, "id")
+    return PoseResults(
+        image_ids=_ids("results", entries, "image_id"),
+        keypoints=np.ascontiguousarray(points[..., :2]),
+        keypoint_scores=np.ascontiguousarray(points[..., 2]),
+        scores=scores,
+        ids=ids,
+        category_ids=_ids("results", entries, "category_id", missing=category_id),
+    )
+
+
+def result_entries(results: PoseResults, *, category_id: int = 1) -> list[dict[str, Any]]:
+    """The poses in COCO's results format, ready for JSON.
+
+    Args:
+        results: The poses.
+        category_id: Written to poses that state none.
+
+    Returns:
+        One dict a pose: ``image_id``, ``category_id``, ``keypoints`` (x, y, score of each), ``score``, and ``id``
+        where the poses say of whom they are.
+    """
+    count = len(results)
+    points = np.concatenate([results.keypoints, results.keypoint_scores[..., None]], -1, dtype=np.float64)
+    categories = [category_id] * count if results.category_ids is None else results.category_ids.tolist()
+    entries: list[dict[str, Any]] = [
+        {"image_id": image, "category_id": category, "keypoints": values, "score": score}
+        for image, category, values, score in zip(
+            results.image_ids.tolist(),
+            categories,
+            points.reshape(count, 3 * points.shape[1]).tolist(),
+            results.scores.tolist(),
+            strict=True,
+        )
+    ]
+    if results.ids is not None:
+        for entry, identity in zip(entries, results.ids.tolist(), strict=True):
+            entry["id"] = identity
+    return entries
 
 
 def _check_distinct(what: str, ids: NDArray[np.int64]) -> None:
@@ -219,50 +249,84 @@ def _objects(what: str, values: Any) -> list[Mapping[str, Any]]:
     if not isinstance(values, Sequence) or isinstance(values, str):
         raise ValueError(f"{what}: expected a list, got {type(values).__name__}")
     for number, entry in enumerate(values):
-        if not isinstance(entry, Mapping):
+        if type(entry) is not dict and not isinstance(entry, Mapping):  # the second test takes ten times as long
             raise ValueError(f"{what}: number {number}: expected an object, got {type(entry).__name__}")
     return list(values)
 
 
-def id_column(
-    what: str, entries: Sequence[Mapping[str, Any]], key: str, *, missing: int | None = None
-) -> NDArray[np.int64]:
+def _ids(what: str, entries: Sequence[Mapping[str, Any]], key: str, *, missing: int | None = None) -> NDArray[np.int64]:
     """The integers of one key, int64 [N].
 
     Raises:
         ValueError: One is absent and nothing stands for it, or is no integer of 64 bits; the message names the entry.
     """
     values = [entry.get(key, missing) for entry in entries]
+    if set(map(type, values)) <= {int}:
+        try:
+            return np.array(values, np.int64)
+        except OverflowError:
+            pass
     for number, value in enumerate(values):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or not -(2**63) <= value < 2**63:
-            name = entries[number].get("id", f"number {number}") if key != "id" else f"number {number}"
+        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if not whole or not -(2**63) <= value < 2**63:
+            name = f"number {number}" if key == "id" else entries[number].get("id", f"number {number}")
             raise ValueError(f"{what}: {name}: {key}: expected an integer, got {value!r:.80}")
     return np.array(values, np.int64)
 
 
-def _positions(ascending: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where each wanted value stands in an ascending array; -1 where it does not."""
-    if not len(ascending):
-        return np.full(len(wanted), -1)
-    place = np.minimum(np.searchsorted(ascending, wanted), len(ascending) - 1)
-    return np.where(ascending[place] == wanted, place, -1)
+def _thirds(values: Any) -> Any:
+    return len(values) // 3 if isinstance(values, Sequence) else type(values).__name__
 
 
-def number_table(what: str, names: NDArray[np.int64], rows: Sequence[Sequence[Any]]) -> NDArray[np.float64]:
-    """Rows of equally many finite numbers as float64 [N, n].
+def _table(
+    what: str, names: NDArray[np.int64], rows: Sequence[Any], length: int, wrong: Callable[[Any, Any], str]
+) -> NDArray[np.float64]:
+    """Rows of so many finite numbers as float64 [N, length].
+
+    Args:
+        what: What the rows are, for messages.
+        names: [N], what a message calls each.
+        rows: N lists of numbers.
+        length: Of each.
+        wrong: The message about a row that is no list of this length, from its name and the row.
 
     Raises:
-        ValueError: A value is not a finite number; the message names the row.
+        ValueError: A row is not such a list; the message names it.
     """
+    if set(map(type, rows)) != {list} or set(map(len, rows)) != {length}:
+        for name, row in zip(names, rows, strict=True):
+            if not isinstance(row, Sequence) or isinstance(row, str) or len(row) != length:
+                raise ValueError(wrong(name, row))
     try:
-        table = np.array(rows, np.float64)
+        table = np.fromiter(chain.from_iterable(rows), np.float64, length * len(rows)).reshape(-1, length)
     except (TypeError, ValueError, OverflowError):
-        table = np.full((len(rows), 1), np.nan)
-        for name, row in zip(names.tolist(), rows, strict=True):
-            if not all(isinstance(value, int | float | np.number) for value in row):
-                raise ValueError(f"{what} {name} has a value that is not a number") from None
-    with np.errstate(over="ignore"):
-        bad = ~np.isfinite(table).all(1)
-    if bad.any():
-        raise ValueError(f"{what} {names[np.argmax(bad)]} has a value that is not finite")
+        raise ValueError(_without_number(what, names, rows)) from None
+    _check_finite(what, names, np.asarray(np.isfinite(table).all(1)))
     return table
+
+
+def _numbers(what: str, names: NDArray[np.int64], values: Sequence[Any]) -> NDArray[np.float64]:
+    """Finite numbers as float64 [N]; arguments and error as for :func:`_table`."""
+    try:
+        column = np.fromiter(values, np.float64, len(values))
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(_without_number(what, names, [[value] for value in values])) from None
+    _check_finite(what, names, np.isfinite(column))
+    return column
+
+
+def _check_finite(what: str, names: NDArray[np.int64], finite: NDArray[np.bool_]) -> None:
+    if not finite.all():
+        raise ValueError(f"{what} {names[np.argmin(finite)]} has a value that is not finite")
+
+
+def _without_number(what: str, names: NDArray[np.int64], rows: Sequence[Any]) -> str:
+    """What is said of the first row that is no vector of numbers."""
+    for name, row in zip(names.tolist(), rows, strict=True):
+        try:
+            if np.array(row, np.float64).ndim == 1:
+                continue
+        except (TypeError, ValueError, OverflowError):
+            pass
+        return f"{what} {name} has a value that is not a number"
+    raise AssertionError("every row is a vector of numbers")

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fastpose.metrics.coco_files import Content, Results, read_results, read_truth
-from fastpose.metrics.matching import AREA_RANGES, keypoint_similarity, match_poses
+from fastpose.metrics.matching import AREA_RANGES
+from fastpose.metrics.results import PoseResults
+from fastpose.metrics.similarity import keypoint_similarity, match_poses
+from fastpose.metrics.truth import Truth
 from fastpose.skeletons import Skeleton
 
 __all__ = ["ERROR_KINDS", "PoseErrors", "pose_errors"]
@@ -56,7 +58,7 @@ class PoseErrors:
         }
 
 
-def pose_errors(annotations: Content, results: Results, skeleton: Skeleton, *, use_area: bool = True) -> PoseErrors:
+def pose_errors(truth: Truth, results: PoseResults) -> PoseErrors:
     """Tell the errors of poses apart (Ronchi and Perona, "Benchmarking and Error Diagnosis", ICCV 2017).
 
     Poses are matched to people as for average precision, from an OKS of 0.1 on. An annotated keypoint of a matched
@@ -69,10 +71,8 @@ def pose_errors(annotations: Content, results: Results, skeleton: Skeleton, *, u
     - miss: near to none of these.
 
     Args:
-        annotations: COCO annotation file, or what it holds.
-        results: COCO results file, or what it holds.
-        skeleton: Its K keypoints, their opposites and sigmas.
-        use_area: Take the annotated areas; otherwise 0.53 of the annotated box.
+        truth: The annotated people: their skeleton says the opposites and the sigmas of its K keypoints.
+        results: The predicted poses.
 
     Returns:
         The counts.
@@ -80,13 +80,13 @@ def pose_errors(annotations: Content, results: Results, skeleton: Skeleton, *, u
     Raises:
         ValueError: As for :func:`fastpose.metrics.coco_ap`.
     """
+    skeleton = truth.skeleton
     sigmas = np.asarray(skeleton.sigmas, np.float64)
-    truth = read_truth(annotations, skeleton.num_keypoints, use_area=use_area)
-    matches = match_poses(truth, read_results(results, truth), sigmas, thresholds=[_MATCH], areas=["all"])
+    matches = match_poses(truth, results, thresholds=[_MATCH], areas=["all"])
     asked = ~truth.ignore
     person = matches.person[0, 0]
     rows = np.flatnonzero((person >= 0) & asked[np.maximum(person, 0)])
-    person, points = person[rows], matches.poses.keypoints[rows]
+    person, points = person[rows].astype(np.int64), results.keypoints[matches.rows[rows]]
     known = truth.visible > 0
     flip = np.array(skeleton.flip_index)
     sided = flip != np.arange(len(flip))

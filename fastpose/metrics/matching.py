@@ -1,64 +1,91 @@
-"""Which predicted pose is which annotated person, for all photos at once, and the precision and recall of that."""
+"""Which prediction is which annotated person, for all photos at once, and the precision and recall of that.
+
+Nothing here knows what is compared: a similarity of pairs comes in as a function, the OKS of poses or the IoU of boxes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastpose.metrics.coco_files import CocoPoses, CocoTruth
+from fastpose.metrics.truth import Truth
 
-__all__ = ["AREA_RANGES", "OKS_THRESHOLDS", "PoseMatches", "keypoint_similarity", "match_poses"]
+__all__ = ["AREA_RANGES", "THRESHOLDS", "Candidates", "Matches", "Similarity", "match"]
 
-OKS_THRESHOLDS = np.linspace(0.5, 0.95, 10)
-"""From which object keypoint similarity on a pose counts as found: ten times over."""
+THRESHOLDS = np.linspace(0.5, 0.95, 10)
+"""From which similarity on a prediction counts as found: ten times over."""
 
 AREA_RANGES = {"all": (0.0, 1e10), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
 """Square pixels of the people that count, both ends included."""
 
+Similarity = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float64]]
+"""Of P pairs, positions of predictions [P] and of people [P]: [P] between 0 and 1."""
+
 _RECALLS = np.linspace(0.0, 1.0, 101)
-_POSES_OF_A_PHOTO = 20  # those with the highest scores count
-_PAIRS_AT_ONCE = 1 << 16  # bounds the memory for similarities
+_PAIRS_AT_ONCE = 1 << 11  # keeps what a similarity works on in the cache
 _TINY = np.spacing(1)
 
 
 @dataclass(frozen=True, eq=False)
-class PoseMatches:
-    """Poses and the people that they were matched to, under A area ranges and T thresholds.
+class Candidates:
+    """D predictions, to be matched.
+
+    Attributes:
+        image: int64 [D], positions in the truth's ``image_ids``.
+        category: int64 [D], positions in its ``category_ids``; -1 for any other category.
+        scores: float64 [D].
+        areas: float64 [D], square pixels.
+    """
+
+    image: NDArray[np.int64]
+    category: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    areas: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Matches:
+    """Predictions and the people that they were matched to, under A area ranges and T thresholds.
 
     Attributes:
         truth: The G people.
-        poses: The D poses that count: at most 20 a photo and category, by photo and falling score.
+        rows: int64 [D], which predictions count: those of the highest scores of each photo and category, by photo and
+            falling score.
+        image: int64 [D], positions in the truth's ``image_ids``.
+        category: int64 [D], positions in its ``category_ids``.
+        scores: float64 [D].
         areas: Names of the A area ranges.
         thresholds: float64 [T].
-        person: int64 [A, T, D], the person that the pose was matched to; -1 for none.
-        similarity: float64 [D], to the person of the first area range and threshold; 0 for none.
-        ignored: bool [A, T, D], poses that count neither as found nor as wrong.
+        person: int32 [A, T, D], the person that each was matched to; -1 for none.
+        ignored: bool [A, T, D], predictions that count neither as found nor as wrong.
         asked: bool [A, G], people that have to be found.
     """
 
-    truth: CocoTruth
-    poses: CocoPoses
+    truth: Truth
+    rows: NDArray[np.int64]
+    image: NDArray[np.int64]
+    category: NDArray[np.int64]
+    scores: NDArray[np.float64]
     areas: tuple[str, ...]
     thresholds: NDArray[np.float64]
-    person: NDArray[np.int64]
-    similarity: NDArray[np.float64]
+    person: NDArray[np.int32]
     ignored: NDArray[np.bool_]
     asked: NDArray[np.bool_]
 
     @cached_property
-    def _by_score(self) -> list[tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]]:
-        """Of each category: its poses by falling score, and [A, T, n] of them found and wrong, as 0 or 1."""
+    def _by_score(self) -> list[tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]]:
+        """Of each category: its predictions by falling score, and [A, T, n] which are found and which wrong."""
         result = []
+        matched = self.person >= 0
+        found, wrong = matched & ~self.ignored, ~(matched | self.ignored)
         for category in range(len(self.truth.category_ids)):
-            own = np.flatnonzero(self.poses.category == category)
-            own = own[np.argsort(-self.poses.scores[own], kind="stable")]
-            counted = ~self.ignored[..., own]
-            matched = self.person[..., own] >= 0
-            result.append((own, (counted & matched).astype(np.float64), (counted & ~matched).astype(np.float64)))
+            own = np.flatnonzero(self.category == category)
+            own = own[np.argsort(-self.scores[own], kind="stable")]
+            result.append((own, found[..., own], wrong[..., own]))
         return result
 
     def curves(self, weights: ArrayLike | None = None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -73,21 +100,23 @@ class PoseMatches:
         photos = np.ones(len(self.truth.image_ids)) if weights is None else np.asarray(weights, np.float64)
         shape = (len(self.areas), len(self.thresholds), len(self.truth.category_ids))
         precision, recall = np.full((*shape, len(_RECALLS)), -1.0), np.full(shape, -1.0)
+        of_person = photos[self.truth.image]
         for category, (own, found, wrong) in enumerate(self._by_score):
-            of_person = photos[self.truth.image] * (self.truth.category == category)
-            people = (self.asked * of_person).sum(1)
-            times = photos[self.poses.image[own]]
-            hits, misses = np.cumsum(found * times, -1), np.cumsum(wrong * times, -1)
-            # The best precision at this recall or any higher one.
-            best = np.maximum.accumulate((hits / (hits + misses + _TINY))[..., ::-1], -1)[..., ::-1]
+            people = (self.asked * (of_person * (self.truth.category == category))).sum(1)
+            times = photos[self.image[own]]
             for area in np.flatnonzero(people > 0):
-                reached = hits[area] / people[area]
-                recall[area, :, category] = reached[:, -1] if len(own) else 0.0
                 for t in range(len(self.thresholds)):
-                    place = np.searchsorted(reached[t], _RECALLS, side="left")
-                    inside = place < len(own)
+                    hit = np.flatnonzero(found[area, t])
+                    # Only where something is found does recall grow and can precision be the best from there on.
+                    hits = np.cumsum(times[hit])
+                    misses = np.cumsum(wrong[area, t] * times)[hit]
+                    best = np.maximum.accumulate((hits / (hits + misses + _TINY))[::-1])[::-1]
+                    reached = hits / people[area]
+                    recall[area, t, category] = reached[-1] if len(hit) else 0.0
+                    place = np.searchsorted(reached, _RECALLS, side="left")
+                    inside = place < len(hit)
                     precision[area, t, category] = 0.0
-                    precision[area, t, category, inside] = best[area, t, place[inside]]
+                    precision[area, t, category, inside] = best[place[inside]]
         return precision, recall
 
     def average(self, weights: ArrayLike | None = None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -109,128 +138,155 @@ class PoseMatches:
         )
 
 
-def keypoint_similarity(
-    predicted: NDArray[np.float64], truth: NDArray[np.float64], areas: NDArray[np.float64], sigmas: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """COCO's similarity of single keypoints, exp(-d² / (8 area sigma²)).
+@dataclass(frozen=True, eq=False)
+class _Pairs:
+    """P pairs of a prediction and somebody on its photo who is similar enough, by prediction.
 
-    Args:
-        predicted: [..., K, 2] (x, y) in pixels.
-        truth: [..., K, 2] (x, y) in pixels.
-        areas: [...] square pixels.
-        sigmas: [K].
-
-    Returns:
-        [..., K] between 0 and 1.
+    Attributes:
+        of: int64 [P], position among the predictions that count.
+        person: int64 [P].
+        close: float64 [P], their similarity.
     """
-    offset = predicted - truth
-    squared = offset[..., 0] ** 2 + offset[..., 1] ** 2
-    return np.asarray(np.exp(-squared / (2 * sigmas) ** 2 / (areas + _TINY)[..., None] / 2))
+
+    of: NDArray[np.int64]
+    person: NDArray[np.int64]
+    close: NDArray[np.float64]
+
+    def select(self, mask: NDArray[np.bool_]) -> _Pairs:
+        return _Pairs(self.of[mask], self.person[mask], self.close[mask])
 
 
-def match_poses(
-    truth: CocoTruth,
-    poses: CocoPoses,
-    sigmas: ArrayLike,
+def match(
+    truth: Truth,
+    candidates: Candidates,
+    similarity: Similarity,
     *,
-    thresholds: ArrayLike = OKS_THRESHOLDS,
+    per_photo: int,
+    thresholds: ArrayLike = THRESHOLDS,
     areas: Sequence[str] = tuple(AREA_RANGES),
-) -> PoseMatches:
-    """Give each pose, by falling score, the most similar person that is still free, as COCO's evaluation does.
+) -> Matches:
+    """Give each prediction, by falling score, the most similar person that is still free, as COCO's evaluation does.
 
     Args:
         truth: The annotated people.
-        poses: The predicted poses.
-        sigmas: [K] of the object keypoint similarity (OKS).
-        thresholds: [T] similarities from which on a pose may be matched.
+        candidates: The predictions.
+        similarity: How similar a prediction and a person are.
+        per_photo: How many predictions of a photo and category count: those with the highest scores.
+        thresholds: [T] similarities from which on a prediction may be matched.
         areas: Names in ``AREA_RANGES``.
 
     Returns:
         The matches.
     """
     levels = np.minimum(np.asarray(thresholds, np.float64), 1 - 1e-10)
-    # A group is a photo in one category; by group and falling score, equal scores in the file's order.
-    photos = len(truth.image_ids)
-    group = poses.category * photos + poses.image
-    order = np.lexsort((-poses.scores, group))
-    order = order[poses.category[order] >= 0]
-    starts = np.searchsorted(group[order], group[order])
-    rank = np.arange(len(order)) - starts
-    kept, rank = order[rank < _POSES_OF_A_PHOTO], rank[rank < _POSES_OF_A_PHOTO]
-    poses = CocoPoses(**{name: getattr(poses, name)[kept] for name in CocoPoses.__dataclass_fields__})
-
-    # All pairs of a pose and a person of its group: those of pose d stand at first[d] … first[d] + count[d] - 1.
-    person_group = truth.category * photos + truth.image
-    by_group = np.argsort(person_group, kind="stable")
-    low = np.searchsorted(person_group[by_group], group[kept], side="left")
-    count = np.searchsorted(person_group[by_group], group[kept], side="right") - low
-    first = np.cumsum(count) - count
-    pose = np.repeat(np.arange(len(kept)), count)
-    person = by_group[np.arange(len(pose)) - np.repeat(first, count) + np.repeat(low, count)]
-    similarity = _similarities(truth, poses, pose, person, np.asarray(sigmas, np.float64))
-
     ranges = np.array([AREA_RANGES[name] for name in areas])
+    rows, rank = _counting(candidates, len(truth.image_ids), per_photo)
+    pairs = _near_pairs(truth, candidates, rows, similarity, float(levels.min()))
     ignore = truth.ignore | (truth.areas < ranges[:, :1]) | (truth.areas > ranges[:, 1:])  # [A, G]
-    matched = np.full((len(ranges), len(levels), len(kept)), -1)
-    ignored = np.zeros(matched.shape, bool)
-    best = np.zeros(len(kept))
-    free = np.ones((len(ranges), len(levels), len(truth.ids)), bool)
-    for turn in range(_POSES_OF_A_PHOTO):
-        # Of each photo the pose of this rank: they do not compete with each other.
-        turns = np.flatnonzero((rank == turn) & (count > 0))
-        if not len(turns):
-            continue
-        length = count[turns]
-        begin = np.cumsum(length) - length
-        pairs = np.arange(length.sum()) - np.repeat(begin, length) + np.repeat(first[turns], length)
-        who, close = person[pairs], similarity[pairs]
-        possible = free[..., who] & (close >= levels[:, None])
-        # Someone who has to be found is preferred to anybody who has not, however similar.
-        key = np.where(possible, close + 2.0 * ~ignore[:, None, who], -1.0)
-        top = np.maximum.reduceat(key, begin, axis=-1)
-        place = np.where(key == np.repeat(top, length, axis=-1), np.arange(len(pairs)), -1)
-        chosen = np.where(top >= 0, who[np.maximum.reduceat(place, begin, axis=-1)], -1)  # the last of equals
-        matched[..., turns] = chosen
-        a, t, d = np.nonzero(chosen >= 0)
-        taken = chosen[a, t, d]
-        ignored[a, t, turns[d]] = ignore[a, taken]
-        free[a, t, taken] = truth.crowd[taken]
-        best[turns] = np.where(chosen[0, 0] >= 0, top[0, 0] % 2.0, 0.0)
-    extent = poses.keypoints.max(1) - poses.keypoints.min(1)
-    size = extent[:, 0] * extent[:, 1]
+    person = np.full((len(ranges), len(levels), len(rows)), -1, np.int32)
+    alone = _without_choice(pairs, len(rows), len(truth.ids))
+    _match_without_choice(pairs.select(alone), levels, truth.crowd, person)
+    _match_in_turn(pairs.select(~alone), levels, truth.crowd, ignore, rank, person)
+    size = candidates.areas[rows]
     outside = (size < ranges[:, :1]) | (size > ranges[:, 1:])
-    ignored |= (matched < 0) & outside[:, None]
-    return PoseMatches(
+    ignored = np.stack([flags.take(chosen, mode="clip") for flags, chosen in zip(ignore, person, strict=True)])
+    np.copyto(ignored, outside[:, None], where=person < 0)
+    return Matches(
         truth=truth,
-        poses=poses,
+        rows=rows,
+        image=candidates.image[rows],
+        category=candidates.category[rows],
+        scores=candidates.scores[rows],
         areas=tuple(areas),
         thresholds=levels,
-        person=matched,
-        similarity=best,
+        person=person,
         ignored=ignored,
         asked=~ignore,
     )
 
 
-def _similarities(
-    truth: CocoTruth,
-    poses: CocoPoses,
-    pose: NDArray[np.int64],
-    person: NDArray[np.int64],
-    sigmas: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """The object keypoint similarity of pairs, [P]."""
-    result = np.empty(len(pose))
-    for start in range(0, len(pose), _PAIRS_AT_ONCE):
-        d, g = pose[start : start + _PAIRS_AT_ONCE], person[start : start + _PAIRS_AT_ONCE]
-        known = truth.visible[g] > 0
-        points, goal = poses.keypoints[d], truth.keypoints[g]
-        blank = ~known.any(1)
-        if blank.any():
-            # Without annotated keypoints: how far the pose lies outside of the box, enlarged to three times its sides.
-            corner, size = truth.boxes[g[blank], None, :2], truth.boxes[g[blank], None, 2:]
-            goal[blank] = np.clip(points[blank], corner - size, corner + 2 * size)
-            known[blank] = True
-        close = keypoint_similarity(points, goal, truth.areas[g], sigmas)
-        result[start : start + _PAIRS_AT_ONCE] = (close * known).sum(1) / known.sum(1)
-    return result
+def _counting(candidates: Candidates, photos: int, per_photo: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The predictions that count and the rank of each on its photo; equal scores stay in the file's order."""
+    group = candidates.category * photos + candidates.image
+    order = np.argsort(-candidates.scores, kind="stable")
+    order = order[np.argsort(group[order], kind="stable")]
+    order = order[candidates.category[order] >= 0]
+    ordered = group[order]
+    rank = np.arange(len(order)) - np.searchsorted(ordered, ordered)
+    return order[rank < per_photo], rank[rank < per_photo]
+
+
+def _near_pairs(
+    truth: Truth, candidates: Candidates, rows: NDArray[np.int64], similarity: Similarity, least: float
+) -> _Pairs:
+    """Pairs of one photo and category whose similarity is not below the least that counts."""
+    photos = len(truth.image_ids)
+    group, person_group = (side.category * photos + side.image for side in (candidates, truth))
+    by_group = np.argsort(person_group, kind="stable")
+    ordered = person_group[by_group]
+    low = np.searchsorted(ordered, group[rows], side="left")
+    count = np.searchsorted(ordered, group[rows], side="right") - low
+    first = np.cumsum(count) - count
+    of = np.repeat(np.arange(len(rows)), count)
+    person = by_group[np.arange(len(of)) + np.repeat(low - first, count)]
+    close = np.empty(len(of))
+    for start in range(0, len(of), _PAIRS_AT_ONCE):
+        part = slice(start, start + _PAIRS_AT_ONCE)
+        close[part] = similarity(rows[of[part]], person[part])
+    return _Pairs(of, person, close).select(close >= least)
+
+
+def _without_choice(pairs: _Pairs, predictions: int, people: int) -> NDArray[np.bool_]:
+    """[P] whether nobody who wants this person could have another one."""
+    single = np.bincount(pairs.of, minlength=predictions)[pairs.of] == 1
+    torn = np.zeros(people, bool)
+    torn[pairs.person[~single]] = True
+    return single & ~torn[pairs.person]
+
+
+def _match_without_choice(
+    pairs: _Pairs, levels: NDArray[np.float64], crowd: NDArray[np.bool_], person: NDArray[np.int32]
+) -> None:
+    """Fill in [A, T, D]: a person goes to the first who is similar enough; a crowd to all of them."""
+    order = np.argsort(pairs.person, kind="stable")  # by person, and by falling score as before
+    who, close = pairs.person[order], pairs.close[order]
+    turn = np.arange(len(who)) - np.searchsorted(who, who)
+    before = np.full(len(who), -1.0)  # the most similar one that came first
+    for place in range(1, int(turn.max(initial=0)) + 1):
+        now = np.flatnonzero(turn == place)
+        before[now] = np.maximum(before[now - 1], close[now - 1])
+    before[crowd[who]] = -1.0
+    taken = (close >= levels[:, None]) & (before < levels[:, None])
+    person[..., pairs.of[order]] = np.where(taken, who, -1)
+
+
+def _match_in_turn(
+    pairs: _Pairs,
+    levels: NDArray[np.float64],
+    crowd: NDArray[np.bool_],
+    ignore: NDArray[np.bool_],
+    rank: NDArray[np.int64],
+    person: NDArray[np.int32],
+) -> None:
+    """Fill in [A, T, D], rank by rank: predictions of one rank are on different photos and do not compete."""
+    if not len(pairs.of):
+        return
+    people, who = np.unique(pairs.person, return_inverse=True)  # few: those that are wanted by somebody who may choose
+    free = np.ones((*person.shape[:2], len(people)), bool)
+    liked = 2.0 * ~ignore[:, people]  # who has to be found is preferred to anybody who has not, however similar
+    turn = rank[pairs.of]
+    for place in range(int(turn.max()) + 1):
+        now = np.flatnonzero(turn == place)
+        if not len(now):
+            continue
+        someone, close, of = who[now], pairs.close[now], pairs.of[now]
+        begin = np.flatnonzero(np.diff(of, prepend=-1))
+        possible = free[..., someone] & (close >= levels[:, None])
+        key = np.where(possible, close + liked[:, None, someone], -1.0)
+        top = np.maximum.reduceat(key, begin, axis=-1)
+        length = np.diff(begin, append=len(of))
+        last = np.where(key == np.repeat(top, length, axis=-1), np.arange(len(of)), -1)
+        chosen = np.where(top >= 0, someone[np.maximum.reduceat(last, begin, axis=-1)], -1)  # the last of equals
+        person[..., of[begin]] = np.where(chosen >= 0, people[chosen], -1)
+        a, t, d = np.nonzero(chosen >= 0)
+        free[a, t, chosen[a, t, d]] = crowd[people[chosen[a, t, d]]]

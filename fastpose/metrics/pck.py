@@ -12,14 +12,33 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastpose.skeletons import Skeleton
+from fastpose.metrics.metric import Metric, by_person
+from fastpose.metrics.truth import Truth
+from fastpose.skeletons import LSP14, Skeleton
 
-__all__ = ["LIMB_KEYPOINTS", "PCKResult", "auc", "epe", "lsp_pck", "mean_of_parts", "pck", "torso_size"]
+__all__ = [
+    "LIMB_KEYPOINTS",
+    "LIMB_PCK",
+    "SIDED_PARTS",
+    "PCKResult",
+    "auc",
+    "epe",
+    "lsp_pck",
+    "mean_of_parts",
+    "pck",
+    "torso_size",
+    "visible_columns",
+]
 
 LIMB_KEYPOINTS = tuple(
     f"{side}_{part}" for part in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle") for side in ("right", "left")
 )
 """The 12 limbs that the PCK on Leeds Sports Pose is about."""
+
+SIDED_PARTS = {
+    part: (f"left_{part}", f"right_{part}") for part in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+}
+"""The columns of published tables in which left and right are averaged."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,6 +256,18 @@ def auc(
     return float(np.mean([pck(predicted, truth, visible, norm, t).mean_of_joints for t in thresholds]))
 
 
+def visible_columns(values: ArrayLike, count: int) -> NDArray[np.int64]:
+    """``visible`` as [N, count] integers.
+
+    Raises:
+        ValueError: It has another shape.
+    """
+    array = np.asarray(values).astype(np.int64)
+    if array.ndim != 2 or array.shape[1] != count:
+        raise ValueError(f"visible: expected shape [N, {count}], got {array.shape}")
+    return array
+
+
 def _distances(
     predicted: ArrayLike, truth: ArrayLike, visible: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -261,3 +292,13 @@ def _indices(skeleton: Skeleton, names: tuple[str, ...], what: str) -> list[int]
     if missing:
         raise ValueError(f"skeleton: {what} needs {', '.join(missing)}, which {skeleton.name} has not")
     return list(skeleton.indices(names))
+
+
+def _limbs(truth: Truth, points: NDArray[np.float64], times: NDArray[np.int64] | None) -> dict[str, float]:
+    # LSP's rule, by which 1 is a point that a network filled in; sets that mark nothing with 2 mean annotated by 1.
+    marked = truth.visible if (truth.visible == 2).any() else truth.visible * np.uint8(2)
+    result = lsp_pck(points, truth.keypoints, marked, truth.skeleton, weights=times)
+    return {"PCK@0.2": result.mean, **dict(zip(LIMB_KEYPOINTS, result.per_joint.tolist(), strict=True))}
+
+
+LIMB_PCK = Metric("pck", "PCK@0.2", by_person(_limbs), skeleton=LSP14, keypoints=LIMB_KEYPOINTS)

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastpose.metrics.coco_files import CocoTruth, Content, Results, number_table, read_results, read_truth
+from fastpose.metrics.coco_files import Content, Results, read_results, read_truth
+from fastpose.metrics.metric import Metric, Scores
+from fastpose.metrics.results import PoseResults
+from fastpose.metrics.truth import Truth
 from fastpose.skeletons import POSETRACK18_17
 
-__all__ = ["POSETRACK_PARTS", "PoseTrackMatches", "posetrack_ap", "posetrack_figures", "posetrack_matches"]
+__all__ = [
+    "POSETRACK_AP",
+    "POSETRACK_PARTS",
+    "PoseTrackMatches",
+    "posetrack_ap",
+    "posetrack_figures",
+    "posetrack_matches",
+]
 
 POSETRACK_PARTS = {
     "head": ("head_top", "head_bottom", "nose"),
@@ -21,7 +30,6 @@ POSETRACK_PARTS = {
 """The columns of PoseTrack's table and their keypoints; the ears are not measured."""
 
 _NAMES = tuple(name for part in POSETRACK_PARTS.values() for name in part)
-_HEAD_OF_DIAGONAL = 0.6
 _NEAR = 0.5  # of the head, up to and including
 
 
@@ -64,27 +72,41 @@ def posetrack_ap(annotations: Content, results: Results) -> dict[str, float]:
     Raises:
         ValueError: As for :func:`fastpose.metrics.coco_ap`, or a person has no head box.
     """
-    return posetrack_figures(posetrack_matches(annotations, results))
+    truth = read_truth(annotations, POSETRACK18_17, optional=POSETRACK_AP.optional)
+    poses = read_results(results, POSETRACK18_17.num_keypoints, category_id=int(truth.category_ids[0]))
+    return POSETRACK_AP.score(truth, poses).figures(None)
 
 
-def posetrack_matches(annotations: Content, results: Results) -> PoseTrackMatches:
-    """What :func:`posetrack_figures` summarises; arguments as for :func:`posetrack_ap`."""
-    truth = read_truth(annotations, POSETRACK18_17.num_keypoints, use_area=False)
-    poses = read_results(results, truth)
+def posetrack_matches(truth: Truth, results: PoseResults) -> PoseTrackMatches:
+    """What :func:`posetrack_figures` summarises.
+
+    Args:
+        truth: The annotated people, with their head sizes and the photos' ignored regions.
+        results: The predicted poses; a keypoint of three zeros counts as not predicted.
+
+    Returns:
+        The joints that count.
+
+    Raises:
+        ValueError: There are no results, one is of an unknown photo, or a person has no head box.
+    """
+    if truth.head_sizes is None or np.isnan(truth.head_sizes).any():
+        raise ValueError(f"posetrack_ap: a person has no head box ({truth.source})")
+    image, heads = results.photos(truth), truth.head_sizes
     columns = list(POSETRACK18_17.indices(_NAMES))
-    heads = _head_sizes(truth)
     goal, known = truth.keypoints[:, columns], truth.visible[:, columns] > 0
-    points, scores = poses.keypoints[:, columns], poses.point_scores[:, columns]
+    points, scores = results.keypoints[:, columns], results.keypoint_scores[:, columns]
     given = (points != 0).any(-1) | (scores != 0)
     annotated = np.zeros((len(truth.image_ids), len(columns)), np.int64)
     nothing = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0, bool))
     parts: list[tuple[NDArray[Any], ...]] = []
-    for frame, entry in enumerate(truth.entries):
-        people, found = np.flatnonzero(truth.image == frame), np.flatnonzero(poses.image == frame)
+    for frame, (people, found) in enumerate(
+        zip(*(_by_frame(of, len(annotated)) for of in (truth.image, image)), strict=True)
+    ):
         if not len(people):
             continue
         wanted, said = known[people], given[found]
-        regions = _regions(entry)
+        regions = truth.ignored_regions[frame] if truth.ignored_regions else []
         if regions:
             wanted = wanted & ~_inside(goal[people], regions)
             said = said & ~_inside(points[found], regions)
@@ -96,6 +118,12 @@ def posetrack_matches(annotations: Content, results: Results) -> PoseTrackMatche
         parts.append((np.full(len(pose), frame), joint, scores[found[pose], joint], right[pose, joint]))
     frame_of, joint_of, score_of, right_of = (np.concatenate(part) for part in zip(nothing, *parts, strict=True))
     return PoseTrackMatches(frame_of, joint_of, score_of, right_of, annotated)
+
+
+def _by_frame(image: NDArray[np.int64], frames: int) -> list[NDArray[np.int64]]:
+    """Of each frame the positions of those on it, in order."""
+    order = np.argsort(image, kind="stable")
+    return np.split(order, np.searchsorted(image[order], np.arange(1, frames)))
 
 
 def posetrack_figures(matches: PoseTrackMatches, weights: ArrayLike | None = None) -> dict[str, float]:
@@ -156,31 +184,6 @@ def _mean(values: list[float]) -> float:
     return float(np.mean(known)) if known else float("nan")
 
 
-def _head_sizes(truth: CocoTruth) -> NDArray[np.float64]:
-    rows = []
-    for person in truth.people:
-        box = person.get("bbox_head")
-        if not isinstance(box, list | tuple) or len(box) != 4:
-            raise ValueError(
-                f"annotations: {person['id']}: expected bbox_head, x, y, width and height, got {box!r:.80}"
-            )
-        rows.append(box)
-    sides = number_table("annotations: bbox_head of", truth.ids, rows)[:, 2:]
-    return np.asarray(_HEAD_OF_DIAGONAL * np.hypot(sides[:, 0], sides[:, 1]))
-
-
-def _regions(entry: Mapping[str, Any]) -> list[NDArray[np.float64]]:
-    """The polygons of a frame that are not looked at, each [V, 2]."""
-    xs, ys = entry.get("ignore_regions_x") or [], entry.get("ignore_regions_y") or []
-    try:
-        regions = [np.stack([x, y], 1).astype(np.float64) for x, y in zip(xs, ys, strict=True) if len(x) > 2]
-    except (TypeError, ValueError, IndexError):
-        regions = [np.full((1, 2), np.nan)]
-    if not all(region.shape[1:] == (2,) and np.isfinite(region).all() for region in regions):
-        raise ValueError(f"annotations: image {entry['id']}: ignore_regions: expected polygons, xs and ys of each")
-    return regions
-
-
 def _inside(points: NDArray[np.float64], regions: list[NDArray[np.float64]]) -> NDArray[np.bool_]:
     """[..., 2] points → [...] whether a polygon holds them (an odd number of its edges lies to their right)."""
     inside = np.zeros(points.shape[:-1], bool)
@@ -192,3 +195,19 @@ def _inside(points: NDArray[np.float64], regions: list[NDArray[np.float64]]) -> 
                 odd ^= ((y1 > y) != (y2 > y)) & (x < (x2 - x1) * (y - y1) / (y2 - y1) + x1)
         inside |= odd
     return inside
+
+
+def _compare(truth: Truth, results: PoseResults) -> Scores:
+    matches = posetrack_matches(truth, results)
+    return Scores(lambda times: posetrack_figures(matches, times), len(truth.image_ids))
+
+
+POSETRACK_AP = Metric(
+    "posetrack_ap",
+    "AP",
+    _compare,
+    ranks_poses=True,
+    skeleton=POSETRACK18_17,
+    needs=("head_sizes",),
+    uses=("ignored_regions",),
+)

@@ -1,4 +1,4 @@
-"""What becomes of predicted poses before they are scored: one score each, doubles suppressed, COCO's results format."""
+"""What becomes of predicted poses before they are measured: one score each, doubles suppressed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["NmsMode", "ScoreMode", "coco_results", "score_poses"]
+from fastpose.metrics.coco_files import result_entries
+from fastpose.metrics.results import PoseResults
+
+__all__ = ["NmsMode", "ScoreMode", "coco_results", "rank_poses", "score_poses"]
 
 ScoreMode = Literal["bbox", "keypoint", "bbox_keypoint", "bbox_rle"]
 NmsMode = Literal["none", "oks_nms", "soft_oks_nms"]
@@ -50,7 +53,7 @@ def score_poses(
     raise ValueError(f"mode: expected bbox, keypoint, bbox_keypoint or bbox_rle, got {mode!r}")
 
 
-def coco_results(
+def rank_poses(
     image_ids: ArrayLike,
     keypoints: ArrayLike,
     keypoint_scores: ArrayLike,
@@ -64,9 +67,8 @@ def coco_results(
     nms: NmsMode = "oks_nms",
     nms_threshold: float = 0.9,
     soft_nms_limit: int = 20,
-    category_id: int = 1,
-) -> list[dict[str, Any]]:
-    """Score predicted poses, suppress doubles and write them in COCO's results format.
+) -> PoseResults:
+    """Score predicted poses and suppress doubles.
 
     Args:
         image_ids: [N] int, the photo of each pose.
@@ -82,16 +84,15 @@ def coco_results(
         nms: "none", "oks_nms" or "soft_oks_nms" (which limits the number; scores stay as they were).
         nms_threshold: See :func:`fastpose.ops.oks_nms`.
         soft_nms_limit: How many poses a photo may have after "soft_oks_nms".
-        category_id: Written to every entry.
 
     Returns:
-        One dict a pose, ready for JSON: ``image_id``, ``category_id``, ``keypoints`` (x, y, score of each), ``score``.
+        The poses that are left, with their scores.
 
     Raises:
         ValueError: Shapes do not agree or a mode is unknown.
     """
     photos = np.asarray(image_ids, np.int64)
-    points, point_scores = np.asarray(keypoints, np.float64), np.asarray(keypoint_scores, np.float64)
+    points, point_scores = np.asarray(keypoints), np.asarray(keypoint_scores)
     if photos.ndim != 1 or points.shape != (*photos.shape, *point_scores.shape[1:], 2):
         raise ValueError(
             "image_ids, keypoints, keypoint_scores: expected shapes [N], [N, K, 2], [N, K], got "
@@ -103,34 +104,43 @@ def coco_results(
     if sizes.shape != photos.shape:
         raise ValueError(f"areas: expected shape {photos.shape}, got {sizes.shape}")
     scores = score_poses(point_scores, box_scores, score_mode, threshold=score_threshold)
+    results = PoseResults(photos, points, point_scores, scores)
     kept = np.arange(len(photos))
     if ids is not None:
         identities = np.asarray(ids, np.int64)
         if identities.shape != photos.shape:
             raise ValueError(f"ids: expected shape {photos.shape}, got {identities.shape}")
         kept = np.unique(np.stack([photos, identities], 1), axis=0, return_index=True)[1]
-    poses = np.concatenate([points, point_scores[..., None]], -1)
-    if nms != "none":
-        from fastpose.ops import oks_nms  # here, so that the other metrics need no torch
+    if nms == "none":
+        return results.select(kept)
+    from fastpose.ops import oks_nms  # here, so that the other metrics need no torch
 
-        soft = nms == "soft_oks_nms"
-        result = oks_nms(
-            poses[kept],
-            scores[kept],
-            sizes[kept],
-            np.asarray(sigmas, np.float64),
-            nms_threshold,
-            image_index=np.unique(photos[kept], return_inverse=True)[1].reshape(-1),
-            soft=soft,
-            max_per_image=soft_nms_limit if soft else None,
-        )
-        kept = kept[result[0] if soft else result]
-    return [
-        {
-            "image_id": int(photos[i]),
-            "category_id": category_id,
-            "keypoints": poses[i].reshape(-1).tolist(),
-            "score": float(scores[i]),
-        }
-        for i in kept
-    ]
+    soft = nms == "soft_oks_nms"
+    chosen = oks_nms(
+        np.concatenate([points[kept], point_scores[kept, :, None]], -1, dtype=np.float64),
+        scores[kept],
+        sizes[kept],
+        np.asarray(sigmas, np.float64),
+        nms_threshold,
+        image_index=np.unique(photos[kept], return_inverse=True)[1].reshape(-1),
+        soft=soft,
+        max_per_image=soft_nms_limit if soft else None,
+    )
+    return results.select(kept[chosen[0] if soft else chosen])
+
+
+def coco_results(*poses: ArrayLike, category_id: int = 1, **options: Any) -> list[dict[str, Any]]:
+    """Score predicted poses, suppress doubles and write them in COCO's results format.
+
+    Args:
+        *poses: Arguments of :func:`rank_poses`, in its order or by name.
+        category_id: Written to every entry.
+        **options: Those of :func:`rank_poses`.
+
+    Returns:
+        One dict a pose, ready for JSON: ``image_id``, ``category_id``, ``keypoints`` (x, y, score of each), ``score``.
+
+    Raises:
+        ValueError: Shapes do not agree or a mode is unknown.
+    """
+    return result_entries(rank_poses(*poses, **options), category_id=category_id)

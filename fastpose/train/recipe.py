@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from ..data.augment import Augmentation
 from ..data.labels import Teacher
 from ..data.readers import list_formats
+from ..metrics import METRICS
 from ..metrics.scoring import NmsMode, ScoreMode
 from ..models import LossSettings, find_entry, list_entries
 from .overrides import RecipeError, apply_override, known_keys, read_mapping, read_text
@@ -25,6 +26,15 @@ Size = tuple[Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)]]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+
+
+def _check_metric(name: str) -> str:
+    if name not in ("auto", *METRICS):
+        raise ValueError(f"expected one of auto, {', '.join(METRICS)}")
+    return name
+
+
+MetricName = Annotated[str, AfterValidator(_check_metric)]
 
 
 class _Settings(BaseModel):
@@ -345,7 +355,7 @@ class EvalSettings(_Settings):
     """Validation, at the input size of the phase; the best model is looked for where that is the model's own.
 
     Attributes:
-        metric: A name of ``fastpose.train.measures.METRICS``; ``auto`` is the one published for the data set.
+        metric: A name of ``fastpose.metrics.METRICS``; ``auto`` is the one published for the data set.
         score_mode: What a pose's score is made of (average precision).
         nms: How doubles are suppressed (average precision).
         use_area: Take the annotated areas for the OKS; otherwise 0.53 of the annotated box.
@@ -357,9 +367,7 @@ class EvalSettings(_Settings):
         flip_test: Average with the mirrored crop; the model's setting where not given.
     """
 
-    metric: Literal[
-        "auto", "coco_ap", "crowdpose_ap", "posetrack_ap", "mpii_pckh", "trb_accuracy", "jhmdb_pck", "pck"
-    ] = "auto"
+    metric: MetricName = "auto"
     score_mode: ScoreMode = "bbox_keypoint"
     nms: NmsMode = "oks_nms"
     use_area: bool = True

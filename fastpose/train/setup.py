@@ -22,6 +22,8 @@ from ..data.labels import apply_teacher, read_teacher
 from ..data.readers import read_annotations
 from ..data.records import PoseRecords
 from ..data.synthetic import synthetic_records
+from ..evaluate import Evaluator, default_metric
+from ..metrics import METRICS
 from ..models import (
     Loss,
     PoseModel,
@@ -37,8 +39,6 @@ from ..models.hub import fetch
 from ..ops._native import C
 from ..skeletons import Skeleton
 from ..spec import PoseSpec
-from .evaluate import Evaluator
-from .measures import AP_METRICS, default_metric
 from .optim import freeze, scaled_lr
 from .recipe import Recipe, RecipeError, SourceSettings
 
@@ -245,8 +245,9 @@ def build_evaluator(recipe: Recipe, spec: PoseSpec | None = None) -> Evaluator |
     metric: str = recipe.eval.metric
     if metric == "auto":
         metric = default_metric(source.records, spec.skeleton if spec else None)
-    if recipe.data.detections and metric not in AP_METRICS:
-        raise RecipeError(f"data.detections: goes with average precision ({', '.join(AP_METRICS)}), not with {metric}")
+    if recipe.data.detections and not METRICS[metric].ranks_poses:
+        ranking = ", ".join(name for name, other in METRICS.items() if other.ranks_poses)
+        raise RecipeError(f"data.detections: goes with average precision ({ranking}), not with {metric}")
     evaluator = Evaluator(
         source.records,
         metric,

@@ -100,7 +100,7 @@ def test_neither_the_loader_nor_a_step_waits(scenes: PoseRecords) -> None:
 
 def test_an_evaluation_predicts_what_the_cpu_does(scenes: PoseRecords) -> None:
     pytest.importorskip("yaml")  # which benchmarks/gpu.sh does without
-    from fastpose.train.evaluate import Evaluator
+    from fastpose.evaluate import Evaluator
 
     model = load_model(carried_file())
     there = [Evaluator(scenes, batch_size=3).predict(model.to(device)) for device in ("cpu", "cuda")]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fastpose.metrics import read_results, read_truth
 from fastpose.metrics.errors import ERROR_KINDS, PoseErrors, pose_errors
 from fastpose.metrics.plots import plot_errors
 from fastpose.skeletons import COCO17
@@ -32,6 +33,10 @@ def people() -> tuple[dict[str, Any], list[dict[str, Any]]]:
         )
         results.append({"image_id": 0, "category_id": 1, "score": 0.9, "keypoints": values.ravel().tolist()})
     return {"images": [{"id": 0}], "annotations": annotations}, results
+
+
+def errors_of(content: dict[str, Any], results: list[dict[str, Any]]) -> PoseErrors:
+    return pose_errors(read_truth(content, COCO17), read_results(results, 17))
 
 
 def move(pose: dict[str, Any], name: str, x: float, y: float) -> None:
@@ -60,7 +65,7 @@ def test_planted_errors() -> None:
     move(first, "right_wrist", *place(second, "left_wrist"))  # the opposite one of somebody else
     move(first, "nose", *(at["nose"] + [0, 500]))
     move(first, "left_ankle", *at["left_knee"])  # another part: neither inversion nor swap
-    errors = pose_errors(content, results, COCO17)
+    errors = errors_of(content, results)
     assert kinds(errors, "left_knee") == {"good": 2}
     assert kinds(errors, "right_knee") == {"good": 1, "jitter": 1}
     assert kinds(errors, "left_hip") == {"good": 1, "inversion": 1}
@@ -83,9 +88,9 @@ def test_the_nearer_of_two_explanations() -> None:
     values = content["annotations"][1]["keypoints"]
     values[3 * COCO17.index("left_hip") : 3 * COCO17.index("left_hip") + 2] = other.tolist()
     move(results[0], "left_hip", *(own + np.array([distance("left_hip", 0.98), 0])))
-    assert kinds(pose_errors(content, results, COCO17), "left_hip")["inversion"] == 1
+    assert kinds(errors_of(content, results), "left_hip")["inversion"] == 1
     move(results[0], "left_hip", *other)
-    assert kinds(pose_errors(content, results, COCO17), "left_hip")["swap"] == 1
+    assert kinds(errors_of(content, results), "left_hip")["swap"] == 1
 
 
 def test_who_is_counted() -> None:
@@ -95,11 +100,11 @@ def test_who_is_counted() -> None:
     results.append(results[0] | {"keypoints": values.ravel().tolist()})
     content["annotations"].append(content["annotations"][1] | {"id": 3, "iscrowd": 1})
     content["annotations"][1]["area"] = 2000.0
-    errors = pose_errors(content, results, COCO17)
+    errors = errors_of(content, results)
     assert (errors.matched, errors.missed, errors.surplus) == (2, 0, 1)
     assert errors.counts.sum() == 33
     assert {size: int(table.sum()) for size, table in errors.by_size.items()} == {"medium": 17, "large": 16}
-    errors = pose_errors(content, results[:1], COCO17)
+    errors = errors_of(content, results[:1])
     assert (errors.matched, errors.missed, errors.surplus) == (1, 1, 0)
 
 
@@ -108,7 +113,7 @@ def test_figure(tmp_path: Path) -> None:
     import cv2
 
     content, results = people()
-    errors = pose_errors(content, results, COCO17)
+    errors = errors_of(content, results)
     plot_errors(errors, tmp_path / "errors.png", title="two people")
     picture = cv2.imread(str(tmp_path / "errors.png"))
     dark_blue = (np.abs(picture.astype(int) - [0x72, 0x4F, 0x1B]).max(2) < 3).mean()
@@ -116,4 +121,4 @@ def test_figure(tmp_path: Path) -> None:
     content["annotations"] = content["annotations"][:1]
     far = [results[0] | {"keypoints": (np.array(results[0]["keypoints"]) + 1e5).tolist()}]
     with pytest.raises(ValueError, match="nothing to show"):
-        plot_errors(pose_errors(content, far, COCO17), tmp_path / "none.png")
+        plot_errors(errors_of(content, far), tmp_path / "none.png")

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastpose.metrics import coco_results, posetrack_ap
-from fastpose.metrics.posetrack import POSETRACK_PARTS, posetrack_figures, posetrack_matches
+from fastpose.metrics import METRICS, coco_results, posetrack_ap, read_results, read_truth
+from fastpose.metrics.posetrack import POSETRACK_PARTS
 from fastpose.skeletons import POSETRACK18_17
 
 
@@ -98,10 +98,12 @@ def test_what_is_ignored() -> None:
 def test_frames_count_by_their_weights() -> None:
     content = frames(3)
     results = poses(content)[:4]
-    matches = posetrack_matches(content, results)
-    assert posetrack_figures(matches)["AP"] == pytest.approx(2 / 3)
-    assert posetrack_figures(matches, [1, 0, 3])["AP"] == pytest.approx(1 / 4)
-    assert np.isnan(posetrack_figures(matches, [0, 0, 0])["AP"])
+    metric = METRICS["posetrack_ap"]
+    truth = read_truth(content, POSETRACK18_17, optional=metric.optional)
+    scores = metric.score(truth, read_results(results, 17))
+    assert scores.figures(None)["AP"] == pytest.approx(2 / 3)
+    assert scores.figures(np.array([1, 0, 3]))["AP"] == pytest.approx(1 / 4)
+    assert np.isnan(scores.figures(np.array([0, 0, 0]))["AP"])
 
 
 def test_a_person_without_a_head_box_is_an_error() -> None:

@@ -13,9 +13,9 @@ from spot_model import SPOTS, random_spots, spot_model
 from fastpose.cli import main
 from fastpose.data import read_annotations, write_coco
 from fastpose.data.synthetic import synthetic_records
+from fastpose.evaluate import Evaluator
 from fastpose.models import create_model, save_model
 from fastpose.predict import Predictor
-from fastpose.train.evaluate import Evaluator
 from fastpose.views import build_views
 
 OPTIONS = {"scales": (0.9, 1.0, 1.15), "rotations": (-10.0, 0.0, 10.0)}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fastpose.train.measures import METRICS
+from fastpose.metrics import METRICS
 from fastpose.train.recipe import Recipe, RecipeError, list_recipes, load_recipe, parse_recipe
 
 TEXT = """

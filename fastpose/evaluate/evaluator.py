@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,24 +15,25 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from ..codecs import ViewAverage, build_codec
 from ..data.dataset import PoseDataset, Source, can_be_cropped
 from ..data.labels import match_keypoints
 from ..data.loader import Batch, Loader
 from ..data.records import PoseRecords
-from ..data.sending import make_sender
-from ..geometry import box_to_center_scale, invert_matrices
-from ..metrics.pck import LIMB_KEYPOINTS
-from ..metrics.scoring import NmsMode, ScoreMode, coco_results
+from ..engines import build_engine
+from ..geometry import box_to_center_scale
+from ..inference import Crop, Estimator, Pending
+from ..metrics import METRICS, Metric, PoseResults, Scores, Truth
+from ..metrics.scoring import NmsMode, ScoreMode, rank_poses
 from ..models import PoseModel
 from ..spec import PoseSpec
-from .distributed import World
-from .measures import AP_METRICS, METRICS, Scores, annotation_content, default_metric, score_results
+from ..views import ViewAverage
+from ..world import World
+from .truth import default_metric, read_annotated, sigmas_known, truth_of_records
 
 __all__ = ["Evaluator", "Predictions"]
 
 Array = NDArray[Any]
-_Part = tuple[Array, Array, Array, list[str]]
+_Part = tuple[Array, Array, Array | None, Array, list[str]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,11 +44,13 @@ class Predictions:
         keypoints: float32 [N, K, 2] (x, y), pixels of the photo; NaN where the photo cannot be read.
         scores: float32 [N, K]; 0 where the photo cannot be read.
         read: bool [N], whether the photo can be read.
+        visibility: float32 [N, K], probability that a keypoint can be seen; None where the network does not say.
     """
 
     keypoints: Array
     scores: Array
     read: Array
+    visibility: Array | None = None
 
 
 class Evaluator:
@@ -58,7 +61,7 @@ class Evaluator:
 
     Args:
         records: The people; their boxes are cropped.
-        metric: A name of :data:`fastpose.train.measures.METRICS`; the data set's own where not given.
+        metric: A name of :data:`fastpose.metrics.METRICS`; the data set's own where not given.
         annotations: Annotation file with the truth, where it says more than the records (crowds, ignored regions).
         cache: Bytes of decoded photos to keep.
         batch_size: Crops in a step.
@@ -71,7 +74,9 @@ class Evaluator:
 
     Attributes:
         records: The people that can be cropped.
-        metric: The metric's name.
+        metric: The metric.
+        skeleton: What the data's keypoints are, with the sigmas of the OKS.
+        sigmas_known: Whether these are anybody's: false where 0.079 each stands in for unknown ones.
         skipped: Entries of the annotation file that are not among them, by reason.
         failed: Photos that could not be read in the last prediction, each with the reason.
 
@@ -94,9 +99,10 @@ class Evaluator:
         sigmas: ArrayLike | None = None,
         use_area: bool = True,
     ) -> None:
-        self.metric = metric or default_metric(records)
-        if self.metric not in METRICS:
+        name = metric or default_metric(records)
+        if name not in METRICS:
             raise ValueError(f"metric: expected one of {', '.join(METRICS)}, got {metric!r}")
+        self.metric: Metric = METRICS[name]
         fine = can_be_cropped(records.boxes)
         self.skipped = dict(records.skipped)
         if not fine.all():
@@ -105,12 +111,14 @@ class Evaluator:
         if not len(self.records):
             raise ValueError(f"data: nobody to measure on in {records.source or 'the records'}")
         self.failed: list[str] = []
-        self.sigmas = np.asarray(records.skeleton.sigmas if sigmas is None else sigmas, np.float64)
-        if self.sigmas.shape != (records.skeleton.num_keypoints,) or not (self.sigmas > 0).all():
+        values = np.asarray(records.skeleton.sigmas if sigmas is None else sigmas, np.float64)
+        if values.shape != (records.skeleton.num_keypoints,) or not (values > 0).all():
             raise ValueError(
                 f"sigmas: expected {records.skeleton.num_keypoints} numbers above 0 ({records.skeleton.name}), got "
-                f"{self.sigmas.tolist()}"
+                f"{values.tolist()}"
             )
+        self.sigmas_known = sigmas is not None or sigmas_known(records.skeleton)
+        self.skeleton = dataclasses.replace(records.skeleton, sigmas=tuple(values.tolist()))
         self.score_mode, self.nms, self.nms_threshold, self.use_area = score_mode, nms, nms_threshold, use_area
         self._everybody, self._annotations = records, annotations
         self._cache, self._batch_size, self._workers = cache, batch_size, workers
@@ -121,17 +129,17 @@ class Evaluator:
     @property
     def metric_name(self) -> str:
         """Key of the deciding figure in what :meth:`measure` returns."""
-        return METRICS[self.metric]
-
-    @property
-    def ranks_poses(self) -> bool:
-        """Whether the metric is an average precision: then boxes may come from a detector."""
-        return self.metric in AP_METRICS
+        return self.metric.figure
 
     @cached_property
-    def content(self) -> Mapping[str, Any]:
-        """The annotations in COCO's format."""
-        return annotation_content(self._annotations, self._everybody)
+    def truth(self) -> Truth:
+        """The annotated people, as the metric takes them."""
+        if self.metric.ranks_poses:
+            truth = read_annotated(self._annotations, self._everybody, self.metric.optional)
+        else:
+            truth = truth_of_records(self.records)
+        truth = dataclasses.replace(truth, skeleton=self.skeleton)
+        return truth if self.use_area else truth.with_box_areas()
 
     @cached_property
     def own(self) -> NDArray[np.int64]:
@@ -162,10 +170,10 @@ class Evaluator:
         """Keypoints of everybody.
 
         Args:
-            model: The network; it is left in the mode it came in.
+            model: The network; a copy of it runs, as in a `fastpose.Predictor`.
             spec: Instead of the model's own, e.g. at another input size.
             flip_test: Average with the mirrored crop; the model's setting where not given.
-            views: Average over these crops of each person (see :func:`fastpose.codecs.build_views`).
+            views: Average over these crops of each person (see :func:`fastpose.views.build_views`).
             autocast: Makes the context in which the network runs.
             on_batch: Called with the number of people after each batch of this process.
 
@@ -177,62 +185,53 @@ class Evaluator:
         """
         spec = spec or model.spec
         flip = spec.flip_test if flip_test is None else flip_test
-        codec = build_codec(spec.codec, spec.input_size)
-        device = next(model.parameters()).device
-        keypoints = np.full((len(self.own), spec.num_keypoints, 2), np.nan, np.float32)
-        scores = np.zeros((len(self.own), spec.num_keypoints), np.float32)
+        parameter = next(model.parameters())
+        engine = build_engine(model, "eager", device=parameter.device, dtype=parameter.dtype)
+        estimator = Estimator(engine, spec)
+        shape = (len(self.own), spec.num_keypoints)
+        keypoints, scores = np.full((*shape, 2), np.nan, np.float32), np.zeros(shape, np.float32)
+        visibility = np.zeros(shape, np.float32) if model.tells_visibility else None
         read = np.zeros(len(self.own), bool)
-        batches: Iterable[Batch] = ()
-        if self._dataset is not None:
-            people = max(1, self._batch_size // len(views)) if views else self._batch_size
-            options: dict[str, Any] = {"workers": self._workers, "views": views, "device": device}
-            batches = Loader(self._dataset, spec, batch_size=people, **options).epoch()
-        sender = make_sender(device)
-        mirror: Any = torch.tensor(spec.skeleton.flip_index, device=device)
-        later = device.type == "cuda"  # a GPU has the next batch before the results of this one are read
-        under_way: deque[tuple[NDArray[np.int64], list[Tensor], Any]] = deque()
+        under_way: deque[tuple[NDArray[np.int64], Pending]] = deque()
 
         def take_in() -> None:
-            people, results, done = under_way.popleft()
-            if done is not None:
-                done.synchronize()
-            keypoints[people], scores[people] = (values.numpy() for values in results)
-            read[people] = True
+            people, pending = under_way.popleft()
+            found = pending.read()
+            keypoints[people], scores[people], read[people] = found.keypoints, found.scores, True
+            if visibility is not None:
+                visibility[people] = found.visibility
             if on_batch:
                 on_batch(len(people))
 
-        with _evaluation_mode(model), torch.inference_mode():
-            for batch in batches:
-                with autocast():
-                    output, _ = model.predict(batch.images)
-                    mirrored = model.predict(batch.images.flip(3))[0].float() if flip else None
-                maps = output.float()
-                if views:
-                    maps, mirrored = views.merge(maps, mirrored, flip_shift=spec.flip_shift), None
-                points, confidence = codec.decode(
-                    maps,
-                    flipped=mirrored,
-                    flip_index=None if mirrored is None else mirror,
-                    flip_shift=spec.flip_shift and mirrored is not None,
-                    inverse=sender.send(torch.from_numpy(invert_matrices(batch.matrices))),
+        for batch in self._batches(spec, views, parameter.device):
+            with autocast():
+                under_way.append(
+                    (batch.people, estimator.submit(_crops(batch), batch.matrices, flip=flip, views=views))
                 )
-                results = [torch.as_tensor(x).to("cpu", non_blocking=later) for x in (points, confidence)]
-                under_way.append((batch.people, results, _moment(device) if later else None))
-                if len(under_way) > later:
-                    take_in()
-            while under_way:
+            while len(under_way) > engine.ahead:
                 take_in()
+        while under_way:
+            take_in()
         failed = list(self._dataset.photos.failed.values()) if self._dataset else []
-        part: _Part = (keypoints, scores, read, failed)
+        part: _Part = (keypoints, scores, visibility, read, failed)
         parts = self._world.gather(part)
-        keypoints, scores, read = (np.concatenate([part[i] for part in parts]) for i in range(3))
-        self.failed = list(dict.fromkeys(reason for part in parts for reason in part[3]))
+        keypoints, scores, read = (np.concatenate([part[i] for part in parts]) for i in (0, 1, 3))
+        visible = None if visibility is None else np.concatenate([part[2] for part in parts if part[2] is not None])
+        self.failed = list(dict.fromkeys(reason for part in parts for reason in part[4]))
         if self.failed and not read.any():
             raise ValueError(f"no photo can be read: {self.failed[0]}")
-        return Predictions(keypoints, scores, read)
+        return Predictions(keypoints, scores, read, visible)
 
-    def results(self, predictions: Predictions, spec: PoseSpec) -> list[dict[str, Any]]:
-        """The predictions in COCO's results format, with the data's keypoints in its order, found by name.
+    def _batches(self, spec: PoseSpec, views: ViewAverage | None, device: torch.device) -> Iterable[Batch]:
+        """The people of this process, their crops on the device."""
+        if self._dataset is None:
+            return ()
+        people = max(1, self._batch_size // len(views)) if views else self._batch_size
+        loader = Loader(self._dataset, spec, batch_size=people, workers=self._workers, views=views, device=device)
+        return loader.epoch()
+
+    def results(self, predictions: Predictions, spec: PoseSpec) -> PoseResults:
+        """The predictions of the data's keypoints in its order, found by name.
 
         For average precision they are scored and doubles are suppressed, as published figures are made. Other metrics
         compare people one by one: then each result has the ``id`` of its person.
@@ -242,26 +241,25 @@ class Evaluator:
             spec: That of the model: its keypoints may be more than the data's.
 
         Returns:
-            One dict a pose; people whose photo cannot be read have none.
+            The poses; people whose photo cannot be read have none.
 
         Raises:
             ValueError: The model lacks keypoints that the metric is about, or predicts a value that is not finite.
         """
-        records = self.records
-        wanted = LIMB_KEYPOINTS if self.metric == "pck" else records.skeleton.keypoints
-        lacking = [name for name in wanted if name not in spec.skeleton.keypoints]
+        records, names = self.records, self.skeleton.keypoints
+        lacking = [name for name in self.metric.keypoints or names if name not in spec.skeleton.keypoints]
         if lacking:
             raise ValueError(
-                f"eval: {self.metric} needs {', '.join(lacking)}, which {spec.skeleton.name!r} has not (the data are "
-                f"{records.skeleton.name!r})"
+                f"eval: {self.metric.name} needs {', '.join(lacking)}, which {spec.skeleton.name!r} has not (the data "
+                f"are {records.skeleton.name!r})"
             )
         read = np.flatnonzero(predictions.read)
-        shape = (len(read), records.skeleton.num_keypoints)
-        keypoints, scores = np.zeros((*shape, 2)), np.zeros(shape)
-        for column, name in enumerate(records.skeleton.keypoints):
-            if name in spec.skeleton.keypoints:
-                keypoints[:, column] = predictions.keypoints[read, spec.skeleton.index(name)]
-                scores[:, column] = predictions.scores[read, spec.skeleton.index(name)]
+        columns = [place for place, name in enumerate(names) if name in spec.skeleton.keypoints]
+        theirs = spec.skeleton.indices(names[place] for place in columns)
+        keypoints = np.zeros((len(read), len(names), 2), predictions.keypoints.dtype)
+        scores = np.zeros((len(read), len(names)), predictions.scores.dtype)
+        keypoints[:, columns] = predictions.keypoints[read][:, theirs]
+        scores[:, columns] = predictions.scores[read][:, theirs]
         if not np.isfinite(keypoints).all() or not np.isfinite(scores).all():
             bad = ~(np.isfinite(keypoints).all((1, 2)) & np.isfinite(scores).all(1))
             raise ValueError(
@@ -269,31 +267,18 @@ class Evaluator:
             )
         # Published figures suppress doubles by the area of the crop, not of the box.
         _, extents = box_to_center_scale(records.boxes[read], spec.input_size, spec.padding)
-        everyone = not self.ranks_poses
-        category = self._category()
-        results = coco_results(
+        results = rank_poses(
             records.image_ids[records.image_index[read]],
             keypoints,
             scores,
             records.scores[read],
             extents.prod(1),
-            self.sigmas,
+            self.skeleton.sigmas,
             score_mode=self.score_mode,
-            nms="none" if everyone else self.nms,
+            nms=self.nms if self.metric.ranks_poses else "none",
             nms_threshold=self.nms_threshold,
-            category_id=category,
         )
-        if everyone:
-            for entry, identity in zip(results, records.ids[read].tolist(), strict=True):
-                entry["id"] = identity
-        return results
-
-    def _category(self) -> int:
-        """Number of the category of people."""
-        if not self.ranks_poses:
-            return 1
-        numbers = {e.get("category_id", 1) for e in self.content["annotations"] if e.get("keypoints")}
-        return min(numbers, default=1)
+        return results if self.metric.ranks_poses else dataclasses.replace(results, ids=records.ids[read])
 
     def check(self, spec: PoseSpec) -> None:
         """Measure the truth itself, as if a network of this spec had predicted it: what fails then always does.
@@ -307,16 +292,19 @@ class Evaluator:
         try:
             figure = self.score(self.results(everybody, spec)).figures(None)[self.metric_name]
         except ValueError as error:
-            raise ValueError(f"eval.metric: {self.metric} cannot be measured ({error})") from None
+            raise ValueError(f"eval.metric: {self.metric.name} cannot be measured ({error})") from None
         if not figure >= 0:
-            raise ValueError(f"eval.metric: {self.metric} has nothing to measure in {records.source or 'the records'}")
+            raise ValueError(
+                f"eval.metric: {self.metric.name} has nothing to measure in {records.source or 'the records'}"
+            )
 
-    def score(self, results: Sequence[Mapping[str, Any]]) -> Scores:
-        """Prepare the metric of results, from :meth:`results` or from a file; arguments and errors as there."""
-        content = self.content if self.ranks_poses else None
-        return score_results(
-            self.metric, self.records, results, content=content, sigmas=self.sigmas, use_area=self.use_area
-        )
+    def score(self, results: PoseResults) -> Scores:
+        """Measure results, from :meth:`results` or from a file.
+
+        Raises:
+            ValueError: One is not what the metric asks for, or the annotations lack something that it needs.
+        """
+        return self.metric.score(self.truth, results)
 
     def measure(self, predictions: Predictions, model: PoseModel, *, spec: PoseSpec | None = None) -> dict[str, float]:
         """The metric's figures, the deciding one (:attr:`metric_name`) among them.
@@ -332,18 +320,11 @@ class Evaluator:
         return self._world.from_main(lambda: self.measure(predictions, model, spec=options.get("spec")))
 
 
-def _moment(device: torch.device) -> Any:
-    """When all work so far on a GPU will have been done."""
-    event = torch.cuda.Event()
-    event.record(torch.cuda.current_stream(device))
-    return event
+def _crops(batch: Batch) -> Crop:
+    """The crops of a batch, and mirrored ones behind them if these are wanted."""
 
+    def crop(_: Array, flip: bool, out: Tensor | None) -> Tensor:
+        assert out is None  # an engine that puts crops into memory of its own has them made there
+        return torch.cat([batch.images, batch.images.flip(3)]) if flip else batch.images
 
-@contextmanager
-def _evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
+    return crop

@@ -1,7 +1,6 @@
 """Measuring a model: perfect, mirrored and missing predictions, and names instead of positions."""
 
 import dataclasses
-import json
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +8,9 @@ import pytest
 import torch
 
 from fastpose.data.readers.coco import read_coco
+from fastpose.evaluate import Evaluator, Predictions, read_predictions, write_predictions
 from fastpose.models import create_model
 from fastpose.skeletons import COCO17, COCO_AIC19, LSP14, Skeleton
-from fastpose.train.evaluate import Evaluator, Predictions
 
 
 @pytest.fixture(scope="module")
@@ -101,11 +100,13 @@ def test_a_network_of_more_keypoints(evaluators):
     assert evaluators[1].measure(predictions(truth, truth.keypoints[:, ::-1]), model)["AP"] == pytest.approx(1.0)
 
 
-def test_results_read_again_give_the_same_figures(evaluators, model):
+def test_results_read_again_give_the_same_figures(evaluators, model, figures, tmp_path):
     for evaluator in evaluators:
         found = evaluator.predict(model)
-        results = json.loads(json.dumps(evaluator.results(found, model.spec)))
-        assert evaluator.score(results).figures(None) == evaluator.measure(found, model)
+        results = evaluator.results(found, model.spec)
+        write_predictions(tmp_path / "results.json", results, COCO17, figures / "val.json")
+        back = read_predictions(tmp_path / "results.json", evaluator.truth, with_ids=not evaluator.metric.ranks_poses)
+        assert evaluator.score(back).figures(None) == evaluator.measure(found, model)
 
 
 def test_values_that_are_not_finite_are_an_error(evaluators, model):

@@ -1,0 +1,134 @@
+"""What the annotations of a data set say, as a metric takes it, and which metric belongs to a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.readers.coco import category_with_keypoints
+from ..data.records import PoseRecords
+from ..metrics import METRICS, Truth, read_truth
+from ..metrics.coco_files import read_content
+from ..skeletons import JHMDB15, Skeleton
+from ..skeletons.skeleton import DEFAULT_SIGMA
+
+__all__ = ["default_metric", "has_annotations", "read_annotated", "sigmas_known", "truth_of_records"]
+
+
+def default_metric(records: PoseRecords, predicted: Skeleton | None = None) -> str:
+    """The metric that is published for a data set.
+
+    Args:
+        records: The people.
+        predicted: Keypoints of the network; where it lacks some of the data's, limbs are what is left to compare.
+
+    Returns:
+        A name of :data:`fastpose.metrics.METRICS`.
+    """
+    own = records.skeleton.keypoints
+    if predicted is not None and not set(own) <= set(predicted.keypoints):
+        return "pck"
+    for metric in METRICS.values():
+        if metric.skeleton is not None and metric.skeleton.keypoints == own:
+            return metric.name
+    for_any = [metric for metric in METRICS.values() if metric.skeleton is None]
+    fitting = [metric for metric in for_any if all(getattr(records, need) is not None for need in metric.needs)]
+    return max(fitting, key=lambda metric: len(metric.needs)).name  # the one that makes most of the data
+
+
+def sigmas_known(skeleton: Skeleton) -> bool:
+    """Whether the sigmas are anybody's: false where each is the 0.079 that stands in for unknown ones."""
+    return any(sigma != DEFAULT_SIGMA for sigma in skeleton.sigmas)
+
+
+def truth_of_records(records: PoseRecords) -> Truth:
+    """The annotated people of records, as a metric takes them."""
+    order = np.argsort(records.image_ids, kind="stable")
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    boxes = records.boxes.astype(np.float64)
+    boxes[:, 2:] -= boxes[:, :2]
+    ignore = records.ignore.astype(bool)
+
+    def column(values: NDArray[Any] | None) -> NDArray[np.float64] | None:
+        return None if values is None else values.astype(np.float64)
+
+    return Truth(
+        skeleton=records.skeleton,
+        image_ids=records.image_ids[order].astype(np.int64),
+        category_ids=np.ones(1, np.int64),
+        ids=records.ids.astype(np.int64),
+        image=rank[records.image_index],
+        category=np.zeros(len(records), np.int64),
+        keypoints=records.keypoints.astype(np.float64),
+        visible=records.visible,
+        boxes_xywh=boxes,
+        areas=records.areas.astype(np.float64),
+        ignore=ignore | ~(records.visible > 0).any(1),
+        crowd=ignore,
+        head_sizes=column(records.head_sizes),
+        crowd_index=None if records.crowd_index is None else column(records.crowd_index[order]),
+        source=records.source,
+    )
+
+
+def read_annotated(path: Path | None, records: PoseRecords, optional: Iterable[str] = ()) -> Truth:
+    """Everybody on the photos, crowds and detected boxes' people included.
+
+    Args:
+        path: Annotation file or folder. Where it is in COCO's format it says more than the records, of several
+            categories that of the one that is read; anything else gives what the records hold.
+        records: What was read from it.
+        optional: Arrays of :class:`fastpose.metrics.Truth` that are wanted where the file may state them.
+
+    Returns:
+        The people, with the records' skeleton.
+
+    Raises:
+        ValueError: The file cannot be used, or nobody has annotated keypoints.
+    """
+    content = _coco_content(path, records)
+    if content is not None:
+        return read_truth(content, records.skeleton, optional=optional)
+    if not (records.visible > 0).any():
+        raise ValueError(f"annotations: nobody has annotated keypoints in {path or records.source}")
+    return truth_of_records(records)
+
+
+def has_annotations(path: Path) -> bool:
+    """Whether a data set states people, and not only photos, as COCO's ``image_info`` files do."""
+    if path.is_dir() or path.suffix.lower() != ".json":
+        return True
+    content = read_content(path)
+    return not (isinstance(content, Mapping) and content.get("images") and not content.get("annotations"))
+
+
+def _coco_content(path: Path | None, records: PoseRecords) -> Mapping[str, Any] | None:
+    if path is None or (records.skeleton.keypoints == JHMDB15.keypoints and (records.visible > 0).any()):
+        return None  # JHMDB's reader moves boxes and keypoints by one pixel
+    if path.is_dir():
+        parts = [read_content(file) for file in sorted(path.glob("*.json"))]
+        if not parts or not all(map(_is_coco, parts)):
+            return None
+        return {key: [entry for part in parts for entry in part[key]] for key in ("images", "annotations")}
+    if path.suffix.lower() in (".mat", ".yaml", ".yml"):
+        return None
+    content = read_content(path)
+    return _one_category(path, content) if _is_coco(content) else None
+
+
+def _one_category(path: Path, content: Mapping[str, Any]) -> Mapping[str, Any]:
+    chosen = category_with_keypoints(path, content)
+    if chosen is None:
+        return content
+    number = chosen.get("id")
+    own = [entry for entry in content["annotations"] if entry.get("category_id", number) == number]
+    return {**content, "annotations": own}
+
+
+def _is_coco(content: Any) -> bool:
+    return isinstance(content, Mapping) and "images" in content and "annotations" in content
