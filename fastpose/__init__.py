@@ -11,17 +11,20 @@ from typing import TYPE_CHECKING, Any
 from fastpose._version import __version__
 
 if TYPE_CHECKING:
+    from fastpose.codecs import build_codec
+    from fastpose.detection import Detections
     from fastpose.models import create_model, list_models, load_checkpoint, load_model, save_model
     from fastpose.predict import Poses, Predictor, load
     from fastpose.skeletons import Skeleton, get_skeleton, list_skeletons
-    from fastpose.spec import CodecSpec, PoseSpec
+    from fastpose.spec import PoseSpec
 
 _HOME = {
     "Skeleton": "skeletons",
     "get_skeleton": "skeletons",
     "list_skeletons": "skeletons",
-    "CodecSpec": "spec",
     "PoseSpec": "spec",
+    "build_codec": "codecs",
+    "Detections": "detection",
     "create_model": "models",
     "list_models": "models",
     "load_checkpoint": "models",
@@ -35,8 +38,11 @@ _MODULES = (
     "cli",
     "codecs",
     "data",
+    "detection",
+    "engines",
     "evaluate",
     "geometry",
+    "inference",
     "metrics",
     "models",
     "ops",
@@ -44,11 +50,12 @@ _MODULES = (
     "skeletons",
     "spec",
     "train",
+    "views",
 )
 
 __all__ = [  # noqa: RUF022 - grouped as in _HOME
     "__version__",
-    "Skeleton", "get_skeleton", "list_skeletons", "CodecSpec", "PoseSpec",
+    "Skeleton", "get_skeleton", "list_skeletons", "PoseSpec", "build_codec", "Detections",
     "create_model", "list_models", "load_checkpoint", "load_model", "save_model",
     "load", "Predictor", "Poses",
 ]  # fmt: skip

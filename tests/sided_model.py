@@ -32,9 +32,7 @@ class Halves(nn.Module):
 def sided_model(*, visibility: bool = False) -> PoseModel:
     """Maps of the spots; with `visibility` each keypoint is as visible as its half is bright."""
     codec = build_codec("dark", heatmap_size=(INPUT[0] // 4, INPUT[1] // 4))
-    spec = PoseSpec(
-        FACE, INPUT, codec, mean=(0.0, 0.0, 0.0), std=(255.0, 255.0, 255.0), flip_test=True, flip_shift=True
-    )
+    spec = PoseSpec(FACE, INPUT, codec, mean=(0.0, 0.0, 0.0), std=(255.0, 255.0, 255.0), flip_test=True)
     head: nn.Module = HeatmapHead(3, 3, deconv_channels=())
     with torch.no_grad():
         head.final_layer.weight.copy_(torch.eye(3)[..., None, None])

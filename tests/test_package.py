@@ -20,13 +20,17 @@ ROOT = PACKAGE.parent
 # From the ground up; a module may import what stands before its own entry. Names in one tuple stand side by side and
 # do not see each other.
 FLOORS = (
-    ("_version", "files", "world"),
+    ("_version", "checks", "files", "world"),
     ("skeletons",),
-    ("geometry", "spec"),
+    ("geometry",),
     ("_C",),
     ("ops",),
     ("codecs", "devices", "metrics"),
+    ("spec",),
+    ("views",),
     ("models", "data"),
+    ("engines", "detection"),
+    ("inference",),
     ("predict", "evaluate"),
     ("train",),
     ("cli",),

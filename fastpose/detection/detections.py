@@ -55,7 +55,7 @@ class Detections:
             if array.shape != (len(boxes),):
                 raise ValueError(f"{name}: expected {len(boxes)} values, one a box, got shape {list(array.shape)}")
             if dtype is np.int64 and not (array == np.round(array)).all():
-                raise ValueError(f"{name}: expected whole numbers, got {array[array != np.round(array)][0]!r}")
+                raise ValueError(f"{name}: expected whole numbers, got {array[array != np.round(array)][0]:g}")
             object.__setattr__(self, name, array.astype(dtype))
         if self.scores is not None and not ((self.scores >= 0) & (self.scores <= 1)).all():
             row = int(np.argmin((self.scores >= 0) & (self.scores <= 1)))
@@ -101,12 +101,10 @@ def as_detections(found: Any) -> Detections:
     if found is None:
         raise TypeError("boxes: got None, expected boxes [N, 4] (empty for nobody)")
     scores: Any = None
-    if isinstance(found, tuple) and len(found) == 2 and np.ndim(as_array(found[1])) == 1 and np.size(found[0]) != 2:
+    # A tuple of two boxes has a first part of one dimension, a pair of boxes and scores of two, or of none at all.
+    if isinstance(found, tuple) and len(found) == 2 and (len(found[0]) == 0 or _numbers(found[0]).ndim == 2):
         found, scores = found
-    try:
-        rows = as_array(found).astype(np.float32)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"boxes: expected numbers of shape [N, 4], [N, 5] or [N, 6], got {found!r:.80}") from error
+    rows = _numbers(found)
     if rows.size == 0:
         return Detections(np.empty((0, 4), np.float32), None if scores is None else as_array(scores))
     rows = rows[None] if rows.ndim == 1 else rows
@@ -118,6 +116,13 @@ def as_detections(found: Any) -> Detections:
     if scores is not None:
         return Detections(rows, as_array(scores))
     return Detections(rows[:, :4], rows[:, 4] if rows.shape[1] > 4 else None, rows[:, 5] if rows.shape[1] > 5 else None)
+
+
+def _numbers(found: Any) -> Array:
+    try:
+        return as_array(found).astype(np.float32)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"boxes: expected numbers of shape [N, 4], [N, 5] or [N, 6], got {found!r:.80}") from error
 
 
 def run_detector(detector: Detector, image: npt.NDArray[np.uint8]) -> Detections:

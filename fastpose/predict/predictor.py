@@ -400,7 +400,7 @@ class Predictor:
                 warnings.warn(
                     f"{where}: no boxes given, so the whole photo is taken for one person's box (said once; "
                     'boxes="whole" says that it is)',
-                    stacklevel=5,
+                    stacklevel=6,
                 )
             return Detections(np.array([[0, 0, size[1], size[0]]], np.float32)), []
         if callable(boxes):

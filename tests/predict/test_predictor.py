@@ -15,10 +15,9 @@ from torch import nn
 from fastpose.codecs import change_codec
 from fastpose.data.images import ImageError
 from fastpose.geometry import box_to_center_scale, crop_matrices, invert_matrices
-from fastpose.models import Output, PoseModel, WeightsError, create_model, save_model
+from fastpose.models import CARRIED_MODEL, Output, PoseModel, WeightsError, create_model, save_model
 from fastpose.ops import affine_crop
 from fastpose.predict import Poses, Predictor, load
-from fastpose.predict import predictor as module
 
 
 def error(poses, points):
@@ -252,8 +251,8 @@ def test_detector_is_asked(predictor):
 @pytest.mark.parametrize(
     ("answer", "kind", "message"),
     [
-        (None, TypeError, "the detector gave None"),
-        (([[0, 0, 9, 9]], [1, 2]), ValueError, "expected 1 scores"),
+        (None, TypeError, "detector: boxes: got None"),
+        (([[0, 0, 9, 9]], [1, 2]), ValueError, "detector: scores: expected 1 values"),
         ([[0, 0, 9]], ValueError, r"detector: boxes: expected shape \[N, 4\]"),
     ],
 )
@@ -419,7 +418,7 @@ def test_load_without_a_name_takes_the_carried_file(tmp_path, monkeypatch):
         load()
     save_model(create_model("resnet18_slim", input_size=(64, 64)), tmp_path / "carried.safetensors")
     assert load(device="cpu").spec.input_size == (64, 64)
-    assert load(module.CARRIED_MODEL, device="cpu").spec.input_size == (64, 64)
+    assert load(CARRIED_MODEL, device="cpu").spec.input_size == (64, 64)
 
 
 @pytest.mark.cuda
