@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -65,8 +65,8 @@ class Detections:
         return len(self.boxes)
 
     def __getitem__(self, chosen: Array | slice) -> Detections:
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Detections(**{name: None if value is None else value[chosen] for name, value in values.items()})
+        rest = (None if values is None else values[chosen] for values in (self.scores, self.classes, self.track_ids))
+        return Detections(self.boxes[chosen], *rest)
 
 
 Detector = Callable[[npt.NDArray[np.uint8]], Any]

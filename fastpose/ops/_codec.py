@@ -22,6 +22,7 @@ __all__ = [
     "decode_scale",
     "encode_scale",
     "gaussian_taps",
+    "parameter",
     "plain",
     "refuse_grad",
 ]
@@ -32,11 +33,13 @@ class HeatmapCodec(Protocol):
 
     Attributes:
         kind: ``gaussian``, ``dark``, ``udp``, ``udp_combined`` or ``megvii``.
-        heatmap_size: (height, width) of the maps.
     """
 
-    heatmap_size: tuple[int, int]
     kind: ClassVar[str]
+
+    @property
+    def heatmap_size(self) -> tuple[int, int]:
+        """(height, width)."""
 
 
 CodecValues = tuple[int, int, int, int, int, float, float, int, int]
@@ -77,7 +80,7 @@ def check_codec(codec: HeatmapCodec, input_size: tuple[int, int]) -> tuple[int, 
         )
     if blur_size(codec) > MAX_TAPS:
         raise ValueError(f"codec: expected blurs of at most {MAX_TAPS} taps, got {codec}")
-    sigma = _parameter(codec, "sigma")
+    sigma = parameter(codec, "sigma")
     if not 1e-3 <= sigma <= 1e6:
         raise ValueError(f"codec: expected a sigma of 0.001 to 1000000 pixels, got {sigma}")
     return codec.heatmap_size
@@ -86,14 +89,14 @@ def check_codec(codec: HeatmapCodec, input_size: tuple[int, int]) -> tuple[int, 
 def blur_size(codec: HeatmapCodec) -> int:
     """Taps of the blur before decoding (1: none)."""
     if codec.kind == "megvii":
-        return int(_parameter(codec, "kernel_size"))
-    taps = int(_parameter(codec, "blur_kernel"))
+        return int(parameter(codec, "kernel_size"))
+    taps = int(parameter(codec, "blur_kernel"))
     if codec.kind == "udp_combined":
         return 2 * taps + 1
     return taps if codec.kind in ("dark", "udp") else 1
 
 
-def _parameter(codec: HeatmapCodec, name: str) -> Any:
+def parameter(codec: HeatmapCodec, name: str) -> Any:
     """A parameter of the codec; of one that its kind has not, what the native core takes without looking at it."""
     return getattr(codec, name, _UNUSED[name])
 
@@ -140,10 +143,10 @@ def codec_values(codec: HeatmapCodec, input_size: tuple[int, int]) -> CodecValue
         width,
         int(input_size[0]),
         int(input_size[1]),
-        float(_parameter(codec, "sigma")),
-        float(_parameter(codec, "radius_factor")),
-        int(_parameter(codec, "kernel_size")),
-        int(_parameter(codec, "blur_kernel")),
+        float(parameter(codec, "sigma")),
+        float(parameter(codec, "radius_factor")),
+        int(parameter(codec, "kernel_size")),
+        int(parameter(codec, "blur_kernel")),
     )
     if len(_seen) >= 256:
         _seen.clear()

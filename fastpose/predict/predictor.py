@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import repeat
-from typing import Any, Literal, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +33,10 @@ from .jobs import Job, Jobs, Part
 from .reading import Photo, pair, read, read_ahead, read_pairs_ahead
 from .results import Poses
 
-__all__ = ["Predictor", "load"]
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["PredictOptions", "Predictor", "load"]
 
 Array = npt.NDArray[Any]
 Image = Any
@@ -78,6 +81,44 @@ def load(
         (1, 17, 2)
     """
     return Predictor(find_model(name_or_file), device=device, dtype=dtype, engine=engine)
+
+
+class PredictOptions(TypedDict, total=False):
+    """Keyword arguments of a `Predictor`'s calls.
+
+    Attributes:
+        flip_test: Average with the mirrored crop: slower by half, a little better. By default as the spec says.
+        scales: Average the heatmaps of a crop of each of these sizes; 1 is the spec's, 1.2 shows more around the
+            person. Several cost as many times the time.
+        rotations: Turn each of these crops by each of these angles, degrees.
+        batch_size: Crops in one pass of the network, 64 on a GPU and 16 on a CPU by default. They are fewer where
+            their photos fill half a gigabyte. A live stream that must not wait for the next photo wants 1.
+        on_error: What a photo that cannot be read, or boxes that cannot be used, mean: "raise", or "skip": its
+            `Poses` are empty and `Poses.error` says why, and boxes that cannot be used are left out and named in
+            `Poses.dropped`. Boxes of a detector that cannot be used are always left out.
+        box_threshold: Boxes with a lower score are left out.
+        person_class: Where boxes have classes, those of another one are left out.
+        nms_threshold: Of people whose boxes have scores, who are alike by this OKS or more, the surest stays (as
+            for published figures); None: all stay. Boxes without scores are all kept, in their order.
+        rgb: The channels of given pixels stand in the order red, green, blue.
+        urls: Photos may be addresses on the web, which are fetched.
+        keep_images: Let the poses keep their photo (`Poses.image`); by default that of a single one does.
+        max_wait: Seconds that the people of an iterator's photo wait at most for others to fill a batch, whenever a
+            further photo comes.
+    """
+
+    flip_test: bool | None
+    scales: Sequence[float]
+    rotations: Sequence[float]
+    batch_size: int | None
+    on_error: OnError
+    box_threshold: float
+    person_class: int
+    nms_threshold: float | None
+    rgb: bool
+    urls: bool
+    keep_images: bool | None
+    max_wait: float
 
 
 @dataclass(frozen=True)
@@ -155,40 +196,28 @@ class Predictor:
         return f"Predictor({self.name}, {self.device}, {str(self.dtype).removeprefix('torch.')}, {self.engine.name})"
 
     @overload
-    def __call__(  # a path is a Sequence, too, and means one photo
-        self, images: str | bytes | os.PathLike[str], boxes: Boxes = None, **options: Any
+    def __call__(
+        self, images: str | bytes | os.PathLike[str], boxes: Boxes = ..., **options: Unpack[PredictOptions]
     ) -> Poses: ...
 
     @overload
     def __call__(
-        self, images: Sequence[Image], boxes: Boxes | Sequence[Boxes] = None, **options: Any
+        self, images: Sequence[Image], boxes: Boxes | Sequence[Boxes] = ..., **options: Unpack[PredictOptions]
     ) -> list[Poses]: ...
 
     @overload
     def __call__(
-        self, images: Iterator[Image], boxes: Boxes | Iterable[Boxes] = None, **options: Any
+        self, images: Iterator[Image], boxes: Boxes | Iterable[Boxes] = ..., **options: Unpack[PredictOptions]
     ) -> Iterator[Poses]: ...
 
     @overload
-    def __call__(self, images: Array | torch.Tensor, boxes: Boxes | Sequence[Boxes] = None, **options: Any) -> Any: ...
+    def __call__(self, images: Any, boxes: Any = ..., **options: Unpack[PredictOptions]) -> Any: ...
 
     def __call__(
         self,
         images: Any,
         boxes: Any = None,
-        *,
-        flip_test: bool | None = None,
-        scales: Sequence[float] = (1.0,),
-        rotations: Sequence[float] = (0.0,),
-        batch_size: int | None = None,
-        on_error: OnError = "raise",
-        box_threshold: float = 0.0,
-        person_class: int = 0,
-        nms_threshold: float | None = 0.9,
-        rgb: bool = False,
-        urls: bool = False,
-        keep_images: bool | None = None,
-        max_wait: float = 0.5,
+        **options: Unpack[PredictOptions],
     ) -> Any:
         """Keypoints of the people in one photo or in many.
 
@@ -201,24 +230,8 @@ class Predictor:
                 and classes, a pair of boxes and scores, or `Detections`; for several photos one of these each (a list,
                 or an iterator beside an iterator). Or a detector for all of them (`fastpose.detection.Detector`). Or
                 "whole": each photo is one person; None means the same and is said once. Empty: nobody is there.
-            flip_test: Average with the mirrored crop: slower by half, a little better. By default as the spec says.
-            scales: Average the heatmaps of a crop of each of these sizes; 1 is the spec's, 1.2 shows more around the
-                person. Several cost as many times the time.
-            rotations: Turn each of these crops by each of these angles, degrees.
-            batch_size: Crops in one pass of the network, 64 on a GPU and 16 on a CPU by default. They are fewer where
-                their photos fill half a gigabyte. A live stream that must not wait for the next photo wants 1.
-            on_error: What a photo that cannot be read, or boxes that cannot be used, mean: "raise", or "skip": its
-                `Poses` are empty and `Poses.error` says why, and boxes that cannot be used are left out and named in
-                `Poses.dropped`. Boxes of a detector that cannot be used are always left out.
-            box_threshold: Boxes with a lower score are left out.
-            person_class: Where boxes have classes, those of another one are left out.
-            nms_threshold: Of people whose boxes have scores, who are alike by this OKS or more, the surest stays (as
-                for published figures); None: all stay. Boxes without scores are all kept, in their order.
-            rgb: The channels of given pixels stand in the order red, green, blue.
-            urls: Photos may be addresses on the web, which are fetched.
-            keep_images: Let the poses keep their photo (`Poses.image`); by default that of a single one does.
-            max_wait: Seconds that the people of an iterator's photo wait at most for others to fill a batch, whenever a
-                further photo comes.
+            options: See `PredictOptions`: flip_test, scales, rotations, batch_size, on_error, box_threshold,
+                person_class, nms_threshold, rgb, urls, keep_images, max_wait.
 
         Returns:
             `Poses` for one photo, a list of them for several, an iterator of them for an iterator; in order.
@@ -231,13 +244,11 @@ class Predictor:
         """
         one = is_picture(images)
         several = not one and isinstance(images, Sequence | np.ndarray | torch.Tensor)
-        options = self._options(
-            flip_test, scales, rotations, batch_size, all_there=one or several, on_error=on_error,
-            box_threshold=box_threshold, person_class=person_class, nms_threshold=nms_threshold, rgb=rgb, urls=urls,
-            keep_images=one if keep_images is None else keep_images, longest=max_wait,
-        )  # fmt: skip
+        if one and options.get("keep_images") is None:
+            options["keep_images"] = True
+        chosen = self._options(all_there=one or several, **options)
         if one:
-            return next(self._stream(iter([(images, boxes)]), None, options))
+            return next(self._stream(iter([(images, boxes)]), None, chosen))
         try:
             each_image = iter(images)
         except TypeError:
@@ -245,15 +256,34 @@ class Predictor:
         same = boxes is None or callable(boxes) or isinstance(boxes, str)
         if several and not same and hasattr(boxes, "__len__") and len(boxes) != len(images):
             raise ValueError(f"boxes: expected one array for each of {len(images)} photos, got {len(boxes)}")
-        reading = read_ahead(images, urls=urls)
+        reading = read_ahead(images, urls=chosen.urls)
         pairs = pair(reading or each_image, repeat(boxes) if same else boxes)
-        results = self._stream(pairs, reading, options)
+        results = self._stream(pairs, reading, chosen)
         return list(results) if several else results
 
     def stream(
         self,
         pairs: Iterable[tuple[Image, Boxes]],
+        **options: Unpack[PredictOptions],
+    ) -> Iterator[Poses]:
+        """The same for (photo, boxes) pairs, of which no more are drawn than one batch needs.
+
+        Args:
+            pairs: Each a photo and its boxes, a detector, "whole" or None, as `__call__` takes them for one photo. Of a
+                list, paths are read ahead, and a GPU is given the next batch before this one's results are out.
+            options: As for `__call__`.
+
+        Yields:
+            `Poses`, in order.
+        """
+        chosen = self._options(all_there=isinstance(pairs, Sequence), **options)
+        reading = read_pairs_ahead(pairs, urls=chosen.urls)
+        return self._stream(reading or iter(pairs), reading, chosen)
+
+    def _options(
+        self,
         *,
+        all_there: bool,
         flip_test: bool | None = None,
         scales: Sequence[float] = (1.0,),
         rotations: Sequence[float] = (0.0,),
@@ -264,49 +294,8 @@ class Predictor:
         nms_threshold: float | None = 0.9,
         rgb: bool = False,
         urls: bool = False,
-        keep_images: bool = False,
+        keep_images: bool | None = None,
         max_wait: float = 0.5,
-    ) -> Iterator[Poses]:
-        """The same for (photo, boxes) pairs, of which no more are drawn than one batch needs.
-
-        Args:
-            pairs: Each a photo and its boxes, a detector, "whole" or None, as `__call__` takes them for one photo. Of a
-                list, paths are read ahead, and a GPU is given the next batch before this one's results are out.
-            flip_test: See `__call__`, as for all further arguments.
-            scales: See there.
-            rotations: See there.
-            batch_size: See there.
-            on_error: See there.
-            box_threshold: See there.
-            person_class: See there.
-            nms_threshold: See there.
-            rgb: See there.
-            urls: See there.
-            keep_images: See there.
-            max_wait: See there.
-
-        Yields:
-            `Poses`, in order.
-        """
-        options = self._options(
-            flip_test, scales, rotations, batch_size, all_there=isinstance(pairs, Sequence), on_error=on_error,
-            box_threshold=box_threshold, person_class=person_class, nms_threshold=nms_threshold, rgb=rgb, urls=urls,
-            keep_images=keep_images, longest=max_wait,
-        )  # fmt: skip
-        reading = read_pairs_ahead(pairs, urls=urls)
-        return self._stream(reading or iter(pairs), reading, options)
-
-    def _options(
-        self,
-        flip_test: bool | None,
-        scales: Sequence[float],
-        rotations: Sequence[float],
-        batch_size: int | None,
-        *,
-        all_there: bool,
-        on_error: OnError,
-        longest: float,
-        **others: Any,
     ) -> _Options:
         check_choice("on_error", on_error, ("raise", "skip"))
         if batch_size is None:
@@ -319,9 +308,14 @@ class Predictor:
             views=views,
             people=max(1, batch_size // len(views)) if views else batch_size,
             ahead=self.engine.ahead if all_there else 0,
-            longest=float("inf") if all_there else longest,
+            longest=float("inf") if all_there else max_wait,
             on_error=on_error,
-            **others,
+            box_threshold=box_threshold,
+            person_class=person_class,
+            nms_threshold=nms_threshold,
+            rgb=rgb,
+            urls=urls,
+            keep_images=bool(keep_images),
         )
 
     def _stream(

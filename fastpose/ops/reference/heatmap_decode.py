@@ -8,7 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._codec import UDP_KINDS, HeatmapCodec, blur_size, check_codec, decode_scale, encode_scale, gaussian_taps
+from .._codec import (
+    UDP_KINDS,
+    HeatmapCodec,
+    blur_size,
+    check_codec,
+    decode_scale,
+    encode_scale,
+    gaussian_taps,
+    parameter,
+)
 from .heatmap_encode import fused_multiply_add, mirrored
 
 __all__ = ["heatmap_decode", "merge_flipped"]
@@ -77,7 +86,7 @@ def heatmap_decode(
         step = inside_both[..., None] * (0.25 * step + 0.5)
     elif offsets is not None:
         pixels = index[..., None, None].expand(*index.shape, 2, 1)
-        step = offsets.flatten(3).gather(3, pixels)[..., 0] * (codec.radius_factor * max(height, width))
+        step = offsets.flatten(3).gather(3, pixels)[..., 0] * (parameter(codec, "radius_factor") * max(height, width))
     else:
         step = _dark_step(scaled, x, y) if codec.kind == "dark" else _udp_step(scaled, x, y)
         step = (step * (ratio > 0)[..., None]).to(points.dtype)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .._codec import HeatmapCodec, check_codec, encode_scale, gaussian_taps
+from .._codec import HeatmapCodec, check_codec, encode_scale, gaussian_taps, parameter
 
 __all__ = ["heatmap_encode", "heatmap_targets"]
 
@@ -57,7 +57,7 @@ def heatmap_targets(
     dy = rows - points[..., 1, None]  # [B,K,h]
 
     if codec.kind == "udp_combined":
-        radius = codec.radius_factor * max(height, width)
+        radius = parameter(codec, "radius_factor") * max(height, width)
         # In float64, because pixels at exactly the radius belong to the disc.
         x = ((points[..., 0, None].double() - columns) / radius)[..., None, :]
         y = ((points[..., 1, None].double() - rows) / radius)[..., :, None]
@@ -70,10 +70,12 @@ def heatmap_targets(
         centre = points.trunc()
         inside = ((centre >= 0) & (centre < size)).all(-1) & drawn
         index = torch.where(inside[..., None], centre, torch.zeros_like(centre)).long()
-        maps = _blurred_point(index[..., 0], index[..., 1], (height, width), points.dtype, codec.kernel_size)
+        maps = _blurred_point(
+            index[..., 0], index[..., 1], (height, width), points.dtype, parameter(codec, "kernel_size")
+        )
         return torch.where(inside[..., None, None], maps, torch.zeros_like(maps)), inside
 
-    reach = 3 * codec.sigma
+    reach = 3 * parameter(codec, "sigma")
     if codec.kind == "dark":
         first, stop = points - reach, points + reach + 1
         window_x = torch.ones_like(dx, dtype=torch.bool)
@@ -86,7 +88,7 @@ def heatmap_targets(
         if codec.kind == "gaussian":
             dx, dy = columns - centre[..., 0, None], rows - centre[..., 1, None]
     inside = ((first < size) & (stop >= 0)).all(-1) & drawn
-    maps = torch.exp(-(dx.square()[..., None, :] + dy.square()[..., :, None]) / (2 * codec.sigma**2))
+    maps = torch.exp(-(dx.square()[..., None, :] + dy.square()[..., :, None]) / (2 * parameter(codec, "sigma") ** 2))
     keep = window_y[..., :, None] & window_x[..., None, :] & inside[..., None, None]
     return torch.where(keep, maps, torch.zeros_like(maps)), inside
 
