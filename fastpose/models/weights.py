@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,10 +15,11 @@ from torch import Tensor
 
 from fastpose.spec import PoseSpec
 
-from ..files import atomic_write
+from ..files import atomic_write, open_file
 from .pose_model import PoseModel
 from .registry import build_model
-from .restricted_pickle import RefusedPickleError, load_pickled
+from .restricted_pickle import RefusedPickleError
+from .torch_files import load_pickled
 
 _SPEC, _MODEL, _ARCHITECTURE, _ARGUMENTS = (
     "fastpose.spec",
@@ -33,6 +33,7 @@ _WRAPPERS = ("state_dict_ema", "model_ema", "ema", "state_dict", "model")
 # An int8 entry NAME stands for itself times the float32 entry NAME:scale, which has one value a row.
 _SCALE = ":scale"
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int8)  # of weights in files
+_MAX_BYTES = 1 << 36  # of a file of weights
 _NAMES_PER_KIND = 3  # how many missing (unexpected, ...) entries an error lists
 
 
@@ -73,7 +74,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """
     path = Path(path)
     try:
-        with path.open("rb") as file:
+        with open_file(path, limit=_MAX_BYTES) as file:
             start = file.read(16)
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read ({error.strerror}); expected a file of weights") from error
@@ -303,15 +304,13 @@ def _read_safetensors(path: Path) -> Checkpoint:
 
 def _read_pickled(path: Path) -> dict[str, Tensor]:
     try:
-        is_program = _is_program(path)
-        content = None if is_program else load_pickled(path)
+        with open_file(path, limit=_MAX_BYTES) as file:
+            content = load_pickled(file)
     except RefusedPickleError as error:
         raise WeightsError(f"{path}: refused: {error}; expected tensors only") from error
-    except Exception as error:  # torch raises a dozen kinds on a damaged file
+    except Exception as error:  # a dozen kinds, of this library and others
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise WeightsError(f"{path}: damaged or cut short; expected a file that torch.save wrote ({reason})") from error
-    if is_program:
-        raise WeightsError(f"{path}: a TorchScript program, expected weights (a state dict)")
     for wrapper in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
@@ -322,14 +321,6 @@ def _read_pickled(path: Path) -> dict[str, Tensor]:
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise WeightsError(f"{path}: expected a state dict of tensors, got {name!r}: {type(value).__name__}")
     return dict(content)
-
-
-def _is_program(path: Path) -> bool:
-    with path.open("rb") as file:
-        if file.read(2) != b"PK":  # an older pickle, which may hold by chance what an archive ends with
-            return False
-        with zipfile.ZipFile(file) as archive:
-            return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
 def _official_names(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
