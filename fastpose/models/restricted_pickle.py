@@ -82,7 +82,9 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Tenso
     last = offset + sum((side - 1) * step for side, step in zip(size, stride, strict=True))
     if count and (last >= len(storage.values) or count > len(storage.values)):
         raise ValueError("a tensor that is larger than its storage")
-    return storage.values.as_strided(size, stride, offset) if count else storage.values.new_empty(size)
+    if not count:
+        return storage.values.new_empty(size)
+    return storage.values.as_strided(size, stride, storage.values.storage_offset() + offset)
 
 
 def _parameter(data: Any, *_: Any) -> Tensor:
@@ -146,8 +148,9 @@ _FOREIGN_NAMES = {
     ("collections", "defaultdict"),
     ("copy_reg", "_reconstructor"),
     ("copyreg", "_reconstructor"),
+    *((module, name) for module in ("builtins", "__builtin__") for name in ("object", "set", "frozenset", "slice")),
     # HistoryBuffer names its methods through getattr.
-    *((module, name) for module in ("builtins", "__builtin__") for name in ("getattr", "object", "set", "slice")),
+    *((module, "getattr") for module in ("builtins", "__builtin__")),
     *(("torch", name) for name in ("device", *_DTYPES)),
 }
 

@@ -35,6 +35,7 @@ _WRAPPERS = ("state_dict_ema", "model_ema", "ema", "state_dict", "model")
 _SCALE = ":scale"
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int8)  # of weights in files
 _MAX_BYTES = 1 << 36  # of a file of weights
+_MAX_HEADER = 1 << 24  # bytes: a hundred times that of any network here
 _MAX_PIXELS = 1 << 24  # of the input that a file may ask for: more than any network here can work with
 _NAMES_PER_KIND = 3  # how many missing (unexpected, ...) entries an error lists
 
@@ -83,6 +84,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     # Safetensors first: they begin with the header's length in eight bytes, the lowest of which may be anything, also
     # what a pickle (0x80) or an archive (PK) begins with.
     if start[4:9] == b"\0\0\0\0{":
+        if (length := int.from_bytes(start[:8], "little")) > _MAX_HEADER:
+            raise WeightsError(f"{path}: damaged; expected a header of at most {_MAX_HEADER} bytes, got {length}")
         tensors, metadata = _read_safetensors(path)
         return Checkpoint(_official_names(path, tensors), metadata)
     if start[:2] == b"PK" or start[:1] == b"\x80":
@@ -308,7 +311,7 @@ def _refuse_misfit(model: PoseModel, path: Path, report: LoadReport, keep: Colle
     for kind, names in zip(("missing", "unexpected", "of another shape"), report, strict=True):
         for shown, entry in enumerate(names[:_NAMES_PER_KIND], start=1):
             more = len(names) - shown if shown == _NAMES_PER_KIND else 0
-            lines.append(f"  {kind}: {entry}" + (f" … and {more} more" if more else ""))
+            lines.append(f"  {kind}: {entry:.200}" + (f" … and {more} more" if more else ""))
     raise WeightsError("\n".join(lines))
 
 
@@ -335,7 +338,7 @@ def _read_safetensors(path: Path) -> Checkpoint:
         with safetensors.safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
             metadata = dict(file.metadata() or {})
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
+    except Exception as error:  # its own, and torch's where a type is unknown
         raise WeightsError(f"{path}: damaged or cut short; expected safetensors ({error})") from error
     return Checkpoint(_dequantised(path, tensors), metadata)
 
@@ -357,7 +360,7 @@ def _read_pickled(path: Path) -> dict[str, Tensor]:
         raise WeightsError(f"{path}: expected a state dict, got {type(content).__name__}")
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise WeightsError(f"{path}: expected a state dict of tensors, got {name!r}: {type(value).__name__}")
+            raise WeightsError(f"{path}: expected a state dict of tensors, got {name!r:.80}: {type(value).__name__}")
     return dict(content)
 
 
@@ -373,7 +376,7 @@ def _official_names(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]
             renamed[re.sub(r"^head\.loss\.", "head.loss_module.", name)] = tensor
     # Where a head had convolutions before the last one, 0.x held all of them as final_layer.N; the last N is the last
     # layer.
-    old = re.compile(r"^head\.final_layer\.(\d+)\.(\w+)$")
+    old = re.compile(r"^head\.final_layer\.(\d{1,4})\.(\w+)$")
     numbers = [int(match[1]) for name in renamed if (match := old.match(name))]
     if numbers:
         last = max(numbers)
