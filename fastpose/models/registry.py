@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import chain
 from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
 
 from fastpose.spec import PoseSpec
 
@@ -20,7 +26,8 @@ def register_model(function: Builder) -> Builder:
 
     Args:
         function: `NAME(spec, *, option=default, ...) -> PoseModel`; its keyword-only parameters are the options that
-            `create_model(NAME, ...)` takes, and their values must be plain JSON (they go into saved files).
+            `create_model(NAME, ...)` takes, and their values must be plain JSON (they go into saved files). Where it
+            can run on the `meta` device (no `.item()` of what it computes), files load without drawing weights first.
 
     Returns:
         The function itself.
@@ -78,6 +85,60 @@ def build_model(architecture: str, spec: PoseSpec, arguments: Mapping[str, Any] 
     model.name = model.architecture = architecture
     model.arguments = arguments
     return model
+
+
+def build_outline(
+    architecture: str, spec: PoseSpec, arguments: Mapping[str, Any] | None = None, *, most: int | None = None
+) -> PoseModel | None:
+    """Build a network without memory, on the `meta` device: for weights that come from a file.
+
+    Args:
+        architecture: as for `build_model`.
+        spec: as for `build_model`.
+        arguments: as for `build_model`.
+        most: how many parameters it has at most; None for any number.
+
+    Returns:
+        The network; `to_empty(device=…)` gives it memory. None where that would not make it whole: it computes with its
+        tensors while it is built, or has some that no state dict holds (none of this package's does).
+
+    Raises:
+        ValueError: as `build_model`; or it would have more parameters.
+    """
+    try:
+        with torch.device("meta"), _at_most(most):
+            model = build_model(architecture, spec, arguments)
+    except (NotImplementedError, RuntimeError) as error:
+        if _builder(architecture).__module__.startswith(f"{__package__}."):
+            raise ValueError(f"{architecture}: {error}") from error
+        return None
+    return model if _is_in_state_dict(model) else None
+
+
+@contextmanager
+def _at_most(most: int | None) -> Iterator[None]:
+    """End the construction of a network that has more parameters than that, of which one may be set twice."""
+    left, thread = float("inf") if most is None else 2 * most, threading.get_ident()
+
+    def count(module: nn.Module, name: str, parameter: nn.Parameter) -> None:
+        nonlocal left
+        if threading.get_ident() == thread:  # the hook is everybody's
+            left -= 1
+            if left < 0:
+                raise ValueError(f"it has more than {most} parameters")
+
+    handle = nn.modules.module.register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _is_in_state_dict(model: nn.Module) -> bool:
+    """Whether a network's state dict holds all of its tensors."""
+    held = sum(1 for _ in chain(model.parameters(), model.buffers()))
+    plain = any(isinstance(value, Tensor) for module in model.modules() for value in vars(module).values())
+    return held == len(model.state_dict()) and not plain
 
 
 def _builder(architecture: str) -> Callable[..., PoseModel]:

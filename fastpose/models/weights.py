@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
-import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,10 +16,11 @@ from torch import Tensor
 
 from fastpose.spec import PoseSpec
 
-from ..files import atomic_write
+from ..files import atomic_write, open_file, parse_json
 from .pose_model import PoseModel
-from .registry import build_model
-from .restricted_pickle import RefusedPickleError, load_pickled
+from .registry import build_model, build_outline
+from .restricted_pickle import RefusedPickleError
+from .torch_files import load_pickled
 
 _SPEC, _MODEL, _ARCHITECTURE, _ARGUMENTS = (
     "fastpose.spec",
@@ -33,6 +34,9 @@ _WRAPPERS = ("state_dict_ema", "model_ema", "ema", "state_dict", "model")
 # An int8 entry NAME stands for itself times the float32 entry NAME:scale, which has one value a row.
 _SCALE = ":scale"
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int8)  # of weights in files
+_MAX_BYTES = 1 << 36  # of a file of weights
+_MAX_HEADER = 1 << 24  # bytes: a hundred times that of any network here
+_MAX_PIXELS = 1 << 24  # of the input that a file may ask for: more than any network here can work with
 _NAMES_PER_KIND = 3  # how many missing (unexpected, ...) entries an error lists
 
 
@@ -73,13 +77,15 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """
     path = Path(path)
     try:
-        with path.open("rb") as file:
+        with open_file(path, limit=_MAX_BYTES) as file:
             start = file.read(16)
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read ({error.strerror}); expected a file of weights") from error
     # Safetensors first: they begin with the header's length in eight bytes, the lowest of which may be anything, also
     # what a pickle (0x80) or an archive (PK) begins with.
     if start[4:9] == b"\0\0\0\0{":
+        if (length := int.from_bytes(start[:8], "little")) > _MAX_HEADER:
+            raise WeightsError(f"{path}: damaged; expected a header of at most {_MAX_HEADER} bytes, got {length}")
         tensors, metadata = _read_safetensors(path)
         return Checkpoint(_official_names(path, tensors), metadata)
     if start[:2] == b"PK" or start[:1] == b"\x80":
@@ -123,7 +129,8 @@ def load_backbone(model: PoseModel, path: str | os.PathLike[str]) -> None:
     """
     tensors = read_checkpoint(path).tensors
     inside = {name: tensor for name, tensor in tensors.items() if name.startswith("backbone.")}
-    tensors = _fit_positions(model, inside or {f"backbone.{name}": tensor for name, tensor in tensors.items()}, None)
+    tensors = inside or {f"backbone.{name}": tensor for name, tensor in tensors.items()}
+    tensors = _fit_positions(Path(path), model, tensors, None)
     expected = {name: tensor for name, tensor in model.state_dict().items() if name.startswith("backbone.")}
     wrong = [
         name
@@ -163,11 +170,21 @@ def load_model(path: str | os.PathLike[str]) -> PoseModel:
             "use load_checkpoint(create_model(NAME), FILE)"
         )
     spec = _spec(path, metadata)
+    if math.prod(spec.input_size) > _MAX_PIXELS:
+        raise WeightsError(f"{path}: input_size: expected at most {_MAX_PIXELS} pixels, got {spec.input_size}")
     try:
-        arguments = json.loads(metadata[_ARGUMENTS])
-        model = build_model(metadata[_ARCHITECTURE], spec, arguments)
-    except (TypeError, ValueError) as error:
-        raise WeightsError(f"{path}: its header describes a network that cannot be built: {error}") from error
+        description = metadata[_ARCHITECTURE], spec, parse_json(metadata[_ARGUMENTS], _ARGUMENTS)
+        # Whatever the header asks for takes no memory until it is known to be what the file has.
+        model = build_outline(*description, most=len(checkpoint.tensors))
+        if model is not None:
+            _refuse_misfit(model, path, _compare(model.state_dict(), checkpoint.tensors))
+        else:
+            model = build_model(*description)
+    except WeightsError:
+        raise
+    except Exception as error:  # of many kinds, for numbers that no layer can have
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise WeightsError(f"{path}: its header describes a network that cannot be built: {reason}") from error
     model.name = metadata.get(_MODEL, model.architecture)
     _load(model, path, checkpoint, strict=True)
     return model.eval()
@@ -251,9 +268,27 @@ def _dequantised(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def _load(model: PoseModel, path: Path, checkpoint: Checkpoint, strict: bool, keep: Collection[str] = ()) -> LoadReport:
     expected = {name: tensor for name, tensor in model.state_dict().items() if name not in keep}
     source = _spec(path, checkpoint.metadata) if _SPEC in checkpoint.metadata else None
-    tensors = _fit_positions(model, checkpoint.tensors, source)
+    tensors = _fit_positions(path, model, checkpoint.tensors, source)
     tensors = {name: tensor for name, tensor in tensors.items() if name not in keep}
-    report = LoadReport(
+    report = _compare(expected, tensors)
+    fitting = {name: t for name, t in tensors.items() if name in expected and t.shape == expected[name].shape}
+    if strict or not fitting:
+        _refuse_misfit(model, path, report, keep)
+    if strict and source is not None and not keep:
+        theirs, ours = source.skeleton, model.spec.skeleton
+        if theirs.keypoints != ours.keypoints:
+            raise WeightsError(
+                f"{path}: expected the keypoints of {ours.name!r} ({', '.join(ours.keypoints)}), "
+                f"got those of {theirs.name!r} ({', '.join(theirs.keypoints)})"
+            )
+    if len(fitting) == len(expected) and not keep and all(tensor.is_meta for tensor in expected.values()):
+        model.to_empty(device=torch.get_default_device())
+    model.load_state_dict(fitting, strict=False)
+    return report
+
+
+def _compare(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> LoadReport:
+    return LoadReport(
         missing=tuple(name for name in expected if name not in tensors),
         unexpected=tuple(name for name in tensors if name not in expected),
         mismatched=tuple(
@@ -262,23 +297,27 @@ def _load(model: PoseModel, path: Path, checkpoint: Checkpoint, strict: bool, ke
             if name in tensors and tensors[name].shape != tensor.shape
         ),
     )
-    fitting = {name: t for name, t in tensors.items() if name in expected and t.shape == expected[name].shape}
-    if (strict and any(report)) or not fitting:
-        keypoints = "for other keypoints" if keep else f"with {model.spec.num_keypoints} keypoints"
-        network = f"{model.name or type(model).__name__} {keypoints}"
-        raise WeightsError(_mismatch_message(path, network, report, len(fitting), len(expected)))
-    if strict and source is not None and not keep:
-        theirs, ours = source.skeleton, model.spec.skeleton
-        if theirs.keypoints != ours.keypoints:
-            raise WeightsError(
-                f"{path}: expected the keypoints of {ours.name!r} ({', '.join(ours.keypoints)}), "
-                f"got those of {theirs.name!r} ({', '.join(theirs.keypoints)})"
-            )
-    model.load_state_dict(fitting, strict=False)
-    return report
 
 
-def _fit_positions(model: PoseModel, tensors: Mapping[str, Tensor], source: PoseSpec | None) -> dict[str, Tensor]:
+def _refuse_misfit(model: PoseModel, path: Path, report: LoadReport, keep: Collection[str] = ()) -> None:
+    """Raise where anything does not fit, with a message of at most a dozen lines."""
+    if not any(report):
+        return
+    total = sum(name not in keep for name in model.state_dict())
+    fitting = total - len(report.missing) - len(report.mismatched)
+    keypoints = "for other keypoints" if keep else f"with {model.spec.num_keypoints} keypoints"
+    network = f"{model.name or type(model).__name__} {keypoints}"
+    lines = [f"{path}: not the weights of {network} ({fitting} of {total} entries fit)"]
+    for kind, names in zip(("missing", "unexpected", "of another shape"), report, strict=True):
+        for shown, entry in enumerate(names[:_NAMES_PER_KIND], start=1):
+            more = len(names) - shown if shown == _NAMES_PER_KIND else 0
+            lines.append(f"  {kind}: {entry:.200}" + (f" … and {more} more" if more else ""))
+    raise WeightsError("\n".join(lines))
+
+
+def _fit_positions(
+    path: Path, model: PoseModel, tensors: Mapping[str, Tensor], source: PoseSpec | None
+) -> dict[str, Tensor]:
     """Let the modules that learn one value per position fit a checkpoint of another input size or window to theirs.
 
     Such a module has `resize_weights(tensors, prefix, input_size)`, which replaces its entries of the state dict;
@@ -287,7 +326,10 @@ def _fit_positions(model: PoseModel, tensors: Mapping[str, Tensor], source: Pose
     fitted = dict(tensors)
     for name, module in model.named_modules():
         if hasattr(module, "resize_weights"):
-            module.resize_weights(fitted, f"{name}." if name else "", source.input_size if source else None)
+            try:
+                module.resize_weights(fitted, f"{name}." if name else "", source.input_size if source else None)
+            except RuntimeError as error:  # of entries without values, above all
+                raise WeightsError(f"{path}: the entries of {name} cannot be resized ({error})") from error
     return fitted
 
 
@@ -296,22 +338,20 @@ def _read_safetensors(path: Path) -> Checkpoint:
         with safetensors.safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
             metadata = dict(file.metadata() or {})
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
+    except Exception as error:  # its own, and torch's where a type is unknown
         raise WeightsError(f"{path}: damaged or cut short; expected safetensors ({error})") from error
     return Checkpoint(_dequantised(path, tensors), metadata)
 
 
 def _read_pickled(path: Path) -> dict[str, Tensor]:
     try:
-        is_program = _is_program(path)
-        content = None if is_program else load_pickled(path)
+        with open_file(path, limit=_MAX_BYTES) as file:
+            content = load_pickled(file)
     except RefusedPickleError as error:
         raise WeightsError(f"{path}: refused: {error}; expected tensors only") from error
-    except Exception as error:  # torch raises a dozen kinds on a damaged file
+    except Exception as error:  # a dozen kinds, of this library and others
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise WeightsError(f"{path}: damaged or cut short; expected a file that torch.save wrote ({reason})") from error
-    if is_program:
-        raise WeightsError(f"{path}: a TorchScript program, expected weights (a state dict)")
     for wrapper in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
@@ -320,16 +360,8 @@ def _read_pickled(path: Path) -> dict[str, Tensor]:
         raise WeightsError(f"{path}: expected a state dict, got {type(content).__name__}")
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise WeightsError(f"{path}: expected a state dict of tensors, got {name!r}: {type(value).__name__}")
+            raise WeightsError(f"{path}: expected a state dict of tensors, got {name!r:.80}: {type(value).__name__}")
     return dict(content)
-
-
-def _is_program(path: Path) -> bool:
-    with path.open("rb") as file:
-        if file.read(2) != b"PK":  # an older pickle, which may hold by chance what an archive ends with
-            return False
-        with zipfile.ZipFile(file) as archive:
-            return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
 def _official_names(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -344,7 +376,7 @@ def _official_names(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]
             renamed[re.sub(r"^head\.loss\.", "head.loss_module.", name)] = tensor
     # Where a head had convolutions before the last one, 0.x held all of them as final_layer.N; the last N is the last
     # layer.
-    old = re.compile(r"^head\.final_layer\.(\d+)\.(\w+)$")
+    old = re.compile(r"^head\.final_layer\.(\d{1,4})\.(\w+)$")
     numbers = [int(match[1]) for name in renamed if (match := old.match(name))]
     if numbers:
         last = max(numbers)
@@ -365,12 +397,3 @@ def _spec(path: Path, metadata: Mapping[str, Any]) -> PoseSpec:
         return PoseSpec.from_json(metadata[_SPEC])
     except ValueError as error:
         raise WeightsError(f"{path}: its PoseSpec is damaged or of another version: {error}") from error
-
-
-def _mismatch_message(path: Path, network: str, report: LoadReport, fitting: int, total: int) -> str:
-    lines = [f"{path}: not the weights of {network} ({fitting} of {total} entries fit)"]
-    for kind, names in zip(("missing", "unexpected", "of another shape"), report, strict=True):
-        for shown, entry in enumerate(names[:_NAMES_PER_KIND], start=1):
-            more = len(names) - shown if shown == _NAMES_PER_KIND else 0
-            lines.append(f"  {kind}: {entry}" + (f" … and {more} more" if more else ""))
-    return "\n".join(lines)

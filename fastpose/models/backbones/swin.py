@@ -212,7 +212,7 @@ class ShiftedWindowAttention(nn.Module):
     def resize_weights(self, tensors: dict[str, Tensor], prefix: str, input_size: tuple[int, int] | None) -> None:
         """Fit the bias table of a checkpoint with another window to this one (see `fastpose.models.weights`)."""
         name = f"{prefix}w_msa.relative_position_bias_table"
-        if name not in tensors or tensors[name].ndim != 2:
+        if name not in tensors or tensors[name].shape[1:] != self.w_msa.relative_position_bias_table.shape[1:]:
             return
         table = tensors[name]
         side, wanted = math.isqrt(table.shape[0]), 2 * self.window - 1
@@ -220,7 +220,6 @@ class ShiftedWindowAttention(nn.Module):
             plane = table.float().T.unflatten(1, (side, side))[None]
             plane = F.interpolate(plane, size=(wanted, wanted), mode="bicubic")
             tensors[name] = plane[0].flatten(1).T.to(table.dtype)
-            tensors[f"{prefix}w_msa.relative_position_index"] = self.w_msa.relative_position_index
 
 
 class PatchMerging(nn.Module):

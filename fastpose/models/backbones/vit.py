@@ -101,7 +101,7 @@ class VisionTransformer(nn.Module):
         A file that does not say its input size is taken to have this network's aspect, else to be square.
         """
         name = f"{prefix}pos_embed"
-        if name not in tensors or tensors[name].ndim != 3:
+        if name not in tensors or tensors[name].ndim != 3 or tensors[name].shape[::2] != self.pos_embed.shape[::2]:
             return
         grid = _source_grid(tensors[name].shape[1], self.grid, input_size)
         if grid is not None:

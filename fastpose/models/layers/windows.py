@@ -66,13 +66,18 @@ class WindowAttention(nn.Module):
         if channels % heads:
             raise ValueError(f"heads: expected a divisor of {channels} channels, got {heads}")
         self.heads = heads
+        self.window = window
         self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window - 1) ** 2, heads))
-        rows, columns = (part.flatten() for part in torch.meshgrid(*[torch.arange(window)] * 2, indexing="ij"))
-        down, right = (part[:, None] - part[None, :] + window - 1 for part in (rows, columns))
-        self.register_buffer("relative_position_index", down * (2 * window - 1) + right)
+        self.register_buffer("relative_position_index", _relative_positions(window))
         self.qkv = nn.Linear(channels, 3 * channels)
         self.proj = nn.Linear(channels, channels)
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
+
+    def resize_weights(self, tensors: dict[str, Tensor], prefix: str, input_size: tuple[int, int] | None) -> None:
+        """Take no positions from a file (see `fastpose.models.weights`): they follow from the window's side."""
+        name = f"{prefix}relative_position_index"
+        if name in tensors:
+            tensors[name] = _relative_positions(self.window, device="cpu")
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens [windows, window * window, channels] → the same shape."""
@@ -85,3 +90,11 @@ class WindowAttention(nn.Module):
     def position_bias(self) -> Tensor:
         """What is added to the attention of each query (row) to each key (column): [1, heads, length, length]."""
         return F.embedding(self.relative_position_index, self.relative_position_bias_table).permute(2, 0, 1)[None]
+
+
+def _relative_positions(window: int, device: str | None = None) -> Tensor:
+    """Rows of the table of biases for every pair of tokens: int64 [window², window²]."""
+    side = torch.arange(window, device=device)
+    rows, columns = (part.flatten() for part in torch.meshgrid(side, side, indexing="ij"))
+    down, right = (part[:, None] - part[None, :] + window - 1 for part in (rows, columns))
+    return down * (2 * window - 1) + right
