@@ -38,6 +38,9 @@ def print_report(report: DataReport, limit: int) -> None:
         f"{escape(records.source)}: {people} people on {photos} photos, {records.skeleton.name}", soft_wrap=True
     )
 
+    for sentence in records.skeleton.warnings:
+        console.print(f"Note: {escape(sentence)}", soft_wrap=True)
+
     table = Table("people on a photo", "photos")
     for text, count in _grouped(report.people_per_photo):
         table.add_row(text, str(count))

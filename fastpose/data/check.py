@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from ..ops import oks
 from ..skeletons import Skeleton
+from ..skeletons.names import find_flip_pairs
 from .images import ImageError, read_image_size
 from .records import PoseRecords
 from .synthetic import is_scene, load_image
@@ -98,6 +99,7 @@ class DataReport:
         return {
             "data": records.source,
             "skeleton": records.skeleton.name,
+            "skeleton_warnings": records.skeleton.warnings,
             "people": len(records),
             "photos": len(records.image_paths),
             "people_per_photo": {str(count): photos for count, photos in self.people_per_photo.items()},
@@ -182,7 +184,7 @@ def check_records(records: PoseRecords, *, decode: bool = False) -> DataReport:
     found[list(doubles)] = True
     note("double", found, [f"double of {int(records.ids[doubles[row]])}" for row in np.flatnonzero(found).tolist()])
     odd = ((votes < 0).sum(2) >= _ODD_VOTES) & ~(votes > 0).any(2) & (lengths > _ODD_LENGTH)
-    names = [f"{left}/{right}" for left, right in records.skeleton.flip_pairs]
+    names = [f"{left}/{right}" for left, right in records.skeleton.flip_pairs or ()]
     texts = ["left and right: " + ", ".join(names[p] for p in np.flatnonzero(row)) for row in odd if row.any()]
     note("left and right disagree", odd.any(1), texts)
 
@@ -226,9 +228,12 @@ def odd_flip_pairs(skeleton: Skeleton) -> list[str]:
         skeleton: Its names and pairs.
 
     Returns:
-        A sentence for each keypoint whose name has a counterpart (left, right) with which it is not paired.
+        A sentence for each keypoint whose name has a counterpart (left, right) with which it is not paired; none where
+        the pairs are not known.
     """
-    by_name = Skeleton.from_names(skeleton.name, skeleton.keypoints).flip_pairs
+    if skeleton.flip_pairs is None:
+        return []
+    by_name = find_flip_pairs(skeleton.keypoints) or ()
     paired = {a: b for pair in skeleton.flip_pairs for a, b in (pair, pair[::-1])}
     return [
         f"{left} and {right} are no flip pair; {left} goes with {paired.get(left, 'nothing')}, "
@@ -266,7 +271,8 @@ def _swapped(skeleton: Skeleton, votes: Array) -> list[SwappedPair]:
     """The worst pair is turned round in `votes`, in place, until none is bad: it must not speak against good ones."""
     found: list[SwappedPair] = []
     turned: set[int] = set()
-    while len(found) < len(skeleton.flip_pairs) // 2:
+    pairs = skeleton.flip_pairs or ()
+    while len(found) < len(pairs) // 2:
         sums = votes.sum(2, dtype=np.int32)
         people = (sums != 0).sum(0)
         agreement = (sums > 0).sum(0) / np.maximum(people, 1)
@@ -276,7 +282,7 @@ def _swapped(skeleton: Skeleton, votes: Array) -> list[SwappedPair]:
         if not bad.any():
             break
         worst = int(np.argmax(np.where(bad, deviations, -np.inf)))
-        found.append(SwappedPair(skeleton.flip_pairs[worst], float(agreement[worst]), int(people[worst])))
+        found.append(SwappedPair(pairs[worst], float(agreement[worst]), int(people[worst])))
         turned.add(worst)
         votes[:, worst, :] *= -1
         votes[:, :, worst] *= -1

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from fastpose.data.readers.files import JsonFile, entries, integer, kind, numbers, open_json, read_json
 from fastpose.data.records import DataError, PathTable, PoseRecords
-from fastpose.skeletons import Skeleton, get_skeleton, list_skeletons
+from fastpose.skeletons import Skeleton, find_skeleton
+from fastpose.skeletons.names import canonical_name
 
 __all__ = [
     "AREA_OF_BOX",
@@ -51,8 +52,9 @@ def read_coco(
             are x, y, visible (0 not annotated, 1 hidden, 2 seen).
         image_root: Folder that the file names start from; by default that of the annotation file, or the one of the
             two above it in which the first photo is.
-        skeleton: What the keypoints are. The file's keypoints are put into its order by name, and may be more. By
-            default the known skeleton of exactly the file's names, else one made of them.
+        skeleton: What the keypoints are. The file's keypoints are put into its order by name, however it is spelled
+            ("Left Eye" is ``left_eye``), and may be more. By default the known skeleton of exactly the file's names,
+            else one made of them.
         detections: JSON list of ``image_id``, ``category_id``, ``bbox`` (xywh), ``score``. With it the people are these
             boxes in the order of that file, with ``visible`` 0 everywhere, and the annotations are not used.
         category: Name of the category to read; by default the one that has keypoints ("person" among several).
@@ -400,14 +402,13 @@ def keypoint_names(path: Path, category: Mapping[str, Any] | None) -> tuple[str,
 def _match_skeleton(
     path: Path, names: tuple[str, ...], category: Mapping[str, Any] | None, skeleton: Skeleton | None
 ) -> tuple[tuple[str, ...], Skeleton]:
-    """The names of the file's keypoints in order, and the skeleton."""
+    """The names of the file's keypoints in order, as the skeleton spells them, and the skeleton."""
     if not names:  # nothing to go by but the order
         if skeleton is None:
             raise DataError(f"{path}: the categories do not name the keypoints; pass the skeleton")
         return skeleton.keypoints, skeleton
     if skeleton is None:
-        known = (get_skeleton(name) for name in list_skeletons())
-        skeleton = next((s for s in known if s.keypoints == names), None)
+        skeleton = find_skeleton(names)
     if skeleton is None:
         links = (category or {}).get("skeleton") or []
         try:
@@ -415,7 +416,10 @@ def _match_skeleton(
             skeleton = Skeleton.from_names(str((category or {}).get("name", "custom")), names, links=pairs)
         except (IndexError, TypeError, ValueError) as error:
             raise DataError(f"{path}: categories: not a skeleton ({error})") from None
-    missing = [name for name in skeleton.keypoints if name not in names]
+    # The file may spell them in another way.
+    wanted = {canonical_name(name): name for name in skeleton.keypoints}
+    spelled = tuple(n if n in skeleton.keypoints else wanted.get(canonical_name(n), n) for n in names)
+    missing = [name for name in skeleton.keypoints if name not in spelled]
     if missing:
         raise DataError(f"{path}: the file has no keypoint named {', '.join(missing)}; it has {', '.join(names)}")
-    return names, skeleton
+    return spelled, skeleton

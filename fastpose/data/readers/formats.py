@@ -19,7 +19,16 @@ from fastpose.data.readers.mpii_trb import read_mpii_trb
 from fastpose.data.readers.posetrack18 import read_posetrack18
 from fastpose.data.readers.ultralytics import read_ultralytics
 from fastpose.data.records import DataError, PoseRecords
-from fastpose.skeletons import AIC14, CROWDPOSE14, EXLPOSE14, JHMDB15, MPII_TRB40, POSETRACK18_17, Skeleton
+from fastpose.skeletons import (
+    AIC14,
+    CROWDPOSE14,
+    EXLPOSE14,
+    JHMDB15,
+    MPII_TRB40,
+    POSETRACK18_17,
+    Skeleton,
+    find_skeleton,
+)
 
 __all__ = ["list_formats", "read_annotations"]
 
@@ -40,12 +49,12 @@ _WITHOUT_DETECTIONS = ("mpii", "mpii_trb", "ultralytics")
 _WITH_SPLIT = ("jhmdb", "lsp", "mpii", "ultralytics")
 _WITH_SKELETON = ("coco", "ultralytics")
 # Sets in COCO's format whose list of keypoints is theirs alone.
-_BY_KEYPOINTS = {
-    AIC14.keypoints: "aic",
-    EXLPOSE14.keypoints: "exlpose",
-    JHMDB15.keypoints: "jhmdb",
-    MPII_TRB40.keypoints: "mpii_trb",
-    POSETRACK18_17.keypoints: "posetrack18",
+_BY_SKELETON = {
+    AIC14: "aic",
+    EXLPOSE14: "exlpose",
+    JHMDB15: "jhmdb",
+    MPII_TRB40: "mpii_trb",
+    POSETRACK18_17: "posetrack18",
 }
 
 
@@ -152,10 +161,11 @@ def _tell_json(file: JsonFile) -> str | None:
     annotations, images, categories = (_first(content, key) for key in ("annotations", "images", "categories"))
     if "keypoints_21" in annotations:
         return "humanart"
-    names = tuple(name.strip().lower().replace(" ", "_") for name in keypoint_names(file.path, categories))
+    names = keypoint_names(file.path, categories)
     if "crowdIndex" in images and len(names) in (0, CROWDPOSE14.num_keypoints):
         return "crowdpose"
-    return _BY_KEYPOINTS.get(names, "coco")
+    known = find_skeleton(names)
+    return "coco" if known is None else _BY_SKELETON.get(known, "coco")
 
 
 def _first(content: dict[str, Any], key: str) -> dict[str, Any]:

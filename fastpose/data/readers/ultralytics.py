@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from fastpose.data.readers.coco import area_of_boxes
 from fastpose.data.readers.files import check_split
 from fastpose.data.records import DataError, PathTable, PoseRecords
-from fastpose.skeletons import COCO17, Skeleton, get_skeleton, list_skeletons
+from fastpose.skeletons import COCO17, Skeleton, find_skeleton
 
 __all__ = ["read_ultralytics"]
 
@@ -44,7 +45,7 @@ def read_ultralytics(
         split: ``train``, ``val`` or ``test``.
         skeleton: What the K keypoints are. By default the known skeleton of exactly the names in ``kpt_names``; COCO's
             where there are none, K is 17 and left and right change places as in COCO; else one of the names that there
-            are, or of numbers.
+            are, or of numbers. Without ``flip_idx`` the flip pairs are those that the names say, or unknown.
 
     Returns:
         N people in the order of the photos' names; photos are numbered from 1 and people are too. Boxes are cut to the
@@ -150,25 +151,30 @@ def _layout(path: Path, content: Mapping[str, Any], skeleton: Skeleton | None) -
             raise DataError(f"{path}: kpt_shape: expected {skeleton.num_keypoints} keypoints, got {joints}")
         return joints, shape[1], skeleton
     flip = content.get("flip_idx")
-    if flip is None:
-        flip = list(range(joints))
     known = isinstance(flip, list) and all(type(other) is int and 0 <= other < joints for other in flip)
-    if not known or len(flip) != joints or any(flip[flip[i]] != i for i in range(joints)):
+    if flip is not None and (not known or len(flip) != joints or any(flip[flip[i]] != i for i in range(joints))):
         raise DataError(f"{path}: flip_idx: expected the numbers 0 to {joints - 1}, pairs exchanged, got {flip!r:.80}")
+    names = _keypoint_names(path, content, joints)
+    if not names and flip is not None and tuple(flip) == COCO17.flip_index:
+        return joints, shape[1], COCO17
+    skeleton = find_skeleton(names)
+    if skeleton is None:
+        skeleton = Skeleton.from_names(path.stem, names or [f"keypoint_{i}" for i in range(joints)])
+        if flip is not None:
+            points = skeleton.keypoints
+            pairs = tuple((points[i], points[flip[i]]) for i in range(joints) if i < flip[i])
+            skeleton = replace(skeleton, flip_pairs=pairs)
+    return joints, shape[1], skeleton
+
+
+def _keypoint_names(path: Path, content: Mapping[str, Any], joints: int) -> tuple[str, ...]:
+    """``kpt_names``, a list or a list of each class; empty where there are none."""
     named = content.get("kpt_names")
-    if isinstance(named, dict) and named:  # of each class
-        named = next(iter(named.values()))
+    if isinstance(named, dict) and named:
+        named = named.get(_person_class(path, content.get("names")), next(iter(named.values())))
     if named and (not isinstance(named, list) or len(named) != joints or len(set(map(str, named))) != joints):
         raise DataError(f"{path}: kpt_names: expected {joints} different names, got {named!r:.80}")
-    names = tuple(map(str, named or ()))
-    for name in list_skeletons():
-        if names and get_skeleton(name).keypoints == names:
-            return joints, shape[1], get_skeleton(name)
-    if not names and tuple(flip) == COCO17.flip_index:
-        return joints, shape[1], COCO17
-    names = names or tuple(f"keypoint_{i}" for i in range(joints))
-    pairs = tuple((names[i], names[flip[i]]) for i in range(joints) if i < flip[i])
-    return joints, shape[1], Skeleton(path.stem, names, pairs)
+    return tuple(map(str, named or ()))
 
 
 def _person_class(path: Path, names: Any) -> int | None:

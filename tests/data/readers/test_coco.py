@@ -176,6 +176,18 @@ def test_keypoints_are_put_into_the_skeletons_order_by_name(tmp_path: Path) -> N
         read_coco(write(tmp_path, small()), skeleton=Skeleton.from_names("cat", ["head", "tail"]))
 
 
+def test_names_may_be_spelled_in_another_way(tmp_path: Path) -> None:
+    content = small()
+    content["categories"][0]["keypoints"] = ["HEAD", "Left Hand", "hand-R"]
+    wanted = Skeleton.from_names("two", ["right_hand", "head"])
+    records = read_coco(write(tmp_path, content), skeleton=wanted)
+    np.testing.assert_array_equal(records.keypoints[1], np.float32([[9.5, 10.25], [7, 8]]))
+    assert not records.skeleton.sigmas_known
+    content["categories"][0]["keypoints"] = [name.replace("_", " ").title() for name in COCO17.keypoints]
+    content["annotations"] = []
+    assert read_coco(write(tmp_path, content)).skeleton is COCO17
+
+
 def test_without_names_the_skeleton_must_be_given(tmp_path: Path) -> None:
     content = small()
     del content["categories"]
