@@ -1,15 +1,271 @@
-"""Files that are written whole or not at all."""
+"""Files of users: opened without waiting, read within limits, parsed in bounded time, written whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import io
+import json
 import os
 import secrets
 import stat
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-__all__ = ["atomic_write"]
+if TYPE_CHECKING:
+    import yaml
+
+__all__ = ["MAX_BYTES", "atomic_write", "open_file", "parse_json", "parse_yaml", "read_file"]
+
+MAX_BYTES = 1 << 30  # of a file that is read as a whole, where its reader names no other limit
+_MAX_YAML = 1 << 18  # characters, with all aliases written out: PyYAML takes some seconds for so many
+_MAX_DEPTH = 100  # of lists and objects inside each other; far from where Python's recursion ends
+_MAX_NUMBER = 100  # characters of a number in YAML; those in base 60 take quadratic time
+_PIECE = 1 << 20
+
+# Without waiting for a pipe's other end; and a terminal must not become this process's.
+_FLAGS = sum(getattr(os, name, 0) for name in ("O_RDONLY", "O_BINARY", "O_CLOEXEC", "O_NOCTTY", "O_NONBLOCK"))
+_KINDS = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
+
+
+# ---- reading
+
+
+def open_file(path: str | os.PathLike[str], *, limit: int = MAX_BYTES) -> BinaryIO:
+    """Open a file that a user named, for reading; never waits.
+
+    Every file of a user is opened here. Behind its name may stand a pipe that nobody writes to, or a device without an
+    end: only a regular file is opened, also through links. So no name can stand for the standard input but one that a
+    shell has joined with a file (``/dev/stdin`` behind ``<FILE``); a verb that reads from a pipe on purpose says so
+    with ``-``.
+
+    Args:
+        path: the file.
+        limit: its largest size in bytes.
+
+    Returns:
+        The file, open in binary mode.
+
+    Raises:
+        OSError: it is missing, not readable, no regular file or too large. ``filename`` is the path, and ``strerror``
+            says what is wrong.
+
+    Example:
+        >>> with open_file(__file__, limit=1 << 20) as file:
+        ...     start = file.read(8)
+    """
+    name = os.fspath(path)
+    try:
+        _check_regular(os.stat(name), limit)  # first: opening a pipe or a device may do something already
+        descriptor = os.open(name, _FLAGS)
+        try:
+            _check_regular(os.fstat(descriptor), limit)  # it may be another one by now
+            return os.fdopen(descriptor, "rb")
+        except BaseException:
+            os.close(descriptor)
+            raise
+    except OSError as error:
+        raise _named(error, name) from None
+    except ValueError as error:  # a zero byte inside, or characters that no name can have
+        raise OSError(errno.EINVAL, f"is no file name ({error})", name) from None
+
+
+def read_file(path: str | os.PathLike[str], *, limit: int = MAX_BYTES) -> bytes:
+    """The content of a file that a user named; see `open_file`.
+
+    Args:
+        path: the file.
+        limit: its largest size in bytes.
+
+    Raises:
+        OSError: as `open_file`.
+    """
+    with open_file(path, limit=limit) as file:
+        size = os.fstat(file.fileno()).st_size
+        try:
+            pieces = [file.read(size + 1) or b""]
+            length = len(pieces[0])
+            # It grows, or is one of those that the system makes up (/proc), which state no size.
+            while size < length <= limit and (piece := file.read(_PIECE)):
+                pieces.append(piece)
+                length += len(piece)
+        except OSError as error:
+            raise _named(error, os.fspath(path)) from None
+    if length > limit:
+        raise OSError(errno.EFBIG, _too_large(length, limit), os.fspath(path))
+    return b"".join(pieces)
+
+
+def _check_regular(status: os.stat_result, limit: int) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "is a folder, expected a file")
+    if not stat.S_ISREG(status.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
+        raise OSError(errno.EINVAL, f"is {kind}, expected a regular file")
+    if status.st_size > limit:
+        raise OSError(errno.EFBIG, _too_large(status.st_size, limit))
+
+
+def _too_large(size: int, limit: int) -> str:
+    return f"is too large ({size} bytes, expected at most {limit})"
+
+
+def _named(error: OSError, name: str) -> OSError:
+    """The same error, which says the name that the user gave; its own is none, or that of a temporary file."""
+    return type(error)(error.errno, error.strerror or str(error), name)
+
+
+# ---- parsing
+
+
+def parse_json(text: str | bytes, name: object, *, object_hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
+    """What a JSON text says.
+
+    Args:
+        text: the text; bytes in UTF-8, -16 or -32.
+        name: what errors call it: the file, or the option.
+        object_hook: is given every object and returns what stands for it, as that of `json.loads`.
+
+    Returns:
+        Lists and dictionaries at most a hundred deep, so that whatever goes through them ends.
+
+    Raises:
+        ValueError: it is no JSON text, or nested deeper; the message begins with the name.
+
+    Example:
+        >>> parse_json('{"size": [4, 3]}', "box.json")
+        {'size': [4, 3]}
+    """
+    try:
+        if isinstance(text, bytes):
+            text = text.decode(json.detect_encoding(text))
+        value = json.loads(text, object_hook=object_hook)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name}: not a JSON text file ({error.reason} at byte {error.start})") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{name}: not valid JSON ({error.msg}, line {error.lineno} column {error.colno})") from None
+    except ValueError as error:  # an integer of more digits than Python turns into a number
+        raise ValueError(f"{name}: not valid JSON ({error})") from None
+    except RecursionError:
+        raise ValueError(_too_deep(name)) from None
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        level = [inner for outer in level for inner in _containers(outer)]
+        if not level:
+            return value
+    raise ValueError(_too_deep(name))
+
+
+def _containers(value: Any) -> list[Any]:
+    """The lists and dictionaries right inside of one; most are lists of numbers, which a glance at the types ends."""
+    if type(value) is dict:
+        value = value.values()
+    elif type(value) is not list:
+        return []
+    if {dict, list}.isdisjoint(map(type, value)):
+        return []
+    return [inner for inner in value if type(inner) is dict or type(inner) is list]
+
+
+def parse_yaml(text: str | bytes, name: object) -> Any:
+    """What a YAML text says, in time and memory linear in its length.
+
+    Args:
+        text: the text; bytes in UTF-8.
+        name: what errors call it: the file, or the option.
+
+    Returns:
+        The value, as `yaml.safe_load` gives it; None for an empty text.
+
+    Raises:
+        ValueError: it is no YAML, longer than 262,144 characters, also with its aliases written out (nine levels of
+            nine each are 387 million), or nested more than a hundred deep; the message begins with the name.
+
+    Example:
+        >>> parse_yaml("train: {epochs: 10}", "recipe.yaml")
+        {'train': {'epochs': 10}}
+    """
+    import yaml
+
+    try:
+        if isinstance(text, bytes):
+            text = text.decode("utf-8-sig")
+        if len(text) > _MAX_YAML:
+            raise ValueError(f"{name}: too long for YAML ({len(text)} characters, expected at most {_MAX_YAML})")
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _check_nodes(node, name)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name}: not a YAML text file ({error.reason} at byte {error.start})") from None
+    except yaml.YAMLError as error:
+        raise ValueError(f"{name}: not valid YAML: {' '.join(str(error).split()):.400}") from None
+    except RecursionError:
+        raise ValueError(_too_deep(name)) from None
+    try:
+        return loader.construct_document(node)
+    except Exception as error:  # half a dozen kinds, for a thirteenth month or a tag that does not fit its value
+        raise ValueError(f"{name}: not valid YAML: {' '.join(str(error).split()):.400}") from None
+
+
+def _check_nodes(root: yaml.Node, name: object) -> None:
+    """Refuse what would take more than linear time to build, or to go through once it is built.
+
+    An anchor stands before its aliases: going through the text in order, what an alias stands for has been counted.
+    """
+    sizes: dict[int, tuple[int, int]] = {}  # of each node: its length with all aliases written out, and its depth
+    seen: set[int] = set()
+    waiting = [root]
+    while waiting:
+        node = waiting[-1]
+        if id(node) in sizes:
+            waiting.pop()
+            continue
+        inner = _inner_nodes(node, name)
+        if id(node) not in seen:
+            seen.add(id(node))
+            waiting += [child for child in reversed(inner) if id(child) not in sizes]
+            continue
+        if not all(id(child) in sizes for child in inner):
+            raise ValueError(f"{name}: not usable YAML: an alias stands inside of what it names")
+        parts = [sizes[id(child)] for child in inner]
+        length, depth = 1 + sum(length for length, _ in parts), 1 + max((depth for _, depth in parts), default=0)
+        if isinstance(node.value, str):
+            length, depth = 1 + len(node.value), 0
+        sizes[id(node)] = length, depth
+        if depth > _MAX_DEPTH:
+            raise ValueError(_too_deep(name))
+        if length > 2 * _MAX_YAML:  # no text of that length has more without aliases
+            raise ValueError(f"{name}: not usable YAML: too long with all aliases written out")
+        waiting.pop()
+
+
+def _inner_nodes(node: yaml.Node, name: object) -> list[yaml.Node]:
+    import yaml
+
+    if isinstance(node, yaml.ScalarNode):
+        if len(node.value) > _MAX_NUMBER and node.tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float"):
+            raise ValueError(f"{name}: not usable YAML: a number of {len(node.value)} characters")
+        return []
+    if isinstance(node, yaml.SequenceNode):
+        return cast("list[yaml.Node]", node.value)
+    if sum(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value) > 1:
+        raise ValueError(f"{name}: not usable YAML: two keys << in one mapping")
+    return [part for pair in node.value for part in pair]
+
+
+def _too_deep(name: object) -> str:
+    return f"{name}: nested too deeply, expected at most {_MAX_DEPTH} levels"
+
+
+# ---- writing
 
 
 def atomic_write(path: str | os.PathLike[str], data: bytes | memoryview) -> None:
@@ -29,30 +285,43 @@ def atomic_write(path: str | os.PathLike[str], data: bytes | memoryview) -> None
         raise IsADirectoryError(errno.EISDIR, "is a folder, expected a file name", str(path))
     try:
         if path.exists() and not path.is_file():
-            path.write_bytes(data)
+            _write_through(path, data)
         else:
             _write_whole(Path(os.path.realpath(path)), data)
-    except OSError as error:  # its own file name is none, or that of the temporary file
-        raise type(error)(error.errno, error.strerror, str(path)) from error
+    except OSError as error:
+        raise _named(error, str(path)) from error
+
+
+def _write_through(path: Path, data: bytes | memoryview) -> None:
+    try:
+        # A pipe without a reader would make it wait for one.
+        descriptor = os.open(path, os.O_WRONLY | getattr(os, "O_NONBLOCK", 0))
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise OSError(errno.ENXIO, "is a pipe that nobody reads from, or no device") from error
+        raise
+    with os.fdopen(descriptor, "wb", buffering=0) as file:
+        if hasattr(os, "O_NONBLOCK"):
+            os.set_blocking(descriptor, True)
+        _write_all(file, data)
 
 
 def _write_whole(path: Path, data: bytes | memoryview) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     # Not tempfile's, which are private: what an ordinary file would have could only be told by setting the umask, and
-    # that is the umask of all threads.
-    with temporary.open("xb") as file:
-        try:
+    # that is the umask of all threads. Not buffered: what a full disk has left in a buffer, closing would try again.
+    file = temporary.open("xb", buffering=0)
+    try:
+        with file:
             if path.exists():
                 temporary.chmod(stat.S_IMODE(path.stat().st_mode))
-            file.write(data)
-            file.flush()
+            _write_all(file, data)
             os.fsync(file.fileno())
-            file.close()  # first, for Windows
-            os.replace(temporary, path)
-        except BaseException:
-            file.close()
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):  # the first error is the one to tell
             temporary.unlink(missing_ok=True)
-            raise
+        raise
     if os.name == "posix":  # the new name must survive a power cut too
         # Not every file system can do that for a folder, nor may everybody open one; the file is there all the same.
         with contextlib.suppress(OSError):
@@ -61,3 +330,9 @@ def _write_whole(path: Path, data: bytes | memoryview) -> None:
                 os.fsync(folder)
             finally:
                 os.close(folder)
+
+
+def _write_all(file: io.FileIO, data: bytes | memoryview) -> None:
+    left = memoryview(data).cast("B")
+    while left:  # the system may take less than it is given
+        left = left[file.write(left) :]
