@@ -18,13 +18,17 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastpose.files import printable
 from fastpose.skeletons import Skeleton
 
 __all__ = ["DataError", "PathTable", "PoseRecord", "PoseRecords", "concatenate"]
 
 
 class DataError(ValueError):
-    """An annotation file that cannot be used; the message names the file, the entry and what is wrong with it."""
+    """An annotation file that cannot be used; the message, one line, names file, entry and what is wrong with it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 class PathTable(Sequence[Path]):
