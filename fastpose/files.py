@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 if TYPE_CHECKING:
     import yaml
 
-__all__ = ["MAX_BYTES", "atomic_write", "open_file", "parse_json", "parse_yaml", "printable", "read_file"]
+__all__ = ["MAX_BYTES", "atomic_write", "open_file", "parse_json", "parse_yaml", "printable", "read_file", "unreadable"]
 
 MAX_BYTES = 1 << 30  # of a file that is read as a whole, where its reader names no other limit
 _MAX_YAML = 1 << 18  # characters, with all aliases written out: PyYAML takes some seconds for so many
@@ -120,6 +120,19 @@ def _too_large(size: int, limit: int) -> str:
 def _named(error: OSError, name: str) -> OSError:
     """The same error, which says the name that the user gave; its own is none, or that of a temporary file."""
     return type(error)(error.errno, error.strerror or str(error), name)
+
+
+def unreadable(error: OSError) -> str:
+    """Why a file could not be read, as the end of a message that begins with its name.
+
+    Example:
+        >>> unreadable(PermissionError(13, "Permission denied"))
+        'cannot be read (Permission denied)'
+    """
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    reason = error.strerror or str(error)
+    return reason if reason.startswith("is ") else f"cannot be read ({reason})"
 
 
 # ---- naming

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..files import open_file, printable, read_file
+from ..files import open_file, printable, read_file, unreadable
 from .image_headers import JPEG_MAGIC, MAX_PIXELS, HeaderError, jpeg_size, plain_png, png_size, read_header
 
 __all__ = [
@@ -118,13 +118,8 @@ def _load(path: str | os.PathLike[str]) -> tuple[bytes, str]:
     name = os.fspath(path)
     try:
         return read_file(name, limit=MAX_FILE_BYTES), name
-    except FileNotFoundError:
-        raise ImageError(name, "no such file") from None
-    except IsADirectoryError:
-        raise ImageError(name, "is a folder, not a photo") from None
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise ImageError(name, reason if reason.startswith("is ") else f"cannot be read ({reason})") from error
+        raise ImageError(name, unreadable(error)) from error
 
 
 def read_image_size(path: str | os.PathLike[str]) -> tuple[int, int]:

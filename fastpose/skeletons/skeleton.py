@@ -7,6 +7,7 @@ that the ops need follow from the order of the names, so that they can never dis
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -61,7 +62,7 @@ class Skeleton:
         count = len(self.keypoints)
         if count == 0:
             raise ValueError(f"skeleton {self.name!r}: keypoints is empty; at least one name is needed")
-        doubled = sorted({name for name in self.keypoints if self.keypoints.count(name) > 1})
+        doubled = sorted(name for name, times in Counter(self.keypoints).items() if times > 1)
         if doubled:
             raise ValueError(f"skeleton {self.name!r}: keypoints are named twice: {', '.join(doubled)}")
         if not self.sigmas:

@@ -118,7 +118,8 @@ def read_coco_style(
     in_file, skeleton = _match_skeleton(file.path, names or keypoint_names(file.path, chosen), chosen, skeleton)
     if detections is not None:
         return _read_detections(Path(detections), photos, skeleton, category_id), []
-    columns = [in_file.index(name) for name in skeleton.keypoints]
+    position = {name: column for column, name in reversed(list(enumerate(in_file)))}
+    columns = [position[name] for name in skeleton.keypoints]
 
     skipped: Counter[str] = Counter()
     found = _with_keypoints(file, photos, category_id, skipped)
@@ -417,9 +418,11 @@ def _match_skeleton(
         except (IndexError, TypeError, ValueError) as error:
             raise DataError(f"{path}: categories: not a skeleton ({error})") from None
     # The file may spell them in another way.
-    wanted = {canonical_name(name): name for name in skeleton.keypoints}
-    spelled = tuple(n if n in skeleton.keypoints else wanted.get(canonical_name(n), n) for n in names)
-    missing = [name for name in skeleton.keypoints if name not in spelled]
+    given, exact = set(names), set(skeleton.keypoints)
+    wanted = {canonical_name(name): name for name in skeleton.keypoints if name not in given}
+    spelled = tuple(wanted.get(canonical_name(name), name) if name not in exact else name for name in names)
+    there = set(spelled)
+    missing = [name for name in skeleton.keypoints if name not in there]
     if missing:
         raise DataError(f"{path}: the file has no keypoint named {', '.join(missing)}; it has {', '.join(names)}")
     return spelled, skeleton

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastpose.data.readers.coco import area_of_boxes, read_coco_style
-from fastpose.data.readers.files import JsonFile, check_split, open_json, read_mat
+from fastpose.data.readers.files import JsonFile, check_split, matlab_numbers, open_json, read_mat, usable
 from fastpose.data.records import DataError, PathTable, PoseRecords
 from fastpose.skeletons import LSP14
 
@@ -59,15 +59,18 @@ def read_lsp(
 
 def _joints(path: Path, values: Any) -> tuple[NDArray[np.float64], bool]:
     """[N, 14, 3] x, y, flag, and whether it is the extension."""
-    shape: tuple[int, ...] = np.shape(values) if values is not None else ()
+    array = matlab_numbers(path, "joints", values)
+    shape = array.shape
     if len(shape) == 3 and shape[:2] in ((3, 14), (14, 3)):
         extended = shape[0] == 14
-        joints = np.asarray(values, np.float64).transpose((2, 0, 1) if extended else (2, 1, 0))
-        bad = np.flatnonzero(~np.isfinite(joints).all((1, 2)))
+        joints = array.transpose((2, 0, 1) if extended else (2, 1, 0))
+        bad = np.flatnonzero(~usable(joints).all((1, 2)))
         if not len(bad):
             return joints, extended
         raise DataError(f"{path}: person number {bad[0]}: joints: expected finite numbers")
-    raise DataError(f"{path}: joints: expected an array of shape (3, 14, N) or (14, 3, N), got {shape or 'none'}")
+    raise DataError(
+        f"{path}: joints: expected an array of shape (3, 14, N) or (14, 3, N), got {shape if array.size else 'none'}"
+    )
 
 
 def _records(path: Path, root: Path, joints: NDArray[np.float64], extended: bool, split: str | None) -> PoseRecords:

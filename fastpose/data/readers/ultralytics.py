@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastpose.data.readers.coco import area_of_boxes
-from fastpose.data.readers.files import check_split
+from fastpose.data.readers.files import check_split, read_bytes, read_lines, usable
 from fastpose.data.records import DataError, PathTable, PoseRecords
+from fastpose.files import parse_yaml
 from fastpose.skeletons import COCO17, Skeleton, find_skeleton
 
 __all__ = ["read_ultralytics"]
@@ -101,7 +102,7 @@ def _records(
     boxes = np.clip(corners, 0, np.maximum(extent[:, [0, 1, 0, 1]] - 1, 0))
     points = table[:, 5:].reshape(len(table), skeleton.num_keypoints, columns)
     # Without a third number a point is there unless it is negative.
-    visible = np.clip(points[..., 2], 0, 2) if columns == 3 else np.where((points >= 0).all(2), 2, 0)
+    visible = np.clip(np.ceil(points[..., 2]), 0, 2) if columns == 3 else np.where((points >= 0).all(2), 2, 0)
     empty = (boxes[:, 2:] <= boxes[:, :2]).any(1)
     unlabelled = ~(visible > 0).any(1)
     skipped["empty box"], skipped["no keypoints"] = int(empty.sum()), int((unlabelled & ~empty).sum())
@@ -124,16 +125,12 @@ def _records(
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    import yaml
-
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+        content = parse_yaml(read_bytes(path), path)
+    except DataError:
+        raise
+    except ValueError as error:
+        raise DataError(str(error)) from None
     if not isinstance(content, dict) or "kpt_shape" not in content:
         raise DataError(f"{path}: expected the YAML file of a pose data set, with kpt_shape")
     return content
@@ -197,8 +194,7 @@ def _photos(path: Path, root: Path, part: Any) -> list[Path]:
         if source.is_dir():
             found += sorted(photo for photo in source.rglob("*") if photo.suffix.lower() in _SUFFIXES)
         elif source.is_file():
-            lines = source.read_text(encoding="utf-8-sig").splitlines()
-            found += [source.parent / line.strip() for line in lines if line.strip()]
+            found += [source.parent / line.strip() for line in read_lines(source) if line.strip()]
         else:
             raise DataError(f"{path}: no folder or list of photos at {source}")
     if len(set(found)) != len(found):
@@ -216,12 +212,7 @@ def _read_photo(photo: Path) -> tuple[tuple[int, int] | None, list[str]]:
     except ImageError:
         return None, []
     labels = _label_file(photo)
-    try:
-        return size, labels.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError:  # a photo of nobody
-        return size, []
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{labels}: cannot be read ({error})") from None
+    return size, read_lines(labels) if labels.exists() else []  # else a photo of nobody
 
 
 def _label_file(photo: Path) -> Path:
@@ -245,6 +236,6 @@ def _rows(photo: Path, lines: list[str], count: int) -> Iterator[tuple[str, NDAr
             values = np.array(words, np.float64)
         except ValueError:
             raise DataError(f"{where}: expected numbers, got {line!r:.80}") from None
-        if not np.isfinite(values).all():
+        if not usable(values).all():
             raise DataError(f"{where}: expected finite numbers, got {line!r:.80}")
         yield where, values

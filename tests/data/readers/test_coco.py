@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastpose.data.readers import read_coco
+from fastpose.data.readers import read_annotations, read_coco
 from fastpose.data.records import DataError, PathTable, PoseRecords
 from fastpose.skeletons import COCO17, LSP14, Skeleton
 
@@ -293,18 +294,40 @@ def test_files_that_are_no_annotation_files(tmp_path: Path) -> None:
         ('{"images": {}, "annotations": []}', "images: expected a list, got an object"),
         ('{"images": [5], "annotations": []}', "images: number 0: expected an object, got int"),
         ("[" * 100000, "nested too deeply"),
+        ('{"images": ' + "[" * 500 + "]" * 500 + "}", "nested too deeply"),
     ):
         path = write(tmp_path, content)
         with pytest.raises(DataError, match=message):
             read_coco(path, skeleton=COCO17)
     with pytest.raises(DataError, match=r"absent\.json: no such file"):
         read_coco(tmp_path / "absent.json")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="is a folder, expected a file"):
         read_coco(tmp_path)
     binary = tmp_path / "photo.json"
     binary.write_bytes(b"\xff\xd8\xff\xe0")
     with pytest.raises(DataError, match="not a JSON text file"):
         read_coco(binary)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with a name here")
+@pytest.mark.parametrize("name", ["people.json", "people.mat", "people.yaml"])
+def test_a_pipe_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(DataError, match="is a pipe, expected a regular file"):
+        read_annotations(tmp_path / name, split="train" if name.endswith("yaml") else None)
+
+
+def test_a_message_is_one_short_line(tmp_path: Path) -> None:
+    content = small()
+    content["images"][0] |= {"id": "x" * 1_000_000 + "\n"}
+    with pytest.raises(DataError) as caught:
+        read_coco(write(tmp_path, content))
+    assert str(caught.value).startswith(str(tmp_path))
+    assert len(str(caught.value)) < 1100
+    assert "\n" not in str(caught.value)
+    content["images"][0] |= {"id": 20, "file_name": "\ud800.jpg"}
+    with pytest.raises(DataError, match=r"\\ud800\.jpg: is no file name"):
+        read_coco(write(tmp_path, content))
 
 
 def test_images_are_checked(tmp_path: Path) -> None:

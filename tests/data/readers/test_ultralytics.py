@@ -140,6 +140,7 @@ def test_photos_that_are_turned(tmp_path: Path) -> None:
         ("0 0.5 0.5", r"b\.txt: line 1: expected 14 numbers, got 3"),
         ("\n0 0.5 0.5 0.2 0.4 0.5 0.5 2 0.25 0.5 1 0 0 zero", r"b\.txt: line 2: expected numbers"),
         ("0 0.5 0.5 0.2 0.4 0.5 nan 2 0.25 0.5 1 0 0 0", r"b\.txt: line 1: expected finite numbers"),
+        ("0 0.5 0.5 0.2 0.4 9e300 0.5 2 0.25 0.5 1 0 0 0", r"b\.txt: line 1: expected finite numbers"),
         ("0 50 25 20 20 0.5 0.5 2 0.25 0.5 1 0 0 0", r"b\.txt: line 1: expected a box in fractions"),
     ],
 )
