@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from array import array
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,19 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastpose.data.readers.files import JsonFile, entries, integer, kind, numbers, open_json, read_json
+from fastpose.data.readers.categories import category_with_keypoints, is_counted, is_crowd, keypoint_names
+from fastpose.data.readers.detections import DetectionFile, FoundBoxes
+from fastpose.data.readers.files import JsonFile, entries, integer, kind, numbers, open_json
 from fastpose.data.records import DataError, PathTable, PoseRecords
 from fastpose.skeletons import Skeleton, find_skeleton
 from fastpose.skeletons.names import canonical_name
 
-__all__ = [
-    "AREA_OF_BOX",
-    "area_of_boxes",
-    "category_with_keypoints",
-    "keypoint_names",
-    "read_coco",
-    "read_coco_style",
-]
+__all__ = ["AREA_OF_BOX", "area_of_boxes", "read_coco", "read_coco_style"]
 
 AREA_OF_BOX = 0.53
 """Share of its box that a person fills: for the area of the outline, where the file does not state one."""
@@ -38,7 +32,7 @@ def read_coco(
     *,
     skeleton: Skeleton | None = None,
     detections: str | Path | None = None,
-    category: str | None = None,
+    category: int | str | None = None,
     keep_ignored: bool = False,
 ) -> PoseRecords:
     """Read people from a COCO keypoint file.
@@ -55,9 +49,10 @@ def read_coco(
         skeleton: What the keypoints are. The file's keypoints are put into its order by name, however it is spelled
             ("Left Eye" is ``left_eye``), and may be more. By default the known skeleton of exactly the file's names,
             else one made of them.
-        detections: JSON list of ``image_id``, ``category_id``, ``bbox`` (xywh), ``score``. With it the people are these
-            boxes in the order of that file, with ``visible`` 0 everywhere, and the annotations are not used.
-        category: Name of the category to read; by default the one that has keypoints ("person" among several).
+        detections: JSON list of ``image_id``, ``category_id``, ``bbox`` (xywh), ``score``, or any other form of
+            :class:`fastpose.data.readers.DetectionFile`. With it the people are these boxes in the order of that file,
+            with ``visible`` 0 everywhere, and the annotations are not used.
+        category: Name or id of the category to read; by default the one that has keypoints ("person" among several).
         keep_ignored: Keep crowds and people without keypoints, marked in ``ignore``.
 
     Returns:
@@ -86,7 +81,7 @@ def read_coco_style(
     skeleton: Skeleton | None = None,
     names: tuple[str, ...] | None = None,
     detections: str | Path | None = None,
-    category: str | None = None,
+    category: int | str | None = None,
     keep_ignored: bool = False,
     origin: float = 0.0,
     cut: bool = True,
@@ -117,7 +112,8 @@ def read_coco_style(
     category_id = integer(lambda: f"{file.path}: categories", chosen, "id") if chosen and "id" in chosen else None
     in_file, skeleton = _match_skeleton(file.path, names or keypoint_names(file.path, chosen), chosen, skeleton)
     if detections is not None:
-        return _read_detections(Path(detections), photos, skeleton, category_id), []
+        person_id = 1 if category_id is None else category_id
+        return _read_detections(DetectionFile(detections, person_id=person_id), photos, skeleton), []
     position = {name: column for column, name in reversed(list(enumerate(in_file)))}
     columns = [position[name] for name in skeleton.keypoints]
 
@@ -136,8 +132,8 @@ def read_coco_style(
         limits = photos.sizes[image][:, [1, 0, 1, 0]]
         boxes = np.where(limits > 0, np.clip(boxes, 0, np.maximum(limits - 1, 0)), boxes)
     empty = ~((boxes[:, 2:] - boxes[:, :2]).astype(np.float32) > 0).all(1)
-    crowd = np.array([_is_crowd(partial(where, row), entry) for row, entry in enumerate(people)], np.bool_)
-    counted = np.array([_is_counted(partial(where, row), entry) for row, entry in enumerate(people)], np.bool_)
+    crowd = np.array([is_crowd(partial(where, row), entry) for row, entry in enumerate(people)], np.bool_)
+    counted = np.array([is_counted(partial(where, row), entry) for row, entry in enumerate(people)], np.bool_)
     keep = ~empty if keep_ignored else ~empty & ~crowd & counted
 
     rows = np.flatnonzero(keep)
@@ -277,21 +273,6 @@ def _other_category(where: Callable[[], str], entry: dict[str, Any], category_id
     return integer(where, entry, "category_id") != category_id
 
 
-def _is_crowd(where: Callable[[], str], entry: dict[str, Any]) -> bool:
-    value = entry.get("iscrowd")
-    if value not in (None, 0, 1):  # "0" would be taken for true
-        raise DataError(f"{where()}: iscrowd: expected 0 or 1, got {value!r:.80}")
-    return bool(value)
-
-
-def _is_counted(where: Callable[[], str], entry: dict[str, Any]) -> bool:
-    """Whether ``num_keypoints`` does not say that there are none."""
-    value = entry.get("num_keypoints")
-    if not isinstance(value, int | float | None):  # "0" would be taken for some
-        raise DataError(f"{where()}: num_keypoints: expected a number, got {value!r:.80}")
-    return value != 0
-
-
 def area_of_boxes(boxes: NDArray[Any]) -> NDArray[Any]:
     """Areas [N] that stand in for outlines, square pixels, of boxes [N, 4] xyxy."""
     return np.maximum((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) * AREA_OF_BOX, 1.0)
@@ -315,89 +296,45 @@ def _track_ids(path: Path, kept: list[dict[str, Any]]) -> NDArray[np.int64] | No
     return np.array([-1 if track is None else track for track in tracks], np.int64)
 
 
-def _read_detections(path: Path, photos: _Photos, skeleton: Skeleton, category_id: int | None) -> PoseRecords:
-    content = read_json(path)
-    if not isinstance(content, list):
-        raise DataError(f"{path}: expected a list of detections, got {kind(content)}")
-    skipped: Counter[str] = Counter()
-    numbered: list[tuple[int, dict[str, Any]]] = []
-    image: list[int] = []
-    for index, entry in enumerate(entries(path, {"detections": content}, "detections")):
-        named = partial("{}: detection number {}".format, path, index)
-        if _other_category(named, entry, category_id):
-            skipped["other category"] += 1
-            continue
-        image_id = integer(named, entry, "image_id")
+def _read_detections(file: DetectionFile, photos: _Photos, skeleton: Skeleton) -> PoseRecords:
+    """One person a box, in the order of its file."""
+    skipped = Counter(file.skipped)
+    found: list[tuple[int, FoundBoxes]] = []
+    for image_id, boxes in () if file.names_photos else file.by_id():
         if image_id not in photos.position:
-            raise DataError(f"{path}: detection number {index}: image_id {image_id} is not in the annotation file")
-        numbered.append((index, entry))
-        image.append(photos.position[image_id])
-
-    def where(row: int) -> str:
-        return f"{path}: detection number {numbered[row][0]}"
-
-    sides = numbers(where, "bbox", [entry.get("bbox") for _, entry in numbered], 4)
-    scores = numbers(where, "score", [[entry.get("score")] for _, entry in numbered], 1)[:, 0]
-    keep = np.flatnonzero((sides[:, 2:].astype(np.float32) > 0).all(1))
-    skipped["empty box"] = len(numbered) - len(keep)
-    sides, people, joints = sides[keep], len(keep), skeleton.num_keypoints
-    corners = sides.astype(np.float32)
+            row = int(boxes.rows[0])
+            raise DataError(f"{file.path}: detection number {row}: image_id {image_id} is not in the annotation file")
+        found.append((photos.position[image_id], boxes))
+    if file.names_photos:
+        for number, path in enumerate(photos.paths):
+            boxes = file.get(path)
+            skipped["photo without boxes"] += boxes is None
+            if boxes is not None:
+                found.append((number, boxes))
+        if not found and len(photos.paths):
+            raise DataError(f"{file.path}: names none of the photos of the annotation file ({photos.paths[0]}, …)")
+    elif len(file) and not found:
+        raise DataError(f"{file.path}: is a list of boxes for one photo; for a data set it must name them")
+    parts = [boxes for _, boxes in found]
+    rows = np.concatenate([np.zeros(0, np.int64), *(part.rows for part in parts)])
+    order = np.argsort(rows, kind="stable")
+    boxes = np.concatenate([np.zeros((0, 4), np.float32), *(part.boxes for part in parts)])[order]
+    people, joints = len(rows), skeleton.num_keypoints
+    sides = (boxes[:, 2:] - boxes[:, :2]).astype(np.float64)
     arrays: dict[str, Any] = {
-        "image_index": np.array(image, np.int32)[keep],
-        "boxes": np.concatenate([corners[:, :2], corners[:, :2] + corners[:, 2:]], 1),
+        "image_index": np.repeat([number for number, _ in found], [len(part) for part in parts]).astype(np.int32)[
+            order
+        ],
+        "boxes": boxes,
         "keypoints": np.zeros((people, joints, 2)),
         "visible": np.zeros((people, joints)),
-        "areas": sides[:, 2] * sides[:, 3] * AREA_OF_BOX,
+        "areas": sides[:, 0] * sides[:, 1] * AREA_OF_BOX,
         "ids": np.arange(people),
-        "scores": scores[keep],
+        "scores": np.concatenate([np.zeros(0, np.float32), *(part.scores for part in parts)])[order],
         "ignore": np.zeros(people),
     }
     left_out = {reason: count for reason, count in skipped.items() if count}
-    return PoseRecords(skeleton, **photos.columns(), **arrays, source=str(path), skipped=left_out)
-
-
-def category_with_keypoints(path: Path, content: Mapping[str, Any], name: str | None = None) -> dict[str, Any] | None:
-    """The category to read.
-
-    Args:
-        path: The file, for the error.
-        content: What it holds.
-        name: The category wanted; by default the one that has keypoints ("person" among several).
-
-    Returns:
-        Its entry; None where the file describes none.
-
-    Raises:
-        DataError: There is no such category, or several have keypoints and none is "person".
-    """
-    categories = list(entries(path, content, "categories")) if content.get("categories") else []
-    if name is not None:
-        for entry in categories:
-            if entry.get("name") == name:
-                return entry
-        raise DataError(f"{path}: no category is named {name!r}; there are {[c.get('name') for c in categories]}")
-    with_keypoints = [entry for entry in categories if entry.get("keypoints")]
-    if len(with_keypoints) > 1:
-        with_keypoints = [entry for entry in with_keypoints if entry.get("name") == "person"]
-        if len(with_keypoints) != 1:
-            raise DataError(
-                f"{path}: several categories have keypoints; choose one of {[c.get('name') for c in categories]}"
-            )
-    if with_keypoints:
-        return with_keypoints[0]
-    return categories[0] if len(categories) == 1 else None
-
-
-def keypoint_names(path: Path, category: Mapping[str, Any] | None) -> tuple[str, ...]:
-    """The names of a category's keypoints; none where it does not say.
-
-    Raises:
-        DataError: They are not a list of strings.
-    """
-    names = (category or {}).get("keypoints") or []
-    if isinstance(names, array) or not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise DataError(f"{path}: categories: keypoints: expected a list of names, got {names!r:.80}")
-    return tuple(names)
+    return PoseRecords(skeleton, **photos.columns(), **arrays, source=str(file.path), skipped=left_out)
 
 
 def _match_skeleton(

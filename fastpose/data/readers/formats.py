@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from fastpose.data.readers.aic import read_aic
-from fastpose.data.readers.coco import keypoint_names, read_coco
+from fastpose.data.readers.categories import keypoint_names
+from fastpose.data.readers.coco import read_coco
 from fastpose.data.readers.crowdpose import read_crowdpose
 from fastpose.data.readers.exlpose import read_exlpose
 from fastpose.data.readers.files import JsonFile, check_split, open_json, read_mat

@@ -376,8 +376,8 @@ def test_detections_are_checked(tmp_path: Path, entry: dict[str, Any], message: 
     found = [{"image_id": 10, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5} | entry]
     with pytest.raises(DataError, match=message):
         read_coco(write(tmp_path, small()), detections=write(tmp_path, found, "found.json"))
-    with pytest.raises(DataError, match="expected a list of detections, got an object"):
-        read_coco(write(tmp_path, small()), detections=write(tmp_path, {}, "found.json"))
+    with pytest.raises(DataError, match="expected a list or an object of boxes, got int"):
+        read_coco(write(tmp_path, small()), detections=write(tmp_path, 3, "found.json"))
 
 
 # --- against the reference figures --------------------------------------------------------------------------------
