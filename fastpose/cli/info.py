@@ -10,12 +10,12 @@ from typing import Any
 
 import click
 
-from .options import annotation_options, given_options
+from .options import annotation_options, category_option, given_options
 
 __all__ = ["info"]
 
 _ANYTHING = click.Path(exists=True, path_type=Path)
-_OF_DATA = ("data_format", "split", "images", "decode", "sheet", "tiles", "suspicious_first", "limit")
+_OF_DATA = ("data_format", "split", "images", "category", "decode", "sheet", "tiles", "suspicious_first", "limit")
 
 
 @click.command()
@@ -23,6 +23,7 @@ _OF_DATA = ("data_format", "split", "images", "decode", "sheet", "tiles", "suspi
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--data", type=_ANYTHING, help="Check these annotations: a file, or the folder of them.")
 @annotation_options
+@category_option
 @click.option("--decode", is_flag=True, help="Decode every photo, not only its header.")
 @click.option(
     "--sheet",
@@ -41,6 +42,7 @@ def info(
     data_format: str | None,
     split: str | None,
     images: Path | None,
+    category: str | None,
     decode: bool,
     sheet: Path | None,
     tiles: int,
@@ -65,7 +67,8 @@ def info(
         from ..data import read_annotations
         from ..data.check import check_records
 
-        report = check_records(read_annotations(data, images, format=data_format, split=split), decode=decode)
+        records = read_annotations(data, images, format=data_format, split=split, category=category)
+        report = check_records(records, decode=decode)
         if sheet is not None:
             write_sheet(sheet, report, tiles, suspicious_first=suspicious_first)
         if as_json:

@@ -21,23 +21,29 @@ def category_with_keypoints(
     Args:
         path: The file, for the error.
         content: What it holds.
-        wanted: Name or id of the category; by default the one that has keypoints ("person" among several).
+        wanted: Name or id of the category, or "all" of those with keypoints; by default the one that has keypoints
+            ("person" among several).
 
     Returns:
-        Its entry; None where the file describes none.
+        Its entry, without an id where it stands for all; None where the file describes none.
 
     Raises:
-        DataError: There is no such category, or several have keypoints and none is "person".
+        DataError: There is no such category; several have keypoints and none is "person"; or all are wanted and they
+            have not the same keypoints.
     """
     categories = _categories(path, content)
+    with_keypoints = [entry for entry in categories if entry.get("keypoints")]
+    if wanted == "all" and with_keypoints and not any(entry.get("name") == "all" for entry in categories):
+        if any(entry["keypoints"] != with_keypoints[0]["keypoints"] for entry in with_keypoints):
+            raise DataError(f"{path}: category: not all have the same keypoints; choose one of {_listed(categories)}")
+        return {key: value for key, value in with_keypoints[0].items() if key != "id"} | {"name": "all"}
     if wanted is not None:
         return _chosen(path, categories, wanted)
-    with_keypoints = [entry for entry in categories if entry.get("keypoints")]
     if len(with_keypoints) > 1:
         people = [entry for entry in with_keypoints if entry.get("name") == "person"]
         if len(people) != 1:
             raise DataError(
-                f"{path}: several categories have keypoints; choose one with category: {_listed(categories)}"
+                f"{path}: several categories have keypoints; choose one (or all) with category: {_listed(categories)}"
             )
         return people[0]
     if with_keypoints:

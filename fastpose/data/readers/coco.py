@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastpose.data.readers.categories import category_with_keypoints, is_counted, is_crowd, keypoint_names
+from fastpose.data.readers.categories import (
+    category_number,
+    category_with_keypoints,
+    is_counted,
+    is_crowd,
+    keypoint_names,
+)
 from fastpose.data.readers.detections import DetectionFile, FoundBoxes
 from fastpose.data.readers.files import JsonFile, entries, integer, kind, numbers, open_json
 from fastpose.data.records import DataError, PathTable, PoseRecords
-from fastpose.skeletons import Skeleton, find_skeleton
+from fastpose.skeletons import COCO17, Skeleton, find_skeleton
 from fastpose.skeletons.names import canonical_name
 
-__all__ = ["AREA_OF_BOX", "area_of_boxes", "read_coco", "read_coco_style"]
+__all__ = [
+    "AREA_OF_BOX",
+    "area_of_boxes",
+    "boxes_of_keypoints",
+    "category_with_keypoints",
+    "read_coco",
+    "read_coco_style",
+]
+
+# A box that no file states is that of the keypoints, so much larger on every side (a share of it, and pixels).
+_MARGIN, _MARGIN_PIXELS = 0.1, 4.0
 
 AREA_OF_BOX = 0.53
 """Share of its box that a person fills: for the area of the outline, where the file does not state one."""
@@ -38,8 +54,8 @@ def read_coco(
     """Read people from a COCO keypoint file.
 
     Left out and counted in ``skipped``, as COCO's training does: people without keypoints, crowds, boxes that are empty
-    once they are cut to the photo, annotations without a box or of a photo that the file does not list, other
-    categories.
+    once they are cut to the photo, annotations of a photo that the file does not list, other categories. A person
+    without a box gets that of the keypoints, and a tenth and 4 pixels more on every side.
 
     Args:
         annotation_file: JSON with ``images``, ``annotations`` and ``categories``; boxes are xywh in pixels, keypoints
@@ -51,8 +67,10 @@ def read_coco(
             else one made of them.
         detections: JSON list of ``image_id``, ``category_id``, ``bbox`` (xywh), ``score``, or any other form of
             :class:`fastpose.data.readers.DetectionFile`. With it the people are these boxes in the order of that file,
-            with ``visible`` 0 everywhere, and the annotations are not used.
-        category: Name or id of the category to read; by default the one that has keypoints ("person" among several).
+            with ``visible`` 0 everywhere, and the annotations are not used. A file without any (COCO's ``image_info``)
+            can be read with detections only: then ``annotated`` is false everywhere, there is nothing to measure on.
+        category: Name or id of the category to read, or ``all`` that have the same keypoints; by default the one that
+            has keypoints ("person" among several).
         keep_ignored: Keep crowds and people without keypoints, marked in ``ignore``.
 
     Returns:
@@ -108,6 +126,8 @@ def read_coco_style(
     if not isinstance(file.content, dict):
         raise DataError(f"{file.path}: expected an object with images and annotations, got {kind(file.content)}")
     photos = _Photos.parse(file, image_root)
+    if "annotations" not in file.content and "images" in file.content:
+        return _read_without_annotations(file, photos, skeleton or COCO17, detections, category), []
     chosen = category_with_keypoints(file.path, file.content, category)
     category_id = integer(lambda: f"{file.path}: categories", chosen, "id") if chosen and "id" in chosen else None
     in_file, skeleton = _match_skeleton(file.path, names or keypoint_names(file.path, chosen), chosen, skeleton)
@@ -125,9 +145,7 @@ def read_coco_style(
 
     image = np.array([position for position, _ in found], np.int64)
     people = [entry for _, entry in found]
-    boxes = numbers(where, "bbox", [entry["bbox"] for entry in people], 4)
-    boxes[:, :2] -= origin
-    boxes[:, 2:] += boxes[:, :2]
+    boxes = _boxes(where, people, len(in_file)) - origin
     if cut:
         limits = photos.sizes[image][:, [1, 0, 1, 0]]
         boxes = np.where(limits > 0, np.clip(boxes, 0, np.maximum(limits - 1, 0)), boxes)
@@ -170,6 +188,34 @@ def read_coco_style(
     }
     left_out = {reason: count for reason, count in skipped.items() if count}
     return PoseRecords(skeleton, **photos.columns(), **arrays, source=str(file.path), skipped=left_out), kept
+
+
+def _boxes(where: Callable[[int], str], people: list[dict[str, Any]], joints: int) -> NDArray[np.float64]:
+    """[N, 4] xyxy as stated, else those of the labelled keypoints."""
+    boxes = np.zeros((len(people), 4))
+    stated = [row for row, entry in enumerate(people) if entry.get("bbox") is not None]
+    boxes[stated] = numbers(lambda i: where(stated[i]), "bbox", [people[row]["bbox"] for row in stated], 4)
+    boxes[:, 2:] += boxes[:, :2]
+    others = [row for row, entry in enumerate(people) if entry.get("bbox") is None]
+    values = [people[row]["keypoints"] for row in others]
+    points = numbers(lambda i: where(others[i]), "keypoints", values, 3 * joints).reshape(-1, joints, 3)
+    boxes[others] = boxes_of_keypoints(points[..., :2], points[..., 2] > 0)
+    return boxes
+
+
+def boxes_of_keypoints(points: NDArray[np.float64], known: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Boxes [N, 4] xyxy that stand in for unknown ones: the keypoints', and a tenth and 4 pixels more on every side.
+
+    Args:
+        points: [N, K, 2], pixels.
+        known: [N, K]; where a row has none, its box is zeros.
+    """
+    low = np.where(known[..., None], points, np.inf).min(1, initial=np.inf)
+    high = np.where(known[..., None], points, -np.inf).max(1, initial=-np.inf)
+    someone = known.any(1)
+    low, high = np.where(someone[:, None], low, 0), np.where(someone[:, None], high, 0)
+    margin = np.where(someone[:, None], (high - low) * _MARGIN + _MARGIN_PIXELS, 0)
+    return np.concatenate([low - margin, high + margin], 1)
 
 
 @dataclass
@@ -241,7 +287,7 @@ def _default_root(path: Path, names: list[str]) -> Path:
 def _with_keypoints(
     file: JsonFile, photos: _Photos, category_id: int | None, skipped: Counter[str]
 ) -> list[tuple[int, dict[str, Any]]]:
-    """(number of the photo, entry) of each annotation that has a box and keypoints; the others are counted."""
+    """(number of the photo, entry) of each annotation that has keypoints; the others are counted."""
     seen: set[int] = set()
     found: list[tuple[int, dict[str, Any]]] = []
     for index, entry in enumerate(entries(file.path, file.content, "annotations")):
@@ -258,10 +304,8 @@ def _with_keypoints(
             skipped["unknown image"] += 1
         elif _other_category(where, entry, category_id):
             skipped["other category"] += 1
-        elif entry.get("bbox") is None:
-            skipped["no box"] += 1
         elif entry.get("keypoints") is None:
-            skipped["no keypoints"] += 1
+            skipped["no keypoints" if entry.get("bbox") is not None else "no box"] += 1
         else:
             found.append((image, entry))
     return found
@@ -296,21 +340,37 @@ def _track_ids(path: Path, kept: list[dict[str, Any]]) -> NDArray[np.int64] | No
     return np.array([-1 if track is None else track for track in tracks], np.int64)
 
 
+def _read_without_annotations(
+    file: JsonFile,
+    photos: _Photos,
+    skeleton: Skeleton,
+    detections: str | Path | None,
+    category: int | str | None,
+) -> PoseRecords:
+    """What a detector found on photos of which nobody says more than their names (COCO's ``image_info``)."""
+    if detections is None:
+        raise DataError(f"{file.path}: lists photos without annotations; give detections, which say where people are")
+    number = category_number(file.path, file.content, category)
+    found = DetectionFile(detections, person_id=1 if number is None else number)
+    records = _read_detections(found, photos, skeleton)
+    return replace(records, annotated=np.zeros((len(records), skeleton.num_keypoints), np.bool_))
+
+
 def _read_detections(file: DetectionFile, photos: _Photos, skeleton: Skeleton) -> PoseRecords:
     """One person a box, in the order of its file."""
     skipped = Counter(file.skipped)
     found: list[tuple[int, FoundBoxes]] = []
-    for image_id, boxes in () if file.names_photos else file.by_id():
+    for image_id, part in () if file.names_photos else file.by_id():
         if image_id not in photos.position:
-            row = int(boxes.rows[0])
+            row = int(part.rows[0])
             raise DataError(f"{file.path}: detection number {row}: image_id {image_id} is not in the annotation file")
-        found.append((photos.position[image_id], boxes))
+        found.append((photos.position[image_id], part))
     if file.names_photos:
         for number, path in enumerate(photos.paths):
-            boxes = file.get(path)
-            skipped["photo without boxes"] += boxes is None
-            if boxes is not None:
-                found.append((number, boxes))
+            of_photo = file.get(path)
+            skipped["photo without boxes"] += of_photo is None
+            if of_photo is not None:
+                found.append((number, of_photo))
         if not found and len(photos.paths):
             raise DataError(f"{file.path}: names none of the photos of the annotation file ({photos.paths[0]}, …)")
     elif len(file) and not found:

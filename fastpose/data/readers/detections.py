@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -107,18 +108,15 @@ class DetectionFile:
 
     def _annotations(self, content: Mapping[str, Any], category: int | str | None) -> _Found:
         for index, entry in enumerate(entries(self.path, content, "images")):
-            where = f"{self.path}: images: number {index}"
+            where = partial("{}: images: number {}".format, self.path, index)
             name = entry.get("file_name")
             if not isinstance(name, str):
-                raise DataError(f"{where}: file_name: expected a string, got {kind(name)}")
-            self._ids[name] = integer(lambda where=where: where, entry, "id")  # type: ignore[misc]
+                raise DataError(f"{where()}: file_name: expected a string, got {kind(name)}")
+            self._ids[name] = integer(where, entry, "id")
         people, rows = [], []
         for row, entry in enumerate(entries(self.path, content, "annotations")):
-
-            def where_(row: int = row, entry: dict[str, Any] = entry) -> str:
-                return f"{self.path}: annotation {entry.get('id', f'number {row}')}"
-
-            if entry.get("bbox") is not None and not is_crowd(where_, entry) and is_counted(where_, entry):
+            where = partial("{}: annotation {}".format, self.path, entry.get("id", f"number {row}"))
+            if entry.get("bbox") is not None and not is_crowd(where, entry) and is_counted(where, entry):
                 people.append(entry)
                 rows.append(row)
         wanted = category_number(self.path, content, category)
@@ -143,11 +141,9 @@ class DetectionFile:
 
         keys, classes = [], []
         for index, entry in enumerate(found):
-            keys.append(integer(lambda index=index: where(index), entry, "image_id"))  # type: ignore[misc]
-            stated = "category_id" in entry
-            classes.append(
-                integer(lambda index=index: where(index), entry, "category_id") if stated else _UNSAID  # type: ignore[misc]
-            )
+            here = partial(where, index)
+            keys.append(integer(here, entry, "image_id"))
+            classes.append(integer(here, entry, "category_id") if "category_id" in entry else _UNSAID)
         boxes = numbers(where, "bbox", [entry.get("bbox") for entry in found], 4)
         scores = numbers(where, "score", [[entry.get("score", 1.0)] for entry in found], 1)[:, 0]
         table = FoundBoxes(
@@ -162,14 +158,10 @@ class DetectionFile:
         """Name, place in the file and boxes of each photo; the name is None in a list for the only one."""
         listed: list[tuple[str | None, Callable[[], str], Any]] = []
         if isinstance(content, dict):
-            for name, boxes in content.items():
-                listed.append((name, lambda name=name: f"{self.path}: {name}", boxes))
+            listed += [(name, partial("{}: {}".format, self.path, name), boxes) for name, boxes in content.items()]
         elif isinstance(content, list) and content and isinstance(content[0], dict):
             for index, entry in enumerate(entries(self.path, {"photos": content}, "photos")):
-
-                def where(index: int = index) -> str:
-                    return f"{self.path}: photo number {index}"
-
+                where = partial("{}: photo number {}".format, self.path, index)
                 name = entry.get("file")
                 if not isinstance(name, str):
                     raise DataError(f"{where()}: file: expected a string, got {kind(name)}")
@@ -197,7 +189,7 @@ class DetectionFile:
             if length not in (4, 5, 6):
                 wanted = "x1, y1, x2, y2, and perhaps a score and a class"
                 raise DataError(f"{where()}: box number 0: expected {wanted}, got {length} numbers")
-            given = numbers(lambda row, where=where: f"{where()}: number {row}", "box", boxes, length)  # type: ignore[misc]
+            given = numbers(partial(_numbered, where), "box", boxes, length)
             part = np.full((len(boxes), 6), 1.0)
             part[:, 5] = _UNSAID
             part[:, :length] = given
@@ -302,6 +294,10 @@ class DetectionFile:
 
 # Key of each box, all boxes, the category to take (None: all), keys of photos that may have no box.
 _Found = tuple[Sequence[Any], FoundBoxes, "int | None", Iterable[Any]]
+
+
+def _numbered(where: Callable[[], str], row: int) -> str:
+    return f"{where()}: number {row}"
 
 
 def _with_score(where: Callable[[], str], person: Mapping[str, Any]) -> list[Any]:

@@ -72,6 +72,7 @@ def read_annotations(
     skeleton: Skeleton | None = None,
     detections: str | Path | None = None,
     split: str | None = None,
+    category: int | str | None = None,
 ) -> PoseRecords:
     """Read the annotated people of a data set.
 
@@ -82,9 +83,11 @@ def read_annotations(
         format: One of :func:`list_formats`, e.g. ``mpii``; by default told from what the file holds. ``coco`` is any
             COCO-style JSON with any skeleton.
         skeleton: The keypoints wanted, in its order, matched by name; by default those of the data set.
-        detections: COCO-style JSON list of detected boxes, to take instead of the annotated people.
+        detections: JSON file of detected boxes, to take instead of the annotated people: COCO results, or any other
+            form of :class:`fastpose.data.readers.DetectionFile`.
         split: A part of a data set that is in one place: ``train``, ``val``, ``test`` of a YAML file, ``train``,
             ``test`` of LSP, ``sub1_train`` … ``sub3_test`` of Sub-JHMDB's folder.
+        category: Name or id of the category to read, or ``all``, where a file in COCO's format has several.
 
     Returns:
         The people.
@@ -107,6 +110,10 @@ def read_annotations(
         options["split"] = split
     else:
         check_split(path, split, [])
+    if category is not None:
+        if name != "coco":
+            raise DataError(f"{path}: category: this format ({name}) has no categories")
+        options["category"] = category
     if name in _WITH_SKELETON:
         return _READERS[name](source, image_root, skeleton=skeleton, **options)
     records = _READERS[name](source, image_root, **options)
@@ -157,8 +164,10 @@ def _tell_json(file: JsonFile) -> str | None:
         if "bbox" in first and "score" in first:
             raise DataError(f"{file.path}: these are detections; pass them as detections, beside the annotation file")
         return "mpii" if "joints" in first else "aic" if "keypoint_annotations" in first else None
-    if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
+    if not isinstance(content, dict) or not isinstance(content.get("annotations", []), list):
         return None
+    if "annotations" not in content:
+        return "coco" if isinstance(content.get("images"), list) else None
     annotations, images, categories = (_first(content, key) for key in ("annotations", "images", "categories"))
     if "keypoints_21" in annotations:
         return "humanart"

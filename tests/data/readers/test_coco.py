@@ -198,6 +198,30 @@ def test_without_names_the_skeleton_must_be_given(tmp_path: Path) -> None:
     assert read_coco(write(tmp_path, content), skeleton=skeleton).skeleton is skeleton
 
 
+def test_without_boxes(tmp_path: Path) -> None:
+    records = read_coco(write(tmp_path, changed(bbox=None)))
+    assert records.ids.tolist() == [2, 1, 3]
+    # Labelled from (7, 8) to (9.5, 10.25): a tenth and 4 pixels more on every side.
+    np.testing.assert_allclose(records.boxes[1], [2.75, 3.775, 13.75, 14.475])
+    assert records.areas[1] == 300.5
+    assert read_coco(write(tmp_path, changed(bbox=None, keypoints=[0] * 9))).ids.tolist() == [2, 3]
+
+
+def test_photos_without_annotations(tmp_path: Path) -> None:
+    content = small()
+    del content["annotations"]
+    content["categories"] = [{"id": 3, "name": "cat"}, {"id": 1, "name": "person"}]
+    path = write(tmp_path, content)
+    found = [{"image_id": 10, "category_id": category, "bbox": [1, 2, 3, 4], "score": 0.5} for category in (1, 3)]
+    records = read_annotations(path, detections=write(tmp_path, found, "found.json"))
+    assert (len(records), records.skeleton, len(records.image_paths)) == (1, COCO17, 3)
+    assert not records.annotated.any()
+    assert records.skipped == {"other category": 1}
+    assert read_annotations(path, detections=tmp_path / "found.json", skeleton=LSP14).skeleton is LSP14
+    with pytest.raises(DataError, match="lists photos without annotations; give detections"):
+        read_annotations(path)
+
+
 def test_categories(tmp_path: Path) -> None:
     content = small()
     content["categories"].append({"id": 2, "name": "cat", "keypoints": ["nose", "tail"]})
@@ -208,8 +232,17 @@ def test_categories(tmp_path: Path) -> None:
     cats = read_coco(path, category="cat")
     assert (cats.ids.tolist(), cats.skeleton.keypoints) == ([3], ("nose", "tail"))
     assert cats.skipped == {"other category": 2}
-    with pytest.raises(DataError, match="no category is named 'dog'"):
+    for wanted in ("cat", 2, "2"):
+        assert read_annotations(path, category=wanted).ids.tolist() == [3]
+    with pytest.raises(DataError, match=r"no category is named 'dog', or has that id; there are 'doll' \(1\), 'cat'"):
         read_coco(path, category="dog")
+    with pytest.raises(DataError, match=r"category: not all have the same keypoints; choose one of 'doll' \(1\)"):
+        read_coco(path, category="all")
+    content["categories"][1]["keypoints"], content["annotations"][2]["keypoints"] = NAMES, [1, 1, 2] * 3
+    assert read_coco(write(tmp_path, content), category="all").ids.tolist() == [2, 1, 3]
+    write(tmp_path, content)
+    with pytest.raises(DataError, match=r"category: this format \(humanart\) has no categories"):
+        read_annotations(path, format="humanart", category="cat")
 
 
 # --- left out and counted -----------------------------------------------------------------------------------------
@@ -222,7 +255,7 @@ def test_categories(tmp_path: Path) -> None:
         ({"keypoints": [-3, -4, 2] * 3}, "no keypoints"),
         ({"num_keypoints": None, "keypoints": [5, 5, 0] * 3}, "no keypoints"),
         ({"keypoints": None}, "no keypoints"),
-        ({"bbox": None}, "no box"),
+        ({"bbox": None, "keypoints": None}, "no box"),
         ({"bbox": [5, 6, 0, 30]}, "empty box"),
         ({"bbox": [5, 6, 20, -30]}, "empty box"),
         ({"bbox": [70, 6, 20, 30]}, "empty box"),  # beside the photo
