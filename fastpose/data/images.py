@@ -25,6 +25,7 @@ __all__ = [
     "decode_image",
     "read_image",
     "read_image_size",
+    "read_orientation",
     "read_reduced",
 ]
 
@@ -141,6 +142,22 @@ def read_image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     except OSError:
         size = None  # read_image says what is wrong
     return size if size is not None else read_image(path).shape[:2]
+
+
+def read_orientation(path: str | os.PathLike[str]) -> int:
+    """EXIF orientation of a photo, which `read_image` applies: 1 as stored, 2 to 4 as high as stored, 5 to 8 as wide.
+
+    Args:
+        path: the file.
+
+    Raises:
+        ImageError: the file is missing, unreadable, cut short or no image.
+    """
+    data, name = _load(path)
+    try:
+        return read_header(data).orientation
+    except HeaderError as error:
+        raise ImageError(name, str(error)) from None
 
 
 def decode_image(
