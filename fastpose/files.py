@@ -7,6 +7,7 @@ import errno
 import io
 import json
 import os
+import re
 import secrets
 import stat
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 if TYPE_CHECKING:
     import yaml
 
-__all__ = ["MAX_BYTES", "atomic_write", "open_file", "parse_json", "parse_yaml", "read_file"]
+__all__ = ["MAX_BYTES", "atomic_write", "open_file", "parse_json", "parse_yaml", "printable", "read_file", "unreadable"]
 
 MAX_BYTES = 1 << 30  # of a file that is read as a whole, where its reader names no other limit
 _MAX_YAML = 1 << 18  # characters, with all aliases written out: PyYAML takes some seconds for so many
@@ -119,6 +120,46 @@ def _too_large(size: int, limit: int) -> str:
 def _named(error: OSError, name: str) -> OSError:
     """The same error, which says the name that the user gave; its own is none, or that of a temporary file."""
     return type(error)(error.errno, error.strerror or str(error), name)
+
+
+def unreadable(error: OSError) -> str:
+    """Why a file could not be read, as the end of a message that begins with its name.
+
+    Example:
+        >>> unreadable(PermissionError(13, "Permission denied"))
+        'cannot be read (Permission denied)'
+    """
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    reason = error.strerror or str(error)
+    return reason if reason.startswith("is ") else f"cannot be read ({reason})"
+
+
+# ---- naming
+
+# What ends a line, moves a cursor, or is no character of its own: bytes of a name that is not UTF-8 come as surrogates.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def printable(name: object) -> str:
+    r"""A name as one line of text, which every terminal and every JSON file can hold.
+
+    Args:
+        name: a path, or a message with one in it.
+
+    Returns:
+        The text; line breaks, other control characters and bytes that are not UTF-8 as a Python string would show them.
+
+    Example:
+        >>> print(printable("two" + chr(10) + "lines"))
+        two\nlines
+    """
+    return _UNPRINTABLE.sub(_escaped, str(name))
+
+
+def _escaped(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else found[0].encode("unicode_escape").decode()
 
 
 # ---- parsing

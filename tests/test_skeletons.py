@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from fastpose.skeletons import COCO17, LSP14, Skeleton, get_skeleton, list_skeletons
+from fastpose.skeletons import COCO17, LSP14, MPII_TRB40, Skeleton, find_skeleton, get_skeleton, list_skeletons
 
 
 def test_coco17():
@@ -28,6 +28,8 @@ def test_lsp14():
 def test_flipping_twice_changes_nothing(name):
     skeleton = get_skeleton(name)
     assert tuple(skeleton.flip_index[i] for i in skeleton.flip_index) == tuple(range(skeleton.num_keypoints))
+    assert skeleton.mirror_known
+    assert skeleton.sigmas_known == (skeleton is not MPII_TRB40)  # which has none of its own
     assert Skeleton.from_dict(skeleton.to_dict()) == skeleton
 
 
@@ -53,8 +55,88 @@ def test_pairs_are_found_by_name():
     skeleton = Skeleton.from_names("horse", names)
     assert skeleton.flip_index == (0, 2, 1, 4, 3, 6, 5, 8, 7)
     assert skeleton.sigmas == (0.079,) * 9
-    assert Skeleton.from_names("camel", ["leftEar", "rightEar", "aleft_b", "aright_b"]).flip_index == (1, 0, 2, 3)
-    assert Skeleton.from_names("half", ["left_eye", "tail"]).flip_index == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ("left_eye", "right_eye"),
+        ("Left Eye", "Right Eye"),
+        ("left-eye", "Right_Eye"),
+        ("leftEye", "rightEye"),
+        ("lefteye", "righteye"),
+        ("l_eye", "r_eye"),
+        ("L Eye", "R Eye"),
+        ("eye_l", "eye_r"),
+        ("eye.L", "eye.R"),
+        ("eyeL", "eyeR"),
+        ("EyeLeft", "EyeRight"),
+        ("LEye", "REye"),
+        ("leye", "reye"),
+        ("LEYE", "REYE"),
+        ("Eye (left)", "Eye (right)"),
+    ],
+)
+def test_every_way_to_write_a_side_makes_a_pair(left, right):
+    face = Skeleton.from_names("face", ["Nose", right, left])
+    assert face.flip_pairs == ((left, right),)
+    assert face.flip_index == (0, 2, 1)
+    assert face.sigmas == (0.026, 0.025, 0.025)
+    assert (face.mirror_known, face.sigmas_known, face.warnings) == (True, True, [])
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["left_eye", "tail"],  # no counterpart
+        ["left_eye", "right_eye", "left_ear"],
+        ["left_eye", "right_eye", "Left Eye"],  # two
+        ["left_eye", "r_eye"],
+        ["leftEar", "rightEar", "aleft_b"],
+        ["eyel", "eyer"],  # a side, perhaps
+        ["LSHO", "RSHO"],
+        ["keypoint_0", "keypoint_1"],
+        ["1", "2", "3"],
+    ],
+)
+def test_a_mirror_that_is_not_known(names):
+    skeleton = Skeleton.from_names("half", names)
+    assert skeleton.flip_pairs is None
+    assert not skeleton.mirror_known
+    assert skeleton.flip_index == tuple(range(len(names)))
+    assert "in a mirror" in skeleton.warnings[0]
+    assert Skeleton.from_dict(json.loads(json.dumps(skeleton.to_dict()))) == skeleton
+
+
+def test_a_mirror_that_changes_nothing():
+    assert Skeleton.from_names("fish", ["mouth", "fin", "tail"]).flip_pairs == ()
+    assert Skeleton.from_names("spot", ["keypoint_0"]).mirror_known
+    assert Skeleton("corners", ("1", "2")).mirror_known  # so it was said
+    # Files of earlier versions say this of names in which no pair was found.
+    assert not Skeleton("face", ("eyeL", "eyeR")).mirror_known
+
+
+def test_one_side_alone_has_no_mirror():
+    assert COCO17.select(["nose", "left_eye", "right_eye"]).flip_pairs == (("left_eye", "right_eye"),)
+    assert COCO17.select(["nose", "left_eye"]).flip_pairs is None
+    assert Skeleton.from_names("numbers", ["1", "2"]).select(["1"]).flip_pairs is None
+
+
+def test_coco_by_other_names():
+    for spelled in (
+        [name.replace("_", " ").title() for name in COCO17.keypoints],
+        [name.replace("left_", "L-").replace("right_", "R-") for name in COCO17.keypoints],
+        [f"{name.split('_')[1]}{name[0].upper()}" if "_" in name else name for name in COCO17.keypoints],
+    ):
+        assert find_skeleton(spelled) is COCO17
+        assert Skeleton.from_names("other", spelled).sigmas == COCO17.sigmas
+    assert find_skeleton(COCO17.keypoints[::-1]) is None
+    assert Skeleton.from_names("turned", COCO17.keypoints[::-1]).sigmas == COCO17.sigmas[::-1]
+    horse = Skeleton.from_names("horse", ["Nose", "Left Eye", "Right Eye", "Tail"])
+    assert horse.sigmas == (0.079,) * 4
+    assert not horse.sigmas_known
+    assert "made up" in horse.warnings[0]
+    assert not Skeleton.from_names("two noses", ["nose", "left_nose"]).sigmas_known
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..files import printable
+
 if TYPE_CHECKING:
     from ..data.check import DataReport
     from ..data.records import PoseRecords
@@ -35,8 +37,12 @@ def print_report(report: DataReport, limit: int) -> None:
     records = report.records
     people, photos = len(records), len(records.image_paths)
     console.print(
-        f"{escape(records.source)}: {people} people on {photos} photos, {records.skeleton.name}", soft_wrap=True
+        f"{escape(printable(records.source))}: {people} people on {photos} photos, {records.skeleton.name}",
+        soft_wrap=True,
     )
+
+    for sentence in records.skeleton.warnings:
+        console.print(f"Note: {escape(sentence)}", soft_wrap=True)
 
     table = Table("people on a photo", "photos")
     for text, count in _grouped(report.people_per_photo):
@@ -96,7 +102,7 @@ def _grouped(counts: dict[int, int]) -> list[tuple[str, int]]:
 
 def _short(path: Path) -> str:
     """Folder and name: in videos the name alone is that of many photos."""
-    return "/".join(path.parts[-2:])
+    return printable("/".join(path.parts[-2:]))
 
 
 def check_sheet(path: Path) -> None:

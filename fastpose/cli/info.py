@@ -10,12 +10,12 @@ from typing import Any
 
 import click
 
-from .options import annotation_options, given_options
+from .options import annotation_options, category_option, given_options
 
 __all__ = ["info"]
 
 _ANYTHING = click.Path(exists=True, path_type=Path)
-_OF_DATA = ("data_format", "split", "images", "decode", "sheet", "tiles", "suspicious_first", "limit")
+_OF_DATA = ("data_format", "split", "images", "category", "decode", "sheet", "tiles", "suspicious_first", "limit")
 
 
 @click.command()
@@ -23,6 +23,7 @@ _OF_DATA = ("data_format", "split", "images", "decode", "sheet", "tiles", "suspi
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--data", type=_ANYTHING, help="Check these annotations: a file, or the folder of them.")
 @annotation_options
+@category_option
 @click.option("--decode", is_flag=True, help="Decode every photo, not only its header.")
 @click.option(
     "--sheet",
@@ -41,6 +42,7 @@ def info(
     data_format: str | None,
     split: str | None,
     images: Path | None,
+    category: str | None,
     decode: bool,
     sheet: Path | None,
     tiles: int,
@@ -65,7 +67,8 @@ def info(
         from ..data import read_annotations
         from ..data.check import check_records
 
-        report = check_records(read_annotations(data, images, format=data_format, split=split), decode=decode)
+        records = read_annotations(data, images, format=data_format, split=split, category=category)
+        report = check_records(records, decode=decode)
         if sheet is not None:
             write_sheet(sheet, report, tiles, suspicious_first=suspicious_first)
         if as_json:
@@ -98,10 +101,9 @@ def _inner(value: Any) -> str:
 
 
 def _model_facts(name: str) -> dict[str, Any]:
-    import dataclasses
-
     import torch
 
+    from ..codecs import codec_parameters
     from ..models import create_model, find_entry
 
     with torch.device("meta"):
@@ -116,14 +118,12 @@ def _model_facts(name: str) -> dict[str, Any]:
     if entry is not None:
         facts["GFLOPs"] = entry.gflops
     facts["input (height, width)"] = list(spec.input_size)
-    facts["codec"] = {
-        key: value for key, value in dataclasses.asdict(spec.codec).items() if key in _CODEC[spec.codec.kind]
-    }
+    facts["codec"] = codec_parameters(spec.codec)
     facts["output stages"] = spec.output_stages
     facts["box padding"] = spec.padding
     facts["UDP crops"] = spec.udp
     facts["channels"] = {"order": spec.channel_order, "mean": list(spec.mean), "std": list(spec.std)}
-    facts["flip test"] = {"by default": spec.flip_test, "shifted by a pixel": spec.flip_shift}
+    facts["flip test"] = {"by default": spec.flip_test}
     facts["skeleton"] = spec.skeleton.name
     facts["keypoints"] = list(spec.skeleton.keypoints)
     if entry is not None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-__all__ = ["Numbers", "annotation_options", "given_options", "view_options"]
+__all__ = ["Numbers", "annotation_options", "category_option", "given_options", "view_options"]
 
 
 class Numbers(click.ParamType):
@@ -46,6 +46,12 @@ def annotation_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         command = click.option(*names, type=kind, help=text)(command)
     return command
+
+
+def category_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--category``: which of several categories of ``--data`` is read."""
+    text = "Name or id of the category, or all, where the file has several with keypoints.  [default: person]"
+    return click.option("--category", help=text)(command)
 
 
 def given_options(ctx: click.Context, names: Iterable[str]) -> list[str]:

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .boxes import BoxFile, parse_boxes, photo_id
+from .boxes import parse_boxes
 from .options import view_options
 
 if TYPE_CHECKING:
+    from ..data.readers import DetectionFile
     from ..predict import Poses, Predictor
 
 __all__ = ["predict"]
@@ -169,7 +170,7 @@ class _Run:
         self,
         predictor: Predictor,
         paths: list[Path],
-        given: list[list[float]] | BoxFile | None,
+        given: list[list[float]] | DetectionFile | None,
         targets: list[Path | None],
         options: dict[str, Any],
         threshold: float,
@@ -199,6 +200,7 @@ class _Run:
             click.echo("Note: no --boxes, so each whole photo was taken for one person's box.", err=True)
 
     def _pairs(self, pictures: Iterator[Any]) -> Iterator[tuple[Any, Any]]:
+        from ..data.readers import DetectionFile
         from ..predict.inputs import check_boxes
 
         only = len(self._paths) == 1
@@ -207,8 +209,8 @@ class _Run:
                 picture = next(pictures)
                 height, width = picture.shape[:2]
                 boxes: Any = self._given
-                if isinstance(boxes, BoxFile):
-                    boxes = boxes.find(path, only=only)
+                if isinstance(boxes, DetectionFile):
+                    boxes = boxes.find(path, only=only).boxes
                 elif boxes is None:
                     boxes = [[0, 0, width, height]]
                 checked = check_boxes(boxes, (height, width), str(path))
@@ -336,11 +338,13 @@ def _write_json(name: str, report: list[dict[str, Any]]) -> None:
 def _report(found: list[tuple[int, Poses]], form: str, given: Any) -> list[dict[str, Any]]:
     if form == "json":
         return [poses.to_dict() for _, poses in found]
+    from ..data.readers.detections import DetectionFile, photo_number
+
     results = []
     for number, poses in found:
         path = poses.path or Path()
-        number_in_file = given.image_id(path) if isinstance(given, BoxFile) else None
-        named = photo_id(path) if number_in_file is None else number_in_file
+        number_in_file = given.image_id(path) if isinstance(given, DetectionFile) else None
+        named = photo_number(path) if number_in_file is None else number_in_file
         results += poses.to_coco(number + 1 if named is None else named)
     return results
 

@@ -44,6 +44,9 @@ class Codec(Protocol):
     def output_shape(self, num_keypoints: int) -> tuple[int, ...]:
         """Shape of a network's output for one crop."""
 
+    def accepts(self, output: Tensor, num_keypoints: int) -> bool:
+        """Whether a network's output [B, …] has the shape that the codec decodes."""
+
     def resized(self, old: Size, new: Size, *, exact: bool = True) -> Codec:
         """The codec when the input's size changes from ``old`` to ``new``; a ValueError where that cannot be."""
 

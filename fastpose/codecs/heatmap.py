@@ -68,6 +68,10 @@ class HeatmapCodec:
         """Shape of a network's output for one crop: (channels, height, width)."""
         return self.output_channels(num_keypoints), *self.heatmap_size
 
+    def accepts(self, output: Tensor, num_keypoints: int) -> bool:
+        """Whether a network's output [B,C,h,w] has the shape that the codec decodes."""
+        return tuple(output.shape[1:]) == self.output_shape(num_keypoints)
+
     def resized(self, old: Size, new: Size, *, exact: bool = True) -> HeatmapCodec:
         """The codec for another input size: the maps keep their ratio to the input.
 

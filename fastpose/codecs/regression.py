@@ -49,6 +49,10 @@ class Regression:
         """Shape of a network's output for one crop, without deviations: (K, 2)."""
         return num_keypoints, 2
 
+    def accepts(self, output: Tensor, num_keypoints: int) -> bool:
+        """Whether a network's output [B,K,2 or 4] has the shape that the codec decodes."""
+        return tuple(output.shape[1:]) in ((num_keypoints, 2), (num_keypoints, 4))
+
     def resized(self, old: Size, new: Size, *, exact: bool = True) -> Regression:
         """The same codec: fractions do not change with the input's size."""
         return self

@@ -57,7 +57,7 @@ class Augmentation:
     """Ranges and probabilities; the defaults are MMPose's, without change of colour.
 
     Attributes:
-        flip_prob: Probability of mirroring.
+        flip_prob: Probability of mirroring; 0 where the skeleton does not know its mirror (``Skeleton.mirror_known``).
         half_body_prob: Probability of cropping to the upper or the lower half of the body.
         half_body_min_keypoints: Labelled keypoints that a person must have for that.
         half_body_min_upper: Labelled keypoints that the upper half must have to be chosen.
@@ -231,7 +231,7 @@ def make_crops(
     center, scale = box_to_center_scale(region, size, padding=1.0)
     matrices = crop_matrices(center, scale, size, angle, spec.udp)
 
-    flipped = draws[:, _FLIP] < settings.flip_prob
+    flipped = (draws[:, _FLIP] < settings.flip_prob) & spec.skeleton.mirror_known
     matrices = np.where(flipped[:, None, None], flip_matrices(matrices, size[1]), matrices)
     points = transform_points(np.asarray(keypoints, np.float32), matrices)
     mirror = list(spec.skeleton.flip_index)

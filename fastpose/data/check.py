@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..files import printable
 from ..ops import oks
 from ..skeletons import Skeleton
+from ..skeletons.names import find_flip_pairs
 from .images import ImageError, read_image_size
 from .records import PoseRecords
 from .synthetic import is_scene, load_image
@@ -29,6 +31,14 @@ _PHOTO_SLACK = 1.0
 _BOX_SLACK = 0.1
 # Two people of one photo whose poses are as alike as this, either way round, are one person.
 _DOUBLE = 0.95
+
+# On a photo of more people than this, each is compared with so many others whose boxes are at about the same height.
+_CROWD = 256
+
+# No more pairs are held against each other: a body has ten, a face fifty.
+_MOST_PAIRS = 100
+# Numbers that are worked on at once.
+_BLOCK = 1 << 24
 
 # A pair tells sides apart where it is longer than this share of the pose, and compares with another one where the
 # angle between the two is below 60 or above 120 degrees.
@@ -96,8 +106,9 @@ class DataReport:
         records = self.records
         shown = list(self.suspicious.items())[:limit]
         return {
-            "data": records.source,
+            "data": printable(records.source),
             "skeleton": records.skeleton.name,
+            "skeleton_warnings": records.skeleton.warnings,
             "people": len(records),
             "photos": len(records.image_paths),
             "people_per_photo": {str(count): photos for count, photos in self.people_per_photo.items()},
@@ -120,7 +131,7 @@ class DataReport:
                 "first": [
                     {
                         "id": int(records.ids[row]),
-                        "photo": str(records.image_paths[int(records.image_index[row])]),
+                        "photo": printable(records.image_paths[int(records.image_index[row])]),
                         "reasons": reasons,
                     }
                     for row, reasons in shown
@@ -134,8 +145,8 @@ def check_records(records: PoseRecords, *, decode: bool = False) -> DataReport:
 
     Looked at: photos that are missing, unreadable or of another size than stated; boxes without area, outside or
     partly outside their photo; keypoints more than a pixel outside the photo, or farther outside the box than a tenth
-    of its longer side; people without keypoints; two people of one photo with an OKS of 0.95 or more; left and right
-    (see `swapped_pairs`).
+    of its longer side; people without keypoints; two people of one photo with an OKS of 0.95 or more (of a photo with
+    more than 256 people, those whose boxes begin at about the same height); left and right (see `swapped_pairs`).
 
     Args:
         records: The people. What their reader has already left out or cut is in ``records.skipped`` alone.
@@ -182,7 +193,7 @@ def check_records(records: PoseRecords, *, decode: bool = False) -> DataReport:
     found[list(doubles)] = True
     note("double", found, [f"double of {int(records.ids[doubles[row]])}" for row in np.flatnonzero(found).tolist()])
     odd = ((votes < 0).sum(2) >= _ODD_VOTES) & ~(votes > 0).any(2) & (lengths > _ODD_LENGTH)
-    names = [f"{left}/{right}" for left, right in records.skeleton.flip_pairs]
+    names = [f"{left}/{right}" for left, right in records.skeleton.flip_pairs or ()]
     texts = ["left and right: " + ", ".join(names[p] for p in np.flatnonzero(row)) for row in odd if row.any()]
     note("left and right disagree", odd.any(1), texts)
 
@@ -226,9 +237,12 @@ def odd_flip_pairs(skeleton: Skeleton) -> list[str]:
         skeleton: Its names and pairs.
 
     Returns:
-        A sentence for each keypoint whose name has a counterpart (left, right) with which it is not paired.
+        A sentence for each keypoint whose name has a counterpart (left, right) with which it is not paired; none where
+        the pairs are not known.
     """
-    by_name = Skeleton.from_names(skeleton.name, skeleton.keypoints).flip_pairs
+    if skeleton.flip_pairs is None:
+        return []
+    by_name = find_flip_pairs(skeleton.keypoints) or ()
     paired = {a: b for pair in skeleton.flip_pairs for a, b in (pair, pair[::-1])}
     return [
         f"{left} and {right} are no flip pair; {left} goes with {paired.get(left, 'nothing')}, "
@@ -240,12 +254,13 @@ def odd_flip_pairs(skeleton: Skeleton) -> list[str]:
 
 def _votes(records: PoseRecords) -> tuple[Array, Array]:
     """Votes int8 [N, P, P]: 1 where two pairs point alike, -1 where not, 0 unclear; lengths [N, P] by pose size."""
-    pairs = np.array(records.skeleton.flip_pair_indices, np.int64).reshape(-1, 2)
+    pairs = np.array(records.skeleton.flip_pair_indices[:_MOST_PAIRS], np.int64).reshape(-1, 2)
     votes = np.zeros((len(records), len(pairs), len(pairs)), np.int8)
     lengths = np.zeros((len(records), len(pairs)), np.float32)
     different = ~np.eye(len(pairs), dtype=np.bool_)
-    for start in range(0, len(records), 4096):
-        part = slice(start, start + 4096)
+    step = max(1, _BLOCK // max(1, len(pairs) ** 2, 2 * records.skeleton.num_keypoints))
+    for start in range(0, len(records), step):
+        part = slice(start, start + step)
         points, labelled = records.keypoints[part], records.visible[part] > 0
         vectors = points[:, pairs[:, 0]] - points[:, pairs[:, 1]]
         both = labelled[:, pairs[:, 0]] & labelled[:, pairs[:, 1]]
@@ -266,7 +281,8 @@ def _swapped(skeleton: Skeleton, votes: Array) -> list[SwappedPair]:
     """The worst pair is turned round in `votes`, in place, until none is bad: it must not speak against good ones."""
     found: list[SwappedPair] = []
     turned: set[int] = set()
-    while len(found) < len(skeleton.flip_pairs) // 2:
+    pairs = (skeleton.flip_pairs or ())[: votes.shape[1]]
+    while len(found) < len(pairs) // 2:
         sums = votes.sum(2, dtype=np.int32)
         people = (sums != 0).sum(0)
         agreement = (sums > 0).sum(0) / np.maximum(people, 1)
@@ -276,7 +292,7 @@ def _swapped(skeleton: Skeleton, votes: Array) -> list[SwappedPair]:
         if not bad.any():
             break
         worst = int(np.argmax(np.where(bad, deviations, -np.inf)))
-        found.append(SwappedPair(skeleton.flip_pairs[worst], float(agreement[worst]), int(people[worst])))
+        found.append(SwappedPair(pairs[worst], float(agreement[worst]), int(people[worst])))
         turned.add(worst)
         votes[:, worst, :] *= -1
         votes[:, :, worst] *= -1
@@ -302,16 +318,25 @@ def _doubles(records: PoseRecords, labelled: Array) -> dict[int, int]:
     order = order[labelled[order].any(1)]
     edges = np.flatnonzero(np.diff(records.image_index[order])) + 1
     found: dict[int, int] = {}
-    for rows in np.split(order, edges):
-        if len(rows) < 2:
-            continue
-        areas = np.maximum(records.areas[rows], 1)
-        alike = oks(points[rows], points[rows], areas, sigmas, visible=labelled[rows])
-        same = np.tril(np.minimum(alike, alike.T) >= _DOUBLE, -1)
-        for late in np.flatnonzero(same.any(1)):
-            first = int(rows[int(np.argmax(same[late]))])
-            found[int(rows[late])] = first
+    for everybody in np.split(order, edges):
+        for rows in _neighbours(everybody, records.boxes):
+            areas = np.maximum(records.areas[rows], 1)
+            alike = oks(points[rows], points[rows], areas, sigmas, visible=labelled[rows])
+            same = np.tril(np.minimum(alike, alike.T) >= _DOUBLE, -1)
+            for late in np.flatnonzero(same.any(1)):
+                found.setdefault(int(rows[late]), int(rows[int(np.argmax(same[late]))]))
     return found
+
+
+def _neighbours(rows: Array, boxes: Array) -> Iterator[Array]:
+    """People of a photo in groups to compare: all of them, or of a crowd those one after the other in height."""
+    if len(rows) <= _CROWD:
+        if len(rows) > 1:
+            yield rows
+        return
+    by_height = rows[np.argsort(boxes[rows, 1], kind="stable")]
+    for start in range(0, len(rows) - _CROWD // 2, _CROWD // 2):
+        yield np.sort(by_height[start : start + _CROWD])
 
 
 def _photos(records: PoseRecords, decode: bool) -> tuple[Array, list[str], list[str], list[str]]:
@@ -320,16 +345,16 @@ def _photos(records: PoseRecords, decode: bool) -> tuple[Array, list[str], list[
     missing, unreadable, resized = [], [], []
     with ThreadPoolExecutor(4) as pool:
         for number, found in enumerate(pool.map(partial(_size, decode=decode), records.image_paths)):
-            path = records.image_paths[number]
+            name = printable(records.image_paths[number])
             if isinstance(found, ImageError):
                 unreadable.append(str(found))
             elif found is None:
-                missing.append(str(path))
+                missing.append(name)
             else:
                 stated = tuple(sizes[number].tolist())
                 if min(stated) > 0 and stated != found:
                     turned = " (turned by a quarter)" if stated == found[::-1] else ""
-                    resized.append(f"{path}: stated {stated[1]}x{stated[0]}, is {found[1]}x{found[0]}{turned}")
+                    resized.append(f"{name}: stated {stated[1]}x{stated[0]}, is {found[1]}x{found[0]}{turned}")
                 sizes[number] = found
     return sizes, missing, unreadable, resized
 

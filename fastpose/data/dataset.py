@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..skeletons import Skeleton
-from .images import ImageError
+from .images import ImageError, read_orientation
 from .labels import label_weights, match_keypoints
 from .records import PathTable, PoseRecords
 from .synthetic import load_image, load_reduced
@@ -40,14 +40,17 @@ class PhotoStore:
     Args:
         photos: Files, or virtual paths of rendered scenes.
         budget: Bytes of decoded photos to keep.
+        sizes: [I, 2] (height, width) that the annotations state, 0 where they do not.
 
     Attributes:
-        failed: Photos that could not be read: number → reason, which names the file. They are not tried again until
-            they are taken out of here.
+        failed: Photos that could not be read, or whose EXIF turns them by a quarter while the annotations are of the
+            pixels as stored: number → reason, which names the file. They are not tried again until they are taken out
+            of here.
     """
 
-    def __init__(self, photos: Sequence[Path], budget: int) -> None:
+    def __init__(self, photos: Sequence[Path], budget: int, sizes: Array | None = None) -> None:
         self._photos = photos
+        self._sizes = np.zeros((len(photos), 2), np.int32) if sizes is None else sizes
         self._decoded: dict[int, NDArray[np.uint8]] = {}
         self._budget = budget
         self._lock = threading.Lock()
@@ -63,6 +66,7 @@ class PhotoStore:
             return decoded
         try:
             decoded = load_image(self._photos[number])
+            self._check_turn(number, decoded.shape)
         except Exception as error:
             self._note(number, error)
             return None
@@ -85,10 +89,24 @@ class PhotoStore:
         if number in self.failed:
             return None
         try:
-            return load_reduced(self._photos[number], step)
+            picture, matrix = load_reduced(self._photos[number], step)
+            self._check_turn(number, picture.shape, int(matrix[0, 0]))
+            return picture, matrix
         except Exception as error:
             self._note(number, error)
             return None
+
+    def _check_turn(self, number: int, shape: tuple[int, ...], step: int = 1) -> None:
+        """Refuse a photo of which the annotations state the size that it has before EXIF turns it by a quarter."""
+        stated = self._sizes[number].tolist()
+        found = [side * step for side in shape[:2]]
+        if min(stated) < 1 or stated == found:
+            return
+        turned = all(abs(side - other) < step for side, other in zip(found, reversed(stated), strict=True))
+        if turned and abs(stated[0] - stated[1]) >= step and read_orientation(self._photos[number]) >= 5:
+            height, width = stated
+            reason = f"is {height}x{width} once it is turned as its EXIF says; its annotations are of {width}x{height}"
+            raise ImageError(str(self._photos[number]), reason)
 
     def _note(self, number: int, error: Exception) -> None:
         """Remember a photo that cannot be read: whatever is wrong with one does not end a run of hours."""
@@ -146,6 +164,7 @@ class PoseDataset:
         self.skeleton = skeleton
         boxes, points, weights, annotated, photo = [], [], [], [], []
         photos: list[Path] = []
+        sizes: list[Array] = []
         self._counts: list[int] = []
         self._repeats = [source.repeats for source in sources]
         for source in sources:
@@ -163,6 +182,7 @@ class PoseDataset:
             annotated.append(a[keep] > 0)
             photo.append(records.image_index[keep].astype(np.int64) + len(photos))
             photos.extend(records.image_paths)
+            sizes.append(records.image_sizes)
             self._counts.append(int(keep.sum()))
         if not sum(self._counts):
             named = ", ".join(source.records.source or "?" for source in sources)
@@ -172,7 +192,7 @@ class PoseDataset:
         self.weights = np.concatenate(weights)
         self.annotated = np.concatenate(annotated)
         self.photo = np.concatenate(photo)
-        self.photos = PhotoStore(PathTable(photos), cache)
+        self.photos = PhotoStore(PathTable(photos), cache, np.concatenate(sizes))
 
     def __len__(self) -> int:
         return len(self.photo)

@@ -6,7 +6,6 @@ elsewhere makes other mistakes, so where the two disagree and the network is sur
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..skeletons import Skeleton
+from .readers.files import read_json
 from .records import DataError, PoseRecords
 
 __all__ = ["Teacher", "apply_teacher", "label_weights", "match_keypoints", "read_teacher"]
@@ -82,12 +82,7 @@ def read_teacher(file: str | Path, records: PoseRecords) -> NDArray[np.float32]:
     Raises:
         DataError: Not such a file, or an entry has not K triples.
     """
-    try:
-        entries = json.loads(Path(file).read_bytes())
-    except OSError as error:
-        raise DataError(f"{file}: {error.strerror or error}") from None
-    except ValueError as error:
-        raise DataError(f"{file}: not valid JSON ({error})") from None
+    entries = read_json(file)
     if not isinstance(entries, dict):
         raise DataError(f"{file}: expected an object of annotation id → keypoints, got {type(entries).__name__}")
     joints = records.skeleton.num_keypoints

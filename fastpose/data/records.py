@@ -18,13 +18,21 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastpose.files import printable
 from fastpose.skeletons import Skeleton
 
 __all__ = ["DataError", "PathTable", "PoseRecord", "PoseRecords", "concatenate"]
 
 
+_LONGEST = 1000  # characters of a message
+
+
 class DataError(ValueError):
-    """An annotation file that cannot be used; the message names the file, the entry and what is wrong with it."""
+    """An annotation file that cannot be used; the message, one line, names file, entry and what is wrong with it."""
+
+    def __init__(self, message: str) -> None:
+        text = printable(message)  # what a file holds may stand in it
+        super().__init__(text if len(text) <= _LONGEST else f"{text[: _LONGEST - 200]} … {text[-200:]}")
 
 
 class PathTable(Sequence[Path]):
@@ -32,10 +40,16 @@ class PathTable(Sequence[Path]):
 
     Args:
         paths: The paths in order.
+
+    Raises:
+        DataError: There is a character in one that no name can have.
     """
 
     def __init__(self, paths: Iterable[str | Path]) -> None:
-        encoded = [str(path).encode("utf-8", "surrogateescape") for path in paths]
+        try:
+            encoded = [str(path).encode("utf-8", "surrogateescape") for path in paths]
+        except UnicodeEncodeError as error:
+            raise DataError(f"{error.object}: is no file name ({error.reason})") from None
         self._bytes = np.frombuffer(b"".join(encoded), np.uint8)
         self._ends = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
 

@@ -128,8 +128,8 @@ def _skeleton(default: Skeleton, num_keypoints: int | None, skeleton: Skeleton |
         raise ValueError(
             f"num_keypoints: {num_keypoints} given, but skeleton {skeleton.name!r} has {skeleton.num_keypoints}"
         )
-    if skeleton is not None or num_keypoints == default.num_keypoints:
-        return skeleton or default
+    if skeleton is not None:
+        return skeleton
     return Skeleton.from_names(f"custom{num_keypoints}", [f"keypoint_{index}" for index in range(num_keypoints)])
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from .datasets import (
     AIC14,
     COCO17,
@@ -15,6 +17,7 @@ from .datasets import (
     MPII_TRB40,
     POSETRACK18_17,
 )
+from .names import canonical_name
 from .skeleton import Skeleton
 
 __all__ = [
@@ -30,6 +33,7 @@ __all__ = [
     "MPII_TRB40",
     "POSETRACK18_17",
     "Skeleton",
+    "find_skeleton",
     "get_skeleton",
     "list_skeletons",
 ]
@@ -57,3 +61,24 @@ def get_skeleton(name: str) -> Skeleton:
     if name not in _SKELETONS:
         raise ValueError(f"skeleton: no skeleton is named {name!r}; there are {', '.join(list_skeletons())}")
     return _SKELETONS[name]
+
+
+def find_skeleton(keypoints: Sequence[str]) -> Skeleton | None:
+    """The known skeleton of exactly these keypoints in this order, however their names are spelled.
+
+    Args:
+        keypoints: K names, compared without case and without what stands between their words (``Left Eye``, ``l_eye``
+            and ``eyeL`` are ``left_eye``).
+
+    Returns:
+        The skeleton, with its own spelling of the names; None where there is none.
+    """
+    return _BY_NAMES.get(_canonical(keypoints))
+
+
+def _canonical(keypoints: Sequence[str]) -> tuple[str, ...]:
+    return tuple(map(canonical_name, keypoints))
+
+
+# The first by name of those that have the same keypoints: COCO, not Human-Art.
+_BY_NAMES = {_canonical(_SKELETONS[name].keypoints): _SKELETONS[name] for name in reversed(list_skeletons())}

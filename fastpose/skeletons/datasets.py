@@ -5,25 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from .names import COCO_SIGMAS
 from .skeleton import Skeleton
 
 Link = tuple[str, str]
 
-# Sigmas by part: COCO keypoint evaluation (Ronchi and Perona, ICCV 2017) where COCO has the part; CrowdPose uses 0.079
-# for the neck and the top of the head.
-_SIGMA = {
-    "nose": 0.026,
-    "eye": 0.025,
-    "ear": 0.035,
-    "shoulder": 0.079,
-    "elbow": 0.072,
-    "wrist": 0.062,
-    "hip": 0.107,
-    "knee": 0.087,
-    "ankle": 0.089,
-    "neck": 0.079,
-    "head_top": 0.079,
-}
+# Sigmas by part: COCO's, and 0.079 for the neck and the top of the head, as CrowdPose has it.
+_SIGMA = {**COCO_SIGMAS, "neck": 0.079, "head_top": 0.079}
 # Ends of limbs move most and are learned last; the weights are those of HRNet's and Simple Baselines' training on COCO.
 _JOINT_WEIGHT = {"elbow": 1.2, "knee": 1.2, "wrist": 1.5, "ankle": 1.5}
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ..data.ahead import local_processes
 from ..data.augment import Augmentation
+from ..codecs import change_codec
 from ..data.dataset import PoseDataset, Source
 from ..data.labels import apply_teacher, read_teacher
 from ..data.readers import read_annotations
@@ -34,7 +35,6 @@ from ..models import (
     load_body,
     load_checkpoint,
 )
-from ..models.heads import RegressionHead
 from ..models.hub import fetch
 from ..ops._native import C
 from ..skeletons import Skeleton
@@ -303,7 +303,10 @@ def build_phases(recipe: Recipe, model: PoseModel, processes: int = 1) -> list[P
             raise RecipeError(f"train.phases.{number}: {error}") from None
         _try_size(model, phase_spec, f"train.phases.{number}.input_size")
         if phase.sigma:
-            phase_spec = phase_spec.replace(codec=dataclasses.replace(phase_spec.codec, sigma=phase.sigma))
+            try:
+                phase_spec = phase_spec.replace(codec=change_codec(phase_spec.codec, sigma=phase.sigma))
+            except ValueError as error:
+                raise RecipeError(f"train.phases.{number}.sigma: {error}") from None
         try:
             loss = build_loss(model.head, phase_spec, recipe.train.loss)
         except ValueError as error:
@@ -336,17 +339,15 @@ def _try_size(model: PoseModel, spec: PoseSpec, key: str) -> None:
     training = model.training
     parameter = next(model.parameters())
     try:
-        output, _ = model.eval().predict(
-            torch.zeros(1, 3, *spec.input_size, device=parameter.device, dtype=parameter.dtype)
-        )
+        output = model.eval()(torch.zeros(1, 3, *spec.input_size, device=parameter.device, dtype=parameter.dtype))
     except RuntimeError as error:
         raise RecipeError(f"{key}: the network cannot take {list(spec.input_size)} ({error})") from None
     model.train(training)
-    size = tuple(output.shape[2:])
-    if spec.codec.heatmap_size is not None and size != spec.codec.heatmap_size:
+    if not spec.codec.accepts(output.last, spec.num_keypoints):
+        expected = spec.codec.output_shape(spec.num_keypoints)
         raise RecipeError(
-            f"{key}: at {list(spec.input_size)} the network gives maps of {list(size)}, expected "
-            f"{list(spec.codec.heatmap_size)}; sides in multiples of 32 suit every network"
+            f"{key}: at {list(spec.input_size)} the network gives {list(output.last.shape[1:])}, expected "
+            f"{list(expected)}; sides in multiples of 32 suit every network"
         )
 
 
@@ -356,7 +357,7 @@ def check_core(model: PoseModel, device: torch.device) -> None:
     Raises:
         RecipeError: The network's loss is on heatmaps.
     """
-    if device.type == "cuda" and not C.with_cuda and not isinstance(model.head, RegressionHead):
+    if device.type == "cuda" and not C.with_cuda and model.spec.codec.needs_core:
         raise RecipeError(
             "train.device: a GPU is there, but the native core, which trains heatmaps, was built without CUDA; "
             "reinstall with FASTPOSE_CUDA=on, or set train.device=cpu"
@@ -393,7 +394,7 @@ def _time_step(model: PoseModel, images: Tensor, context: Callable[[], AbstractC
     for _ in range(3):
         start = time.perf_counter()
         with context():
-            output, _ = model.predict(images)
+            output = model(images).last
         output.float().square().mean().backward()
         seconds.append(time.perf_counter() - start)
     return min(seconds[1:])

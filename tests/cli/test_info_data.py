@@ -75,6 +75,21 @@ def test_json_and_sheet(data_set, tmp_path):
     assert (first != even).any()
 
 
+def test_what_is_not_known_of_the_keypoints_is_said(data_set):
+    content = json.loads(data_set.read_text())
+    assert "Note:" not in call("info", "--data", data_set).stdout
+    content["categories"][0]["keypoints"] = [f"point {number}" for number in range(17)]
+    content["categories"].append({"id": 2, "name": "cat", "keypoints": ["Left Ear", "Right Ear"]})
+    data_set.write_text(json.dumps(content))
+    lines = call("info", "--data", data_set).stdout.splitlines()
+    assert "no mirroring in training and in tests" in lines[1]
+    assert "no OKS sigmas are known" in lines[2]
+    assert len(json.loads(call("info", "--data", data_set, "--json").stdout)["skeleton_warnings"]) == 2
+    cats = call("info", "--data", data_set, "--category", "cat").stdout
+    assert "0 people on 12 photos, cat" in cats
+    assert "Note:" not in cats
+
+
 def test_photos_elsewhere(data_set, tmp_path):
     folder = tmp_path / "empty"
     folder.mkdir()

@@ -269,12 +269,12 @@ def test_bad_ones_among_good_ones(run, photos):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("{", "is no JSON"),
-        ("3", "a list or an object was expected"),
-        ('[{"image_id": 3}]', "no 'bbox'"),
-        ('[{"file": "b.jpg"}]', "no 'boxes'"),
-        ("[[1, 2, 3]]", "box 0 is not [x1, y1, x2, y2]"),
-        ('{"b.jpg": [1, 2, 3, 4]}', "box 0 is not"),
+        ("{", "not valid JSON"),
+        ("3", "expected a list or an object of boxes"),
+        ('[{"image_id": 3}]', "bbox: expected 4 numbers, got nothing"),
+        ('[{"file": "b.jpg"}]', "expected a list of boxes, got nothing"),
+        ("[[1, 2, 3]]", "box number 0: expected x1, y1, x2, y2"),
+        ('{"b.jpg": [1, 2, 3, 4]}', "box: expected 4 numbers, got int"),
         ('{"other.jpg": []}', "has no boxes for it"),
         ('[{"image_id": 3, "bbox": [1, 2, 3, 4]}]', "has no boxes for it"),
     ],
@@ -285,7 +285,7 @@ def test_bad_box_file(run, photos, content, reason):
 
 
 def test_bad_options(run, photos):
-    assert failed(run("b.jpg", "--boxes", "gone.json"), "gone.json: cannot be read")
+    assert failed(run("b.jpg", "--boxes", "gone.json"), "gone.json: no such file")
     assert failed(run(), "expected a PHOTO or a FOLDER, or --demo")
     assert failed(run("--demo", "b.jpg"), "--demo renders its own scene")
     assert failed(run("b.jpg", "7.png", "--boxes", "1,1,9,9"), "is for one photo")

@@ -8,7 +8,7 @@ from scipy import stats
 from fastpose.codecs import build_codec
 from fastpose.data import augment
 from fastpose.data.augment import Augmentation, draw_table, make_crops, plain_crops
-from fastpose.skeletons import COCO17
+from fastpose.skeletons import COCO17, Skeleton
 from fastpose.spec import PoseSpec
 
 SPEC = PoseSpec(COCO17, (128, 96), build_codec("gaussian", heatmap_size=(32, 24)))
@@ -63,6 +63,15 @@ def test_flip_exchanges_left_and_right_and_their_weights():
     np.testing.assert_allclose(flipped.keypoints[0, right], mirrored, atol=1e-4)
     nose = COCO17.index("nose")
     np.testing.assert_allclose(flipped.keypoints[0, nose], still.keypoints[0, nose] * [-1, 1] + [95, 0], atol=1e-4)
+
+
+def test_nothing_is_mirrored_where_the_mirror_is_not_known():
+    boxes, keypoints, weights = people(20)
+    numbers = Skeleton.from_names("numbers", [str(number) for number in range(17)])
+    settings = Augmentation(flip_prob=1)
+    assert make_crops(boxes, keypoints, weights, draw_table(0, 0, 20), SPEC, settings).flipped.all()
+    spec = SPEC.replace(skeleton=numbers)
+    assert not make_crops(boxes, keypoints, weights, draw_table(0, 0, 20), spec, settings).flipped.any()
 
 
 def test_nothing_random_is_the_crop_of_prediction():

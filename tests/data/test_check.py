@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import tracemalloc
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -170,6 +174,44 @@ def test_doubles(written):
     keypoints[1], visible[1] = written.keypoints[1], written.visible[1]
     keypoints[2], visible[2] = keypoints[0], visible[0]
     assert not len(check_records(replace(written, keypoints=keypoints, visible=visible)).people["double"])
+
+
+def test_a_crowd_on_one_photo():
+    """Each with each would be 205 GiB for the 234,466 people of one set of sporting crowds."""
+    count = 20_000
+    rng = np.random.default_rng(0)
+    corner = rng.uniform(0, 50_000, (count, 2))
+    points = corner[:, None] + rng.uniform(0, 50, (count, 17, 2))
+    points[7_000], corner[7_000] = points[300], corner[300]
+    records = PoseRecords(
+        COCO17,
+        ["crowd.jpg"],
+        np.ones(1),
+        np.zeros((1, 2)),
+        image_index=np.zeros(count),
+        boxes=np.concatenate([corner, corner + 60], 1),
+        keypoints=points,
+        visible=np.full((count, 17), 2),
+        areas=np.full(count, 1900),
+        ids=np.arange(count),
+        scores=np.ones(count),
+        ignore=np.zeros(count),
+    )
+    tracemalloc.start()
+    report = check_records(records)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert report.people["double"].tolist() == [7_000]
+    assert "double of 300" in report.suspicious[7_000]
+    assert peak < 200e6
+
+
+def test_names_in_a_report_are_text(tmp_path):
+    scenes = synthetic_records(1, 5, (96, 128))
+    name = os.fsdecode(os.fsencode(tmp_path) + b"/\xff\n.jpg")
+    report = check_records(replace(scenes, image_paths=[Path(name)], source=name))
+    text = json.dumps(report.to_dict(), ensure_ascii=False).encode()  # fails on half a character
+    assert json.loads(text)["photos_missing"]["first"] == [f"{tmp_path}/\\xff\\n.jpg"]
 
 
 @pytest.mark.shared

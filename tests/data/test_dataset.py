@@ -1,6 +1,7 @@
 """Labels, photo store and data set: mixing, matching, correcting, and photos that cannot be read."""
 
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -52,6 +53,30 @@ def test_store_names_what_it_cannot_read(tmp_path):
     assert store.read(1) is None
     assert "cut.jpg" in store.failed[0]
     assert "gone.jpg" in store.failed[1]
+
+
+def turned_photo(path, height, width, orientation=6):
+    """A JPEG that is stored so large, and whose EXIF turns it."""
+    data = cv2.imencode(".jpg", np.zeros((height, width, 3), np.uint8))[1].tobytes()
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0" + bytes([orientation]) + bytes(6)
+    path.write_bytes(data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + data[2:])
+
+
+@pytest.mark.parametrize("step", [1, 2, 4])
+def test_labels_on_the_stored_pixels_of_a_turned_photo(tmp_path, step):
+    turned_photo(tmp_path / "stored.jpg", 30, 71)
+    turned_photo(tmp_path / "upright.jpg", 30, 71)
+    turned_photo(tmp_path / "half.jpg", 30, 71, orientation=3)
+    turned_photo(tmp_path / "unknown.jpg", 30, 71)
+    cv2.imwrite(str(tmp_path / "plain.jpg"), np.zeros((71, 30, 3), np.uint8))  # the file's two numbers are exchanged
+    names = ("stored", "upright", "half", "unknown", "plain")
+    sizes = np.int32([[30, 71], [71, 30], [30, 71], [0, 0], [30, 71]])
+    people = replace(records(5, photos=[tmp_path / f"{name}.jpg" for name in names]), image_sizes=sizes)
+    store = PoseDataset([Source(people)], COCO17).photos
+    found = [store.read(n) if step == 1 else store.read_reduced(n, step) for n in range(5)]
+    assert [photo is None for photo in found] == [True, False, False, False, False]
+    said = "stored.jpg: is 30x71 once it is turned as its EXIF says; its annotations are of 71x30"
+    assert store.failed == {0: f"{tmp_path}/{said}"}
 
 
 def test_rendered_scenes_are_photos_too():

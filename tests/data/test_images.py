@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import pickle
 import struct
+import subprocess
+import sys
+import time
 import zlib
 
 import cv2
@@ -239,6 +242,159 @@ def test_too_large_is_refused_before_decoding():
         decode_image(bytes(data))
 
 
+def bitmap(width, height, bits=8, compression=1):
+    """Run-length coded, of no runs."""
+    head = struct.pack("<IiiHHIIiiII", 40, width, height, 1, bits, compression, 2, 0, 0, 0, 0)
+    return b"BM" + struct.pack("<IHHI", 56 + len(head), 0, 0, 14 + len(head)) + head + b"\0\1"
+
+
+def deep_png(width, height):
+    header = struct.pack(">IIBBBBB", width, height, 16, 6, 0, 0, 0)
+    parts = png_chunk(b"IHDR", header), png_chunk(b"IDAT", zlib.compress(b"")), png_chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def gif(width, height):
+    frame = b"\x2c" + struct.pack("<HHHH", 0, 0, 1, 1) + b"\0" + b"\x02\x02\x4c\x01\0"
+    return b"GIF89a" + struct.pack("<HH", width, height) + b"\x80\0\0" + bytes(3) + b"\xff" * 3 + frame + b"\x3b"
+
+
+def tiff(width, height, rows):
+    tags = [(256, width), (257, height), (258, 8), (259, 1), (262, 1), (273, 8), (277, 1), (278, rows), (279, 1)]
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + b"".join(struct.pack("<HHII", t, 4, 1, v) for t, v in tags)
+
+
+def jpeg2000(width, height):
+    data = bytearray(encode(".jp2", photo()))
+    size = data.index(b"\xff\x4f\xff\x51")
+    data[size + 8 : size + 16] = struct.pack(">II", width, height)
+    return bytes(data)
+
+
+def avif(width, height):
+    data = bytearray(encode(".avif", photo()))
+    size = data.index(b"ispe")
+    data[size + 8 : size + 16] = struct.pack(">II", width, height)
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        gif(65535, 65535),
+        bitmap(32000, 32000),
+        deep_png(14000, 14000),
+        tiff(60000, 60000, 1),
+        tiff(10, 10, 300_000_000),  # rows of a strip
+        b"P6 60000 # a comment 1 1\n 60000 255\n",
+        b"P7\nWIDTH 60000\nHEIGHT 60000\nDEPTH 3\nMAXVAL 255\nTUPLTYPE RGB\nENDHDR\n",
+        b"\x59\xa6\x6a\x95" + struct.pack(">7I", 60000, 60000, 24, 0, 1, 0, 0),
+        b"RIFF\x16\0\0\0WEBPVP8X\x0a\0\0\0" + bytes(4) + b"\xff\xff\0" * 2,
+        jpeg2000(60000, 60000),
+        avif(60000, 60000),
+    ],
+    ids=lambda data: repr(data[:12]),
+)
+def test_every_format_has_its_limit(data):
+    with pytest.raises(ImageError, match="is too large"):
+        decode_image(data)
+
+
+COST = """
+import sys
+from pathlib import Path
+from fastpose.data.image_headers import read_header
+from fastpose.data.images import decode_image
+
+def peak():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) * 1024
+
+decode_image(Path(sys.argv[1]).read_bytes())
+data = Path(sys.argv[2]).read_bytes()
+before = peak()
+picture = decode_image(data)
+print((peak() - before) / (picture.shape[0] * picture.shape[1]), read_header(data).cost)
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="tells the peak of memory on Linux alone")
+@pytest.mark.parametrize(
+    ("extension", "channels", "kind", "parameters"),
+    [
+        (".jpg", 3, np.uint8, ()),
+        (".jpg", 3, np.uint8, (cv2.IMWRITE_JPEG_PROGRESSIVE, 1, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, 0x111111)),
+        (".png", 4, np.uint16, ()),
+        (".gif", 3, np.uint8, ()),
+        (".tif", 3, np.uint16, ()),
+        (".bmp", 4, np.uint8, ()),
+        (".webp", 4, np.uint8, ()),
+        (".jp2", 3, np.uint8, ()),
+        (".avif", 3, np.uint16, (cv2.IMWRITE_AVIF_DEPTH, 10)),
+    ],
+)
+def test_reading_takes_the_memory_that_it_says(tmp_path, extension, channels, kind, parameters):
+    """The limit on what reading takes is only as good as the bytes a pixel that each format is said to take."""
+    image = np.zeros((2500, 2600, channels), kind)
+    image[::7, ::5] = 200
+    try:
+        data = encode(extension, image, *parameters)
+    except cv2.error:
+        pytest.skip(f"this OpenCV writes no {extension}")
+    (tmp_path / "small").write_bytes(encode(extension, np.ascontiguousarray(image[:64, :64]), *parameters))
+    (tmp_path / "large").write_bytes(data)
+    command = [sys.executable, "-c", COST, str(tmp_path / "small"), str(tmp_path / "large")]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    took, stated = map(float, result.stdout.split())
+    assert 0.5 * stated < took < stated + 0.5
+
+
+def test_time_is_linear_in_the_size_of_the_file():
+    def seconds(data):
+        best = float("inf")
+        for _ in range(3):
+            start = time.perf_counter()
+            with pytest.raises(ImageError):
+                decode_image(data)
+            best = min(best, time.perf_counter() - start)
+        return best
+
+    assert seconds(b"\xff\xd8\xff" + b"\xff" * 4_000_000) < 1  # 8 seconds for a hundredth of it, once
+    assert seconds(b"\xff\xd8\xff\xda\0\2" + b"\xff" * 4_000_000) < 1
+    assert seconds(b"\xff\xd8\xff\xda\0\2" + b"\xff\xd0" * 2_000_000) < 1
+    assert seconds(b"\xff\xd8" + b"\xff\xe1\0\x20Exif\0\0II*\0\x08\0\0\0\xff\xff" + bytes(50_000)) < 1
+    assert seconds(b"P6 " + b"#" * 4_000_000) < 1
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"\0\0\0\x18ftypheic" + bytes(40), "is HEIC"),
+        (b"\0\0\0\x18ftypisom" + bytes(40), "is a video"),
+        (b"\x1a\x45\xdf\xa3" + bytes(40), "is a video"),
+        (b"RIFF\0\0\0\0AVI LIST", "is a video"),
+        (b"\xff\x0a" + bytes(40), "is JPEG XL"),
+        (b"#?RADIANCE\n", "float32 pixels"),
+    ],
+)
+def test_what_cannot_be_read_is_called_by_its_name(data, reason):
+    with pytest.raises(ImageError, match=reason):
+        decode_image(data)
+
+
+def test_an_error_is_one_line(tmp_path, capfd):
+    with pytest.raises(ImageError) as caught:
+        read_image(tmp_path / "two\nlines\x1b.jpg")
+    assert str(caught.value).endswith("two\\nlines\\x1b.jpg: no such file")
+    with pytest.raises(ImageError) as caught:
+        read_image(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.jpg"))
+    assert str(caught.value).endswith("\\xff.jpg: no such file")
+    # libpng has a line of its own for a profile that is none.
+    plain = encode(".png", photo())
+    noisy = plain[:33] + png_chunk(b"iCCP", b"x\0\0" + zlib.compress(b"nonsense")) + plain[33:]
+    np.testing.assert_array_equal(decode_image(noisy), photo())
+    assert capfd.readouterr().err == ""
+
+
 def test_huge_file_is_not_read(tmp_path):
     path = tmp_path / "huge.jpg"
     with open(path, "wb") as file:
@@ -266,7 +422,7 @@ def test_missing_folder_and_odd_names(tmp_path):
         read_image(tmp_path)
     with pytest.raises(ImageError, match="no file name"):
         read_image("a\0b.jpg")
-    with pytest.raises(ImageError, match="not a regular file"):
+    with pytest.raises(ImageError, match="is a device, expected a regular file"):
         read_image(os.devnull)
 
 

@@ -70,11 +70,13 @@ def test_output_channels_follow_the_codec():
 
 def test_skeletons():
     assert create_model(SLIM, skeleton="lsp14").spec.skeleton == LSP14
-    assert create_model(SLIM, num_keypoints=17).spec.skeleton == COCO17
+    assert create_model(SLIM).spec.skeleton == COCO17
     own = Skeleton.from_names("own", ["left_ear", "right_ear"])
     assert create_model(SLIM, skeleton=own, num_keypoints=2).spec.skeleton.flip_index == (1, 0)
-    numbered = create_model(SLIM, num_keypoints=5).spec.skeleton
-    assert (numbered.num_keypoints, numbered.flip_pairs) == (5, ())
+    for count in (5, 17):  # seventeen of anything are not COCO's
+        numbered = create_model(SLIM, num_keypoints=count).spec.skeleton
+        assert numbered.keypoints == tuple(f"keypoint_{index}" for index in range(count))
+        assert not numbered.mirror_known
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from fastpose.data.readers.aic import read_aic
 from fastpose.data.readers.coco import read_coco
 from fastpose.data.readers.crowdpose import read_crowdpose
+from fastpose.data.readers.detections import DetectionFile, FoundBoxes
 from fastpose.data.readers.exlpose import read_exlpose
 from fastpose.data.readers.formats import list_formats, read_annotations
 from fastpose.data.readers.humanart import read_humanart
@@ -14,6 +15,8 @@ from fastpose.data.readers.posetrack18 import read_posetrack18
 from fastpose.data.readers.ultralytics import read_ultralytics
 
 __all__ = [
+    "DetectionFile",
+    "FoundBoxes",
     "list_formats",
     "read_aic",
     "read_annotations",

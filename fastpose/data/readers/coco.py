@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from array import array
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,18 +13,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastpose.data.readers.files import JsonFile, entries, integer, kind, numbers, open_json, read_json
+from fastpose.data.readers.categories import (
+    category_number,
+    category_with_keypoints,
+    is_counted,
+    is_crowd,
+    keypoint_names,
+)
+from fastpose.data.readers.detections import DetectionFile, FoundBoxes
+from fastpose.data.readers.files import JsonFile, entries, integer, kind, numbers, open_json
 from fastpose.data.records import DataError, PathTable, PoseRecords
-from fastpose.skeletons import Skeleton, get_skeleton, list_skeletons
+from fastpose.skeletons import COCO17, Skeleton, find_skeleton
+from fastpose.skeletons.names import canonical_name
 
 __all__ = [
     "AREA_OF_BOX",
     "area_of_boxes",
+    "boxes_of_keypoints",
     "category_with_keypoints",
-    "keypoint_names",
     "read_coco",
     "read_coco_style",
 ]
+
+# A box that no file states is that of the keypoints, so much larger on every side (a share of it, and pixels).
+_MARGIN, _MARGIN_PIXELS = 0.1, 4.0
 
 AREA_OF_BOX = 0.53
 """Share of its box that a person fills: for the area of the outline, where the file does not state one."""
@@ -37,25 +48,29 @@ def read_coco(
     *,
     skeleton: Skeleton | None = None,
     detections: str | Path | None = None,
-    category: str | None = None,
+    category: int | str | None = None,
     keep_ignored: bool = False,
 ) -> PoseRecords:
     """Read people from a COCO keypoint file.
 
     Left out and counted in ``skipped``, as COCO's training does: people without keypoints, crowds, boxes that are empty
-    once they are cut to the photo, annotations without a box or of a photo that the file does not list, other
-    categories.
+    once they are cut to the photo, annotations of a photo that the file does not list, other categories. A person
+    without a box gets that of the keypoints, and a tenth and 4 pixels more on every side.
 
     Args:
         annotation_file: JSON with ``images``, ``annotations`` and ``categories``; boxes are xywh in pixels, keypoints
             are x, y, visible (0 not annotated, 1 hidden, 2 seen).
         image_root: Folder that the file names start from; by default that of the annotation file, or the one of the
             two above it in which the first photo is.
-        skeleton: What the keypoints are. The file's keypoints are put into its order by name, and may be more. By
-            default the known skeleton of exactly the file's names, else one made of them.
-        detections: JSON list of ``image_id``, ``category_id``, ``bbox`` (xywh), ``score``. With it the people are these
-            boxes in the order of that file, with ``visible`` 0 everywhere, and the annotations are not used.
-        category: Name of the category to read; by default the one that has keypoints ("person" among several).
+        skeleton: What the keypoints are. The file's keypoints are put into its order by name, however it is spelled
+            ("Left Eye" is ``left_eye``), and may be more. By default the known skeleton of exactly the file's names,
+            else one made of them.
+        detections: JSON list of ``image_id``, ``category_id``, ``bbox`` (xywh), ``score``, or any other form of
+            :class:`fastpose.data.readers.DetectionFile`. With it the people are these boxes in the order of that file,
+            with ``visible`` 0 everywhere, and the annotations are not used. A file without any (COCO's ``image_info``)
+            can be read with detections only: then ``annotated`` is false everywhere, there is nothing to measure on.
+        category: Name or id of the category to read, or ``all`` that have the same keypoints; by default the one that
+            has keypoints ("person" among several).
         keep_ignored: Keep crowds and people without keypoints, marked in ``ignore``.
 
     Returns:
@@ -84,7 +99,7 @@ def read_coco_style(
     skeleton: Skeleton | None = None,
     names: tuple[str, ...] | None = None,
     detections: str | Path | None = None,
-    category: str | None = None,
+    category: int | str | None = None,
     keep_ignored: bool = False,
     origin: float = 0.0,
     cut: bool = True,
@@ -111,12 +126,16 @@ def read_coco_style(
     if not isinstance(file.content, dict):
         raise DataError(f"{file.path}: expected an object with images and annotations, got {kind(file.content)}")
     photos = _Photos.parse(file, image_root)
+    if "annotations" not in file.content and "images" in file.content:
+        return _read_without_annotations(file, photos, skeleton or COCO17, detections, category), []
     chosen = category_with_keypoints(file.path, file.content, category)
     category_id = integer(lambda: f"{file.path}: categories", chosen, "id") if chosen and "id" in chosen else None
     in_file, skeleton = _match_skeleton(file.path, names or keypoint_names(file.path, chosen), chosen, skeleton)
     if detections is not None:
-        return _read_detections(Path(detections), photos, skeleton, category_id), []
-    columns = [in_file.index(name) for name in skeleton.keypoints]
+        person_id = 1 if category_id is None else category_id
+        return _read_detections(DetectionFile(detections, person_id=person_id), photos, skeleton), []
+    position = {name: column for column, name in reversed(list(enumerate(in_file)))}
+    columns = [position[name] for name in skeleton.keypoints]
 
     skipped: Counter[str] = Counter()
     found = _with_keypoints(file, photos, category_id, skipped)
@@ -126,15 +145,13 @@ def read_coco_style(
 
     image = np.array([position for position, _ in found], np.int64)
     people = [entry for _, entry in found]
-    boxes = numbers(where, "bbox", [entry["bbox"] for entry in people], 4)
-    boxes[:, :2] -= origin
-    boxes[:, 2:] += boxes[:, :2]
+    boxes = _boxes(where, people, len(in_file)) - origin
     if cut:
         limits = photos.sizes[image][:, [1, 0, 1, 0]]
         boxes = np.where(limits > 0, np.clip(boxes, 0, np.maximum(limits - 1, 0)), boxes)
     empty = ~((boxes[:, 2:] - boxes[:, :2]).astype(np.float32) > 0).all(1)
-    crowd = np.array([_is_crowd(partial(where, row), entry) for row, entry in enumerate(people)], np.bool_)
-    counted = np.array([_is_counted(partial(where, row), entry) for row, entry in enumerate(people)], np.bool_)
+    crowd = np.array([is_crowd(partial(where, row), entry) for row, entry in enumerate(people)], np.bool_)
+    counted = np.array([is_counted(partial(where, row), entry) for row, entry in enumerate(people)], np.bool_)
     keep = ~empty if keep_ignored else ~empty & ~crowd & counted
 
     rows = np.flatnonzero(keep)
@@ -171,6 +188,34 @@ def read_coco_style(
     }
     left_out = {reason: count for reason, count in skipped.items() if count}
     return PoseRecords(skeleton, **photos.columns(), **arrays, source=str(file.path), skipped=left_out), kept
+
+
+def _boxes(where: Callable[[int], str], people: list[dict[str, Any]], joints: int) -> NDArray[np.float64]:
+    """[N, 4] xyxy as stated, else those of the labelled keypoints."""
+    boxes = np.zeros((len(people), 4))
+    stated = [row for row, entry in enumerate(people) if entry.get("bbox") is not None]
+    boxes[stated] = numbers(lambda i: where(stated[i]), "bbox", [people[row]["bbox"] for row in stated], 4)
+    boxes[:, 2:] += boxes[:, :2]
+    others = [row for row, entry in enumerate(people) if entry.get("bbox") is None]
+    values = [people[row]["keypoints"] for row in others]
+    points = numbers(lambda i: where(others[i]), "keypoints", values, 3 * joints).reshape(-1, joints, 3)
+    boxes[others] = boxes_of_keypoints(points[..., :2], points[..., 2] > 0)
+    return boxes
+
+
+def boxes_of_keypoints(points: NDArray[np.float64], known: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Boxes [N, 4] xyxy that stand in for unknown ones: the keypoints', and a tenth and 4 pixels more on every side.
+
+    Args:
+        points: [N, K, 2], pixels.
+        known: [N, K]; where a row has none, its box is zeros.
+    """
+    low = np.where(known[..., None], points, np.inf).min(1, initial=np.inf)
+    high = np.where(known[..., None], points, -np.inf).max(1, initial=-np.inf)
+    someone = known.any(1)
+    low, high = np.where(someone[:, None], low, 0), np.where(someone[:, None], high, 0)
+    margin = np.where(someone[:, None], (high - low) * _MARGIN + _MARGIN_PIXELS, 0)
+    return np.concatenate([low - margin, high + margin], 1)
 
 
 @dataclass
@@ -242,7 +287,7 @@ def _default_root(path: Path, names: list[str]) -> Path:
 def _with_keypoints(
     file: JsonFile, photos: _Photos, category_id: int | None, skipped: Counter[str]
 ) -> list[tuple[int, dict[str, Any]]]:
-    """(number of the photo, entry) of each annotation that has a box and keypoints; the others are counted."""
+    """(number of the photo, entry) of each annotation that has keypoints; the others are counted."""
     seen: set[int] = set()
     found: list[tuple[int, dict[str, Any]]] = []
     for index, entry in enumerate(entries(file.path, file.content, "annotations")):
@@ -259,10 +304,8 @@ def _with_keypoints(
             skipped["unknown image"] += 1
         elif _other_category(where, entry, category_id):
             skipped["other category"] += 1
-        elif entry.get("bbox") is None:
-            skipped["no box"] += 1
         elif entry.get("keypoints") is None:
-            skipped["no keypoints"] += 1
+            skipped["no keypoints" if entry.get("bbox") is not None else "no box"] += 1
         else:
             found.append((image, entry))
     return found
@@ -272,21 +315,6 @@ def _other_category(where: Callable[[], str], entry: dict[str, Any], category_id
     if category_id is None or "category_id" not in entry:
         return False
     return integer(where, entry, "category_id") != category_id
-
-
-def _is_crowd(where: Callable[[], str], entry: dict[str, Any]) -> bool:
-    value = entry.get("iscrowd")
-    if value not in (None, 0, 1):  # "0" would be taken for true
-        raise DataError(f"{where()}: iscrowd: expected 0 or 1, got {value!r:.80}")
-    return bool(value)
-
-
-def _is_counted(where: Callable[[], str], entry: dict[str, Any]) -> bool:
-    """Whether ``num_keypoints`` does not say that there are none."""
-    value = entry.get("num_keypoints")
-    if not isinstance(value, int | float | None):  # "0" would be taken for some
-        raise DataError(f"{where()}: num_keypoints: expected a number, got {value!r:.80}")
-    return value != 0
 
 
 def area_of_boxes(boxes: NDArray[Any]) -> NDArray[Any]:
@@ -312,102 +340,73 @@ def _track_ids(path: Path, kept: list[dict[str, Any]]) -> NDArray[np.int64] | No
     return np.array([-1 if track is None else track for track in tracks], np.int64)
 
 
-def _read_detections(path: Path, photos: _Photos, skeleton: Skeleton, category_id: int | None) -> PoseRecords:
-    content = read_json(path)
-    if not isinstance(content, list):
-        raise DataError(f"{path}: expected a list of detections, got {kind(content)}")
-    skipped: Counter[str] = Counter()
-    numbered: list[tuple[int, dict[str, Any]]] = []
-    image: list[int] = []
-    for index, entry in enumerate(entries(path, {"detections": content}, "detections")):
-        named = partial("{}: detection number {}".format, path, index)
-        if _other_category(named, entry, category_id):
-            skipped["other category"] += 1
-            continue
-        image_id = integer(named, entry, "image_id")
+def _read_without_annotations(
+    file: JsonFile,
+    photos: _Photos,
+    skeleton: Skeleton,
+    detections: str | Path | None,
+    category: int | str | None,
+) -> PoseRecords:
+    """What a detector found on photos of which nobody says more than their names (COCO's ``image_info``)."""
+    if detections is None:
+        raise DataError(f"{file.path}: lists photos without annotations; give detections, which say where people are")
+    number = category_number(file.path, file.content, category)
+    found = DetectionFile(detections, person_id=1 if number is None else number)
+    records = _read_detections(found, photos, skeleton)
+    return replace(records, annotated=np.zeros((len(records), skeleton.num_keypoints), np.bool_))
+
+
+def _read_detections(file: DetectionFile, photos: _Photos, skeleton: Skeleton) -> PoseRecords:
+    """One person a box, in the order of its file."""
+    skipped = Counter(file.skipped)
+    found: list[tuple[int, FoundBoxes]] = []
+    for image_id, part in () if file.names_photos else file.by_id():
         if image_id not in photos.position:
-            raise DataError(f"{path}: detection number {index}: image_id {image_id} is not in the annotation file")
-        numbered.append((index, entry))
-        image.append(photos.position[image_id])
-
-    def where(row: int) -> str:
-        return f"{path}: detection number {numbered[row][0]}"
-
-    sides = numbers(where, "bbox", [entry.get("bbox") for _, entry in numbered], 4)
-    scores = numbers(where, "score", [[entry.get("score")] for _, entry in numbered], 1)[:, 0]
-    keep = np.flatnonzero((sides[:, 2:].astype(np.float32) > 0).all(1))
-    skipped["empty box"] = len(numbered) - len(keep)
-    sides, people, joints = sides[keep], len(keep), skeleton.num_keypoints
-    corners = sides.astype(np.float32)
+            row = int(part.rows[0])
+            raise DataError(f"{file.path}: detection number {row}: image_id {image_id} is not in the annotation file")
+        found.append((photos.position[image_id], part))
+    if file.names_photos:
+        for number, path in enumerate(photos.paths):
+            of_photo = file.get(path)
+            skipped["photo without boxes"] += of_photo is None
+            if of_photo is not None:
+                found.append((number, of_photo))
+        if not found and len(photos.paths):
+            raise DataError(f"{file.path}: names none of the photos of the annotation file ({photos.paths[0]}, …)")
+    elif len(file) and not found:
+        raise DataError(f"{file.path}: is a list of boxes for one photo; for a data set it must name them")
+    parts = [boxes for _, boxes in found]
+    rows = np.concatenate([np.zeros(0, np.int64), *(part.rows for part in parts)])
+    order = np.argsort(rows, kind="stable")
+    boxes = np.concatenate([np.zeros((0, 4), np.float32), *(part.boxes for part in parts)])[order]
+    people, joints = len(rows), skeleton.num_keypoints
+    sides = (boxes[:, 2:] - boxes[:, :2]).astype(np.float64)
     arrays: dict[str, Any] = {
-        "image_index": np.array(image, np.int32)[keep],
-        "boxes": np.concatenate([corners[:, :2], corners[:, :2] + corners[:, 2:]], 1),
+        "image_index": np.repeat([number for number, _ in found], [len(part) for part in parts]).astype(np.int32)[
+            order
+        ],
+        "boxes": boxes,
         "keypoints": np.zeros((people, joints, 2)),
         "visible": np.zeros((people, joints)),
-        "areas": sides[:, 2] * sides[:, 3] * AREA_OF_BOX,
+        "areas": sides[:, 0] * sides[:, 1] * AREA_OF_BOX,
         "ids": np.arange(people),
-        "scores": scores[keep],
+        "scores": np.concatenate([np.zeros(0, np.float32), *(part.scores for part in parts)])[order],
         "ignore": np.zeros(people),
     }
     left_out = {reason: count for reason, count in skipped.items() if count}
-    return PoseRecords(skeleton, **photos.columns(), **arrays, source=str(path), skipped=left_out)
-
-
-def category_with_keypoints(path: Path, content: Mapping[str, Any], name: str | None = None) -> dict[str, Any] | None:
-    """The category to read.
-
-    Args:
-        path: The file, for the error.
-        content: What it holds.
-        name: The category wanted; by default the one that has keypoints ("person" among several).
-
-    Returns:
-        Its entry; None where the file describes none.
-
-    Raises:
-        DataError: There is no such category, or several have keypoints and none is "person".
-    """
-    categories = list(entries(path, content, "categories")) if content.get("categories") else []
-    if name is not None:
-        for entry in categories:
-            if entry.get("name") == name:
-                return entry
-        raise DataError(f"{path}: no category is named {name!r}; there are {[c.get('name') for c in categories]}")
-    with_keypoints = [entry for entry in categories if entry.get("keypoints")]
-    if len(with_keypoints) > 1:
-        with_keypoints = [entry for entry in with_keypoints if entry.get("name") == "person"]
-        if len(with_keypoints) != 1:
-            raise DataError(
-                f"{path}: several categories have keypoints; choose one of {[c.get('name') for c in categories]}"
-            )
-    if with_keypoints:
-        return with_keypoints[0]
-    return categories[0] if len(categories) == 1 else None
-
-
-def keypoint_names(path: Path, category: Mapping[str, Any] | None) -> tuple[str, ...]:
-    """The names of a category's keypoints; none where it does not say.
-
-    Raises:
-        DataError: They are not a list of strings.
-    """
-    names = (category or {}).get("keypoints") or []
-    if isinstance(names, array) or not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise DataError(f"{path}: categories: keypoints: expected a list of names, got {names!r:.80}")
-    return tuple(names)
+    return PoseRecords(skeleton, **photos.columns(), **arrays, source=str(file.path), skipped=left_out)
 
 
 def _match_skeleton(
     path: Path, names: tuple[str, ...], category: Mapping[str, Any] | None, skeleton: Skeleton | None
 ) -> tuple[tuple[str, ...], Skeleton]:
-    """The names of the file's keypoints in order, and the skeleton."""
+    """The names of the file's keypoints in order, as the skeleton spells them, and the skeleton."""
     if not names:  # nothing to go by but the order
         if skeleton is None:
             raise DataError(f"{path}: the categories do not name the keypoints; pass the skeleton")
         return skeleton.keypoints, skeleton
     if skeleton is None:
-        known = (get_skeleton(name) for name in list_skeletons())
-        skeleton = next((s for s in known if s.keypoints == names), None)
+        skeleton = find_skeleton(names)
     if skeleton is None:
         links = (category or {}).get("skeleton") or []
         try:
@@ -415,7 +414,12 @@ def _match_skeleton(
             skeleton = Skeleton.from_names(str((category or {}).get("name", "custom")), names, links=pairs)
         except (IndexError, TypeError, ValueError) as error:
             raise DataError(f"{path}: categories: not a skeleton ({error})") from None
-    missing = [name for name in skeleton.keypoints if name not in names]
+    # The file may spell them in another way.
+    given, exact = set(names), set(skeleton.keypoints)
+    wanted = {canonical_name(name): name for name in skeleton.keypoints if name not in given}
+    spelled = tuple(wanted.get(canonical_name(name), name) if name not in exact else name for name in names)
+    there = set(spelled)
+    missing = [name for name in skeleton.keypoints if name not in there]
     if missing:
         raise DataError(f"{path}: the file has no keypoint named {', '.join(missing)}; it has {', '.join(names)}")
-    return names, skeleton
+    return spelled, skeleton

@@ -6,7 +6,6 @@ fails is walked entry by entry, to name the one that is wrong.
 
 from __future__ import annotations
 
-import json
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -18,8 +17,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastpose.data.records import DataError
+from fastpose.files import open_file, parse_json, read_file, unreadable
 
-__all__ = ["JsonFile", "check_split", "entries", "integer", "kind", "numbers", "open_json", "read_json", "read_mat"]
+__all__ = [
+    "JsonFile",
+    "check_split",
+    "entries",
+    "integer",
+    "kind",
+    "matlab_numbers",
+    "numbers",
+    "open_json",
+    "read_bytes",
+    "read_json",
+    "read_lines",
+    "read_mat",
+    "usable",
+]
 
 # No coordinate, side or area in pixels is larger; what is would overflow single precision further on.
 _LARGEST = 1e12
@@ -58,26 +72,38 @@ def read_json(path: str | Path) -> Any:
         thousand lists of number objects would fill a gigabyte while the file is read.
 
     Raises:
-        DataError: It is missing, not readable, cut short or not JSON.
+        DataError: It is missing, not readable, cut short, not JSON, or nested more than a hundred deep.
     """
     try:
-        return json.loads(_read_text(Path(path)), object_hook=_pack)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
+        return parse_json(read_bytes(path), path, object_hook=_pack)
+    except DataError:
+        raise
+    except ValueError as error:
+        raise DataError(str(error)) from None
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """The content of a file.
+
+    Raises:
+        DataError: It is missing, not readable, no regular file, or larger than a gigabyte.
+    """
+    try:
+        return read_file(path)
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+        raise DataError(f"{path}: {unreadable(error)}") from None
+
+
+def read_lines(path: str | Path) -> list[str]:
+    """The lines of a text file in UTF-8.
+
+    Raises:
+        DataError: As :func:`read_bytes`, or it is no text.
+    """
+    try:
+        return read_bytes(path).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not a JSON text file ({error.reason} at byte {error.start})") from None
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}: not valid JSON ({error.msg}, line {error.lineno} column {error.colno})") from None
-    except RecursionError:
-        raise DataError(f"{path}: not an annotation file (nested too deeply)") from None
-
-
-def _read_text(path: Path) -> str:
-    """The text of a file; in a function of its own, so that its bytes are gone before the text is parsed."""
-    data = path.read_bytes()
-    return data.decode(json.detect_encoding(data))
+        raise DataError(f"{path}: not a text file ({error.reason} at byte {error.start})") from None
 
 
 def _pack(entry: dict[str, Any]) -> dict[str, Any]:
@@ -103,18 +129,33 @@ def read_mat(path: str | Path) -> dict[str, Any]:
     """
     try:
         from scipy.io import loadmat
-        from scipy.io.matlab import MatReadError
     except ImportError:
         raise DataError(f"{path}: reading MATLAB files needs SciPy: pip install scipy") from None
     try:
-        variables = loadmat(str(path), struct_as_record=False, squeeze_me=True, appendmat=False)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
+        with open_file(path) as file:
+            variables = loadmat(file, struct_as_record=False, squeeze_me=True)
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (MatReadError, NotImplementedError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: {unreadable(error)}") from None
+    except Exception as error:  # a damaged file makes SciPy raise whatever it comes upon
         raise DataError(f"{path}: not a MATLAB file of version 5 to 7.2 ({error})") from None
     return {name: value for name, value in variables.items() if not name.startswith("__")}
+
+
+def matlab_numbers(path: str | Path, name: str, value: Any) -> NDArray[np.float64]:
+    """A variable of a MATLAB file as numbers of any shape.
+
+    Raises:
+        DataError: It is missing, or nothing that can be an array of numbers.
+    """
+    try:
+        return np.asarray([] if value is None else value, np.float64)
+    except (OverflowError, TypeError, ValueError):
+        raise DataError(f"{path}: {name}: expected an array of numbers, got {type(value).__name__}") from None
+
+
+def usable(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which numbers are finite and small enough to be pixels: at most 1e12."""
+    return np.asarray(np.abs(values) <= _LARGEST)
 
 
 def entries(path: Path, content: Mapping[str, Any], key: str) -> Iterator[dict[str, Any]]:
@@ -184,7 +225,7 @@ def numbers(where: Callable[[int], str], key: str, values: Sequence[Any], count:
             table = np.array(values, np.float64).reshape(len(values), -1 if values else count)
     except (OverflowError, TypeError, ValueError):
         table = None
-    if table is not None and table.shape == (len(values), count) and (np.abs(table) <= _LARGEST).all():
+    if table is not None and table.shape == (len(values), count) and usable(table).all():
         return np.asarray(table, np.float64)
     rows = [_row(where, index, key, value, count) for index, value in enumerate(values)]
     return np.array(rows, np.float64).reshape(len(values), count)
@@ -199,7 +240,7 @@ def _row(where: Callable[[int], str], index: int, key: str, value: Any, count: i
         row = np.array(shown, np.float64)
     except (OverflowError, TypeError, ValueError):
         raise DataError(f"{where(index)}: {key}: expected numbers, got {shown!r:.80}") from None
-    if row.shape != (count,) or not (np.abs(row) <= _LARGEST).all():
+    if row.shape != (count,) or not usable(row).all():
         raise DataError(f"{where(index)}: {key}: expected finite numbers, got {shown!r:.80}")
     return row
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from fastpose.data.readers.aic import read_aic
-from fastpose.data.readers.coco import keypoint_names, read_coco
+from fastpose.data.readers.categories import keypoint_names
+from fastpose.data.readers.coco import read_coco
 from fastpose.data.readers.crowdpose import read_crowdpose
 from fastpose.data.readers.exlpose import read_exlpose
 from fastpose.data.readers.files import JsonFile, check_split, open_json, read_mat
@@ -19,7 +20,16 @@ from fastpose.data.readers.mpii_trb import read_mpii_trb
 from fastpose.data.readers.posetrack18 import read_posetrack18
 from fastpose.data.readers.ultralytics import read_ultralytics
 from fastpose.data.records import DataError, PoseRecords
-from fastpose.skeletons import AIC14, CROWDPOSE14, EXLPOSE14, JHMDB15, MPII_TRB40, POSETRACK18_17, Skeleton
+from fastpose.skeletons import (
+    AIC14,
+    CROWDPOSE14,
+    EXLPOSE14,
+    JHMDB15,
+    MPII_TRB40,
+    POSETRACK18_17,
+    Skeleton,
+    find_skeleton,
+)
 
 __all__ = ["list_formats", "read_annotations"]
 
@@ -40,12 +50,12 @@ _WITHOUT_DETECTIONS = ("mpii", "mpii_trb", "ultralytics")
 _WITH_SPLIT = ("jhmdb", "lsp", "mpii", "ultralytics")
 _WITH_SKELETON = ("coco", "ultralytics")
 # Sets in COCO's format whose list of keypoints is theirs alone.
-_BY_KEYPOINTS = {
-    AIC14.keypoints: "aic",
-    EXLPOSE14.keypoints: "exlpose",
-    JHMDB15.keypoints: "jhmdb",
-    MPII_TRB40.keypoints: "mpii_trb",
-    POSETRACK18_17.keypoints: "posetrack18",
+_BY_SKELETON = {
+    AIC14: "aic",
+    EXLPOSE14: "exlpose",
+    JHMDB15: "jhmdb",
+    MPII_TRB40: "mpii_trb",
+    POSETRACK18_17: "posetrack18",
 }
 
 
@@ -62,6 +72,7 @@ def read_annotations(
     skeleton: Skeleton | None = None,
     detections: str | Path | None = None,
     split: str | None = None,
+    category: int | str | None = None,
 ) -> PoseRecords:
     """Read the annotated people of a data set.
 
@@ -72,9 +83,11 @@ def read_annotations(
         format: One of :func:`list_formats`, e.g. ``mpii``; by default told from what the file holds. ``coco`` is any
             COCO-style JSON with any skeleton.
         skeleton: The keypoints wanted, in its order, matched by name; by default those of the data set.
-        detections: COCO-style JSON list of detected boxes, to take instead of the annotated people.
+        detections: JSON file of detected boxes, to take instead of the annotated people: COCO results, or any other
+            form of :class:`fastpose.data.readers.DetectionFile`.
         split: A part of a data set that is in one place: ``train``, ``val``, ``test`` of a YAML file, ``train``,
             ``test`` of LSP, ``sub1_train`` … ``sub3_test`` of Sub-JHMDB's folder.
+        category: Name or id of the category to read, or ``all``, where a file in COCO's format has several.
 
     Returns:
         The people.
@@ -97,6 +110,10 @@ def read_annotations(
         options["split"] = split
     else:
         check_split(path, split, [])
+    if category is not None:
+        if name != "coco":
+            raise DataError(f"{path}: category: this format ({name}) has no categories")
+        options["category"] = category
     if name in _WITH_SKELETON:
         return _READERS[name](source, image_root, skeleton=skeleton, **options)
     records = _READERS[name](source, image_root, **options)
@@ -147,15 +164,18 @@ def _tell_json(file: JsonFile) -> str | None:
         if "bbox" in first and "score" in first:
             raise DataError(f"{file.path}: these are detections; pass them as detections, beside the annotation file")
         return "mpii" if "joints" in first else "aic" if "keypoint_annotations" in first else None
-    if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
+    if not isinstance(content, dict) or not isinstance(content.get("annotations", []), list):
         return None
+    if "annotations" not in content:
+        return "coco" if isinstance(content.get("images"), list) else None
     annotations, images, categories = (_first(content, key) for key in ("annotations", "images", "categories"))
     if "keypoints_21" in annotations:
         return "humanart"
-    names = tuple(name.strip().lower().replace(" ", "_") for name in keypoint_names(file.path, categories))
+    names = keypoint_names(file.path, categories)
     if "crowdIndex" in images and len(names) in (0, CROWDPOSE14.num_keypoints):
         return "crowdpose"
-    return _BY_KEYPOINTS.get(names, "coco")
+    known = find_skeleton(names)
+    return "coco" if known is None else _BY_SKELETON.get(known, "coco")
 
 
 def _first(content: dict[str, Any], key: str) -> dict[str, Any]:

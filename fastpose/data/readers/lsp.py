@@ -9,15 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastpose.data.readers.coco import area_of_boxes, read_coco_style
-from fastpose.data.readers.files import JsonFile, check_split, open_json, read_mat
+from fastpose.data.readers.coco import area_of_boxes, boxes_of_keypoints, read_coco_style
+from fastpose.data.readers.files import JsonFile, check_split, matlab_numbers, open_json, read_mat, usable
 from fastpose.data.records import DataError, PathTable, PoseRecords
 from fastpose.skeletons import LSP14
 
 __all__ = ["read_lsp"]
-
-# The sets have no boxes: that of the joints, so much larger on every side (a share of it, and pixels).
-_MARGIN, _MARGIN_PIXELS = 0.1, 4.0
 
 
 def read_lsp(
@@ -59,15 +56,18 @@ def read_lsp(
 
 def _joints(path: Path, values: Any) -> tuple[NDArray[np.float64], bool]:
     """[N, 14, 3] x, y, flag, and whether it is the extension."""
-    shape: tuple[int, ...] = np.shape(values) if values is not None else ()
+    array = matlab_numbers(path, "joints", values)
+    shape = array.shape
     if len(shape) == 3 and shape[:2] in ((3, 14), (14, 3)):
         extended = shape[0] == 14
-        joints = np.asarray(values, np.float64).transpose((2, 0, 1) if extended else (2, 1, 0))
-        bad = np.flatnonzero(~np.isfinite(joints).all((1, 2)))
+        joints = array.transpose((2, 0, 1) if extended else (2, 1, 0))
+        bad = np.flatnonzero(~usable(joints).all((1, 2)))
         if not len(bad):
             return joints, extended
         raise DataError(f"{path}: person number {bad[0]}: joints: expected finite numbers")
-    raise DataError(f"{path}: joints: expected an array of shape (3, 14, N) or (14, 3, N), got {shape or 'none'}")
+    raise DataError(
+        f"{path}: joints: expected an array of shape (3, 14, N) or (14, 3, N), got {shape if array.size else 'none'}"
+    )
 
 
 def _records(path: Path, root: Path, joints: NDArray[np.float64], extended: bool, split: str | None) -> PoseRecords:
@@ -75,23 +75,20 @@ def _records(path: Path, root: Path, joints: NDArray[np.float64], extended: bool
     # LSP flags the joints that are hidden, the extension those that are annotated.
     visible = np.where(joints[..., 2] > 0, 2, 0) if extended else np.where(joints[..., 2] > 0, 1, 2)
     points = joints[..., :2]
-    known = (visible > 0)[..., None]
-    low, high = np.where(known, points, np.inf).min(1), np.where(known, points, -np.inf).max(1)
     kept = (visible > 0).any(1)
     people = np.arange(count)
     if split is not None:
         kept &= people < count // 2 if split == "train" else people >= count // 2
     wanted = people if split is None else people[: count // 2] if split == "train" else people[count // 2 :]
     rows = np.flatnonzero(kept)
-    margin = (high[rows] - low[rows]) * _MARGIN + _MARGIN_PIXELS
-    boxes = np.concatenate([low[rows] - margin, high[rows] + margin], 1)
+    boxes = boxes_of_keypoints(points, visible > 0)[rows]
     digits = 5 if extended else 4
     arrays: dict[str, Any] = {
         "image_ids": wanted + 1,
         "image_sizes": np.zeros((len(wanted), 2)),
         "image_index": rows - (wanted[0] if len(wanted) else 0),
         "boxes": boxes,
-        "keypoints": np.where(known, points, 0)[rows],
+        "keypoints": np.where((visible > 0)[..., None], points, 0)[rows],
         "visible": visible[rows],
         "areas": area_of_boxes(boxes),
         "ids": rows + 1,

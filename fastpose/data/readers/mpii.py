@@ -13,7 +13,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastpose.data.readers.coco import area_of_boxes
-from fastpose.data.readers.files import JsonFile, check_split, entries, kind, numbers, open_json, read_mat
+from fastpose.data.readers.files import (
+    JsonFile,
+    check_split,
+    entries,
+    kind,
+    matlab_numbers,
+    numbers,
+    open_json,
+    read_mat,
+    usable,
+)
 from fastpose.data.records import DataError, PathTable, PoseRecords
 from fastpose.skeletons import MPII16
 
@@ -161,8 +171,7 @@ def _read_heads(path: Path, head_boxes: str | Path | None, count: int) -> NDArra
     if head_boxes is None and not beside.is_file():
         return None
     source = Path(head_boxes) if head_boxes is not None else beside
-    values = read_mat(source).get("headboxes_src")
-    boxes = np.asarray(values if values is not None else [], np.float64)
+    boxes = matlab_numbers(source, "headboxes_src", read_mat(source).get("headboxes_src"))
     if boxes.ndim == 2:  # one person, whose axis MATLAB drops
         boxes = boxes[..., None]
     if boxes.shape != (2, 2, count):
@@ -179,8 +188,12 @@ def _read_structure(path: Path, variables: dict[str, Any]) -> _People:
     points: list[NDArray[np.float64]] = []
     visible: list[NDArray[np.uint8]] = []
     skipped: Counter[str] = Counter()
-    for photo in np.atleast_1d(release.annolist):
-        for person in np.atleast_1d(photo.annorect):
+    for number, photo in enumerate(np.atleast_1d(release.annolist)):
+        try:
+            name, rectangles = str(photo.image.name), np.atleast_1d(photo.annorect)
+        except AttributeError as error:
+            raise DataError(f"{path}: annolist: number {number}: not a photo ({error})") from None
+        for person in rectangles:
             if not getattr(getattr(person, "annopoints", None), "_fieldnames", None):
                 skipped["no keypoints"] += hasattr(person, "_fieldnames")
                 continue
@@ -188,17 +201,19 @@ def _read_structure(path: Path, variables: dict[str, Any]) -> _People:
                 place = person.objpos
                 head = [float(getattr(person, key, np.nan)) for key in ("x1", "y1", "x2", "y2")]
                 values.append([float(place.x), float(place.y), float(person.scale), *head])
-            except (AttributeError, TypeError):  # rectangles without a position and scale cannot be cropped
+            except (AttributeError, TypeError, ValueError):  # without a position and scale nobody can be cropped
                 skipped["no box"] += 1
                 continue
-            found, seen = _points(path, str(photo.image.name), person.annopoints.point)
-            photos.append(str(photo.image.name))
+            found, seen = _points(path, name, getattr(person.annopoints, "point", None))
+            photos.append(name)
             points.append(found)
             visible.append(seen)
     table = np.array(values, np.float64).reshape(-1, 7)
-    bad = np.flatnonzero(~np.isfinite(table[:, :3]).all(1))
+    bad = np.flatnonzero(~usable(table[:, :3]).all(1) | ~(usable(table) | np.isnan(table)).all(1))
     if len(bad):
-        raise DataError(f"{path}: {photos[bad[0]]}: objpos, scale: expected finite numbers, got {table[bad[0], :3]}")
+        raise DataError(
+            f"{path}: {photos[bad[0]]}: objpos, scale, x1 to y2: expected finite numbers, got {table[bad[0]]}"
+        )
     joints = MPII16.num_keypoints
     return _People(
         where=lambda row: f"{path}: person number {row}",
@@ -220,10 +235,12 @@ def _points(path: Path, photo: str, entries_: Any) -> tuple[NDArray[np.float64],
         try:
             joint, x, y = int(point.id), float(point.x), float(point.y)
             flag = np.atleast_1d(getattr(point, "is_visible", []))
-            points[joint] = x, y
-        except (AttributeError, IndexError, TypeError, ValueError) as error:
+        except (AttributeError, OverflowError, TypeError, ValueError) as error:
             raise DataError(f"{path}: {photo}: annopoints: not a keypoint ({error})") from None
-        if not np.isfinite(points[joint]).all():
+        if not 0 <= joint < len(points):
+            raise DataError(f"{path}: {photo}: annopoints: id: expected 0 to {len(points) - 1}, got {joint}")
+        points[joint] = x, y
+        if not usable(points[joint]).all():
             raise DataError(f"{path}: {photo}: annopoints: expected finite numbers, got {points[joint]}")
         visible[joint] = 1 if flag.size and str(flag[0]) == "0" else 2
     return points, visible

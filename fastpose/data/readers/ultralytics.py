@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastpose.data.readers.coco import area_of_boxes
-from fastpose.data.readers.files import check_split
+from fastpose.data.readers.files import check_split, read_bytes, read_lines, usable
 from fastpose.data.records import DataError, PathTable, PoseRecords
-from fastpose.skeletons import COCO17, Skeleton, get_skeleton, list_skeletons
+from fastpose.files import parse_yaml
+from fastpose.skeletons import COCO17, Skeleton, find_skeleton
 
 __all__ = ["read_ultralytics"]
 
@@ -44,7 +46,7 @@ def read_ultralytics(
         split: ``train``, ``val`` or ``test``.
         skeleton: What the K keypoints are. By default the known skeleton of exactly the names in ``kpt_names``; COCO's
             where there are none, K is 17 and left and right change places as in COCO; else one of the names that there
-            are, or of numbers.
+            are, or of numbers. Without ``flip_idx`` the flip pairs are those that the names say, or unknown.
 
     Returns:
         N people in the order of the photos' names; photos are numbered from 1 and people are too. Boxes are cut to the
@@ -100,7 +102,7 @@ def _records(
     boxes = np.clip(corners, 0, np.maximum(extent[:, [0, 1, 0, 1]] - 1, 0))
     points = table[:, 5:].reshape(len(table), skeleton.num_keypoints, columns)
     # Without a third number a point is there unless it is negative.
-    visible = np.clip(points[..., 2], 0, 2) if columns == 3 else np.where((points >= 0).all(2), 2, 0)
+    visible = np.clip(np.ceil(points[..., 2]), 0, 2) if columns == 3 else np.where((points >= 0).all(2), 2, 0)
     empty = (boxes[:, 2:] <= boxes[:, :2]).any(1)
     unlabelled = ~(visible > 0).any(1)
     skipped["empty box"], skipped["no keypoints"] = int(empty.sum()), int((unlabelled & ~empty).sum())
@@ -123,16 +125,12 @@ def _records(
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    import yaml
-
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+        content = parse_yaml(read_bytes(path), path)
+    except DataError:
+        raise
+    except ValueError as error:
+        raise DataError(str(error)) from None
     if not isinstance(content, dict) or "kpt_shape" not in content:
         raise DataError(f"{path}: expected the YAML file of a pose data set, with kpt_shape")
     return content
@@ -150,25 +148,30 @@ def _layout(path: Path, content: Mapping[str, Any], skeleton: Skeleton | None) -
             raise DataError(f"{path}: kpt_shape: expected {skeleton.num_keypoints} keypoints, got {joints}")
         return joints, shape[1], skeleton
     flip = content.get("flip_idx")
-    if flip is None:
-        flip = list(range(joints))
     known = isinstance(flip, list) and all(type(other) is int and 0 <= other < joints for other in flip)
-    if not known or len(flip) != joints or any(flip[flip[i]] != i for i in range(joints)):
+    if flip is not None and (not known or len(flip) != joints or any(flip[flip[i]] != i for i in range(joints))):
         raise DataError(f"{path}: flip_idx: expected the numbers 0 to {joints - 1}, pairs exchanged, got {flip!r:.80}")
+    names = _keypoint_names(path, content, joints)
+    if not names and flip is not None and tuple(flip) == COCO17.flip_index:
+        return joints, shape[1], COCO17
+    skeleton = find_skeleton(names)
+    if skeleton is None:
+        skeleton = Skeleton.from_names(path.stem, names or [f"keypoint_{i}" for i in range(joints)])
+        if flip is not None:
+            points = skeleton.keypoints
+            pairs = tuple((points[i], points[flip[i]]) for i in range(joints) if i < flip[i])
+            skeleton = replace(skeleton, flip_pairs=pairs)
+    return joints, shape[1], skeleton
+
+
+def _keypoint_names(path: Path, content: Mapping[str, Any], joints: int) -> tuple[str, ...]:
+    """``kpt_names``, a list or a list of each class; empty where there are none."""
     named = content.get("kpt_names")
-    if isinstance(named, dict) and named:  # of each class
-        named = next(iter(named.values()))
+    if isinstance(named, dict) and named:
+        named = named.get(_person_class(path, content.get("names")), next(iter(named.values())))
     if named and (not isinstance(named, list) or len(named) != joints or len(set(map(str, named))) != joints):
         raise DataError(f"{path}: kpt_names: expected {joints} different names, got {named!r:.80}")
-    names = tuple(map(str, named or ()))
-    for name in list_skeletons():
-        if names and get_skeleton(name).keypoints == names:
-            return joints, shape[1], get_skeleton(name)
-    if not names and tuple(flip) == COCO17.flip_index:
-        return joints, shape[1], COCO17
-    names = names or tuple(f"keypoint_{i}" for i in range(joints))
-    pairs = tuple((names[i], names[flip[i]]) for i in range(joints) if i < flip[i])
-    return joints, shape[1], Skeleton(path.stem, names, pairs)
+    return tuple(map(str, named or ()))
 
 
 def _person_class(path: Path, names: Any) -> int | None:
@@ -191,8 +194,7 @@ def _photos(path: Path, root: Path, part: Any) -> list[Path]:
         if source.is_dir():
             found += sorted(photo for photo in source.rglob("*") if photo.suffix.lower() in _SUFFIXES)
         elif source.is_file():
-            lines = source.read_text(encoding="utf-8-sig").splitlines()
-            found += [source.parent / line.strip() for line in lines if line.strip()]
+            found += [source.parent / line.strip() for line in read_lines(source) if line.strip()]
         else:
             raise DataError(f"{path}: no folder or list of photos at {source}")
     if len(set(found)) != len(found):
@@ -210,12 +212,7 @@ def _read_photo(photo: Path) -> tuple[tuple[int, int] | None, list[str]]:
     except ImageError:
         return None, []
     labels = _label_file(photo)
-    try:
-        return size, labels.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError:  # a photo of nobody
-        return size, []
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{labels}: cannot be read ({error})") from None
+    return size, read_lines(labels) if labels.exists() else []  # else a photo of nobody
 
 
 def _label_file(photo: Path) -> Path:
@@ -239,6 +236,6 @@ def _rows(photo: Path, lines: list[str], count: int) -> Iterator[tuple[str, NDAr
             values = np.array(words, np.float64)
         except ValueError:
             raise DataError(f"{where}: expected numbers, got {line!r:.80}") from None
-        if not np.isfinite(values).all():
+        if not usable(values).all():
             raise DataError(f"{where}: expected finite numbers, got {line!r:.80}")
         yield where, values

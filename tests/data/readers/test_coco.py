@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastpose.data.readers import read_coco
+from fastpose.data.readers import read_annotations, read_coco
 from fastpose.data.records import DataError, PathTable, PoseRecords
 from fastpose.skeletons import COCO17, LSP14, Skeleton
 
@@ -176,6 +177,18 @@ def test_keypoints_are_put_into_the_skeletons_order_by_name(tmp_path: Path) -> N
         read_coco(write(tmp_path, small()), skeleton=Skeleton.from_names("cat", ["head", "tail"]))
 
 
+def test_names_may_be_spelled_in_another_way(tmp_path: Path) -> None:
+    content = small()
+    content["categories"][0]["keypoints"] = ["HEAD", "Left Hand", "hand-R"]
+    wanted = Skeleton.from_names("two", ["right_hand", "head"])
+    records = read_coco(write(tmp_path, content), skeleton=wanted)
+    np.testing.assert_array_equal(records.keypoints[1], np.float32([[9.5, 10.25], [7, 8]]))
+    assert not records.skeleton.sigmas_known
+    content["categories"][0]["keypoints"] = [name.replace("_", " ").title() for name in COCO17.keypoints]
+    content["annotations"] = []
+    assert read_coco(write(tmp_path, content)).skeleton is COCO17
+
+
 def test_without_names_the_skeleton_must_be_given(tmp_path: Path) -> None:
     content = small()
     del content["categories"]
@@ -183,6 +196,30 @@ def test_without_names_the_skeleton_must_be_given(tmp_path: Path) -> None:
         read_coco(write(tmp_path, content))
     skeleton = Skeleton.from_names("three", ["a", "b", "c"])
     assert read_coco(write(tmp_path, content), skeleton=skeleton).skeleton is skeleton
+
+
+def test_without_boxes(tmp_path: Path) -> None:
+    records = read_coco(write(tmp_path, changed(bbox=None)))
+    assert records.ids.tolist() == [2, 1, 3]
+    # Labelled from (7, 8) to (9.5, 10.25): a tenth and 4 pixels more on every side.
+    np.testing.assert_allclose(records.boxes[1], [2.75, 3.775, 13.75, 14.475])
+    assert records.areas[1] == 300.5
+    assert read_coco(write(tmp_path, changed(bbox=None, keypoints=[0] * 9))).ids.tolist() == [2, 3]
+
+
+def test_photos_without_annotations(tmp_path: Path) -> None:
+    content = small()
+    del content["annotations"]
+    content["categories"] = [{"id": 3, "name": "cat"}, {"id": 1, "name": "person"}]
+    path = write(tmp_path, content)
+    found = [{"image_id": 10, "category_id": category, "bbox": [1, 2, 3, 4], "score": 0.5} for category in (1, 3)]
+    records = read_annotations(path, detections=write(tmp_path, found, "found.json"))
+    assert (len(records), records.skeleton, len(records.image_paths)) == (1, COCO17, 3)
+    assert not records.annotated.any()
+    assert records.skipped == {"other category": 1}
+    assert read_annotations(path, detections=tmp_path / "found.json", skeleton=LSP14).skeleton is LSP14
+    with pytest.raises(DataError, match="lists photos without annotations; give detections"):
+        read_annotations(path)
 
 
 def test_categories(tmp_path: Path) -> None:
@@ -195,8 +232,17 @@ def test_categories(tmp_path: Path) -> None:
     cats = read_coco(path, category="cat")
     assert (cats.ids.tolist(), cats.skeleton.keypoints) == ([3], ("nose", "tail"))
     assert cats.skipped == {"other category": 2}
-    with pytest.raises(DataError, match="no category is named 'dog'"):
+    for wanted in ("cat", 2, "2"):
+        assert read_annotations(path, category=wanted).ids.tolist() == [3]
+    with pytest.raises(DataError, match=r"no category is named 'dog', or has that id; there are 'doll' \(1\), 'cat'"):
         read_coco(path, category="dog")
+    with pytest.raises(DataError, match=r"category: not all have the same keypoints; choose one of 'doll' \(1\)"):
+        read_coco(path, category="all")
+    content["categories"][1]["keypoints"], content["annotations"][2]["keypoints"] = NAMES, [1, 1, 2] * 3
+    assert read_coco(write(tmp_path, content), category="all").ids.tolist() == [2, 1, 3]
+    write(tmp_path, content)
+    with pytest.raises(DataError, match=r"category: this format \(humanart\) has no categories"):
+        read_annotations(path, format="humanart", category="cat")
 
 
 # --- left out and counted -----------------------------------------------------------------------------------------
@@ -209,7 +255,7 @@ def test_categories(tmp_path: Path) -> None:
         ({"keypoints": [-3, -4, 2] * 3}, "no keypoints"),
         ({"num_keypoints": None, "keypoints": [5, 5, 0] * 3}, "no keypoints"),
         ({"keypoints": None}, "no keypoints"),
-        ({"bbox": None}, "no box"),
+        ({"bbox": None, "keypoints": None}, "no box"),
         ({"bbox": [5, 6, 0, 30]}, "empty box"),
         ({"bbox": [5, 6, 20, -30]}, "empty box"),
         ({"bbox": [70, 6, 20, 30]}, "empty box"),  # beside the photo
@@ -281,18 +327,40 @@ def test_files_that_are_no_annotation_files(tmp_path: Path) -> None:
         ('{"images": {}, "annotations": []}', "images: expected a list, got an object"),
         ('{"images": [5], "annotations": []}', "images: number 0: expected an object, got int"),
         ("[" * 100000, "nested too deeply"),
+        ('{"images": ' + "[" * 500 + "]" * 500 + "}", "nested too deeply"),
     ):
         path = write(tmp_path, content)
         with pytest.raises(DataError, match=message):
             read_coco(path, skeleton=COCO17)
     with pytest.raises(DataError, match=r"absent\.json: no such file"):
         read_coco(tmp_path / "absent.json")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="is a folder, expected a file"):
         read_coco(tmp_path)
     binary = tmp_path / "photo.json"
     binary.write_bytes(b"\xff\xd8\xff\xe0")
     with pytest.raises(DataError, match="not a JSON text file"):
         read_coco(binary)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with a name here")
+@pytest.mark.parametrize("name", ["people.json", "people.mat", "people.yaml"])
+def test_a_pipe_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(DataError, match="is a pipe, expected a regular file"):
+        read_annotations(tmp_path / name, split="train" if name.endswith("yaml") else None)
+
+
+def test_a_message_is_one_short_line(tmp_path: Path) -> None:
+    content = small()
+    content["images"][0] |= {"id": "x" * 1_000_000 + "\n"}
+    with pytest.raises(DataError) as caught:
+        read_coco(write(tmp_path, content))
+    assert str(caught.value).startswith(str(tmp_path))
+    assert len(str(caught.value)) < 1100
+    assert "\n" not in str(caught.value)
+    content["images"][0] |= {"id": 20, "file_name": "\ud800.jpg"}
+    with pytest.raises(DataError, match=r"\\ud800\.jpg: is no file name"):
+        read_coco(write(tmp_path, content))
 
 
 def test_images_are_checked(tmp_path: Path) -> None:
@@ -341,8 +409,8 @@ def test_detections_are_checked(tmp_path: Path, entry: dict[str, Any], message: 
     found = [{"image_id": 10, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5} | entry]
     with pytest.raises(DataError, match=message):
         read_coco(write(tmp_path, small()), detections=write(tmp_path, found, "found.json"))
-    with pytest.raises(DataError, match="expected a list of detections, got an object"):
-        read_coco(write(tmp_path, small()), detections=write(tmp_path, {}, "found.json"))
+    with pytest.raises(DataError, match="expected a list or an object of boxes, got int"):
+        read_coco(write(tmp_path, small()), detections=write(tmp_path, 3, "found.json"))
 
 
 # --- against the reference figures --------------------------------------------------------------------------------

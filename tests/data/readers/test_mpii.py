@@ -121,15 +121,28 @@ def test_the_structure_of_its_authors(tmp_path: Path) -> None:
 
 
 def test_structures_that_are_damaged(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"000000012\.jpg: objpos, scale: expected finite numbers"):
+    with pytest.raises(DataError, match=r"000000012\.jpg: objpos, scale, x1 to y2: expected finite numbers"):
         read_mpii(_structure(tmp_path, scale=np.nan))
-    with pytest.raises(DataError, match=r"000000012\.jpg: annopoints: not a keypoint"):
-        read_mpii(_structure(tmp_path, annopoints={"point": {"id": 16, "x": 1.0, "y": 1.0}}))
+    for change in ({"scale": 9e300}, {"x1": 9e300}, {"objpos": {"x": 9e300, "y": 1.0}}):
+        with pytest.raises(DataError, match="expected finite numbers"):
+            read_mpii(_structure(tmp_path, **change))
+    for number in (-1, 16):
+        with pytest.raises(DataError, match=rf"000000012\.jpg: annopoints: id: expected 0 to 15, got {number}"):
+            read_mpii(_structure(tmp_path, annopoints={"point": {"id": number, "x": 1.0, "y": 1.0}}))
+    for point in ({"id": 3}, {"id": np.inf, "x": 1.0, "y": 1.0}, {"id": "one", "x": 1.0, "y": 1.0}):
+        with pytest.raises(DataError, match=r"000000012\.jpg: annopoints: not a keypoint"):
+            read_mpii(_structure(tmp_path, annopoints={"point": point}))
+    with pytest.raises(DataError, match="annopoints: expected finite numbers"):
+        read_mpii(_structure(tmp_path, annopoints={"point": {"id": 3, "x": 9e300, "y": 1.0}}))
     assert read_mpii(_structure(tmp_path, objpos=np.zeros((0, 0)))).skipped == {"no box": 2, "no keypoints": 1}
     other = tmp_path / "other.mat"
     pytest.importorskip("scipy.io").savemat(other, {"x": 1})
     with pytest.raises(DataError, match=r"other\.mat: expected a structure RELEASE with annolist, got x"):
         read_mpii(other)
+    for annolist in (5, "five", np.arange(3), {"image": 7}, {"annorect": 1}):
+        pytest.importorskip("scipy.io").savemat(other, {"RELEASE": {"annolist": annolist}})
+        with pytest.raises(DataError, match=r"other\.mat: annolist: number 0: not a photo"):
+            read_mpii(other)
     other.write_bytes(b"no MATLAB file" * 20)
     with pytest.raises(DataError, match=r"other\.mat: not a MATLAB file"):
         read_mpii(other)

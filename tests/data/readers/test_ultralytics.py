@@ -94,6 +94,20 @@ def test_names_and_skeletons(file: Path) -> None:
     assert read_annotations(write(folder, coco), split="val").skeleton is COCO17
 
 
+def test_without_flip_idx(file: Path) -> None:
+    folder, settings = file.parent, {key: value for key, value in SETTINGS.items() if key != "flip_idx"}
+    named = write(folder, settings | {"kpt_names": {0: ["nose", "left_eye", "right_eye"]}})
+    assert read_annotations(named, split="train").skeleton.flip_index == (0, 2, 1)
+    letters = write(folder, settings | {"kpt_names": ["nose", "eyeL", "eyeR"]})
+    assert read_annotations(letters, split="train").skeleton.flip_index == (0, 2, 1)
+    assert not read_annotations(write(folder, settings), split="train").skeleton.mirror_known
+    none = write(folder, SETTINGS | {"flip_idx": [0, 1, 2]})
+    assert read_annotations(none, split="train").skeleton.flip_pairs == ()
+    spelled = [name.replace("_", " ").title() for name in COCO17.keypoints]
+    coco = write(folder, settings | {"kpt_shape": [17, 3], "kpt_names": spelled})
+    assert read_annotations(coco, split="val").skeleton is COCO17
+
+
 def test_two_numbers_a_keypoint_and_several_classes(file: Path) -> None:
     folder = file.parent
     label(folder / "set", "train/b", "1 0.5 0.5 0.2 0.4 0.5 0.5 -1 -1 0 0\n0 0.5 0.5 0.2 0.4 0.5 0.5 0 0 0 0\n")
@@ -126,6 +140,7 @@ def test_photos_that_are_turned(tmp_path: Path) -> None:
         ("0 0.5 0.5", r"b\.txt: line 1: expected 14 numbers, got 3"),
         ("\n0 0.5 0.5 0.2 0.4 0.5 0.5 2 0.25 0.5 1 0 0 zero", r"b\.txt: line 2: expected numbers"),
         ("0 0.5 0.5 0.2 0.4 0.5 nan 2 0.25 0.5 1 0 0 0", r"b\.txt: line 1: expected finite numbers"),
+        ("0 0.5 0.5 0.2 0.4 9e300 0.5 2 0.25 0.5 1 0 0 0", r"b\.txt: line 1: expected finite numbers"),
         ("0 50 25 20 20 0.5 0.5 2 0.25 0.5 1 0 0 0", r"b\.txt: line 1: expected a box in fractions"),
     ],
 )
