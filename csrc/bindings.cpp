@@ -258,6 +258,7 @@ PYBIND11_MODULE(_C, m) {
       py::arg("name"), "For tests: sse2, avx2, avx512; an empty name takes the best.");
   m.def("get_num_threads", &get_num_threads);
   m.def("fail_without_cuda", &fail_without_cuda, py::arg("op"), "For tests: the error that a CUDA tensor gives in a build without CUDA.");
+  m.def("watched", &watched, "Whether tracing, a dispatch mode or forward-mode AD has a say in what becomes of plain tensors.");
   m.def("use_exchange_api", &use_exchange_api, py::arg("enabled"), "For tests: whether tensors are read through DLPack's C exchange API.");
   m.def("allow_simd_vbmi", &allow_simd_vbmi, py::arg("allowed"), "For tests: whether AVX-512 kernels may use VBMI where the processor has it.");
   bind_affine_crop(m);

@@ -242,6 +242,41 @@ Plain view_if_plain(Arg& a, py::handle object, const char* name, bool ignore_gra
   return a.device == kCpu && a.contiguous() && (a.data != nullptr || a.numel() == 0) ? kind : Plain::No;
 }
 
+namespace {
+
+PyObject* attribute_of(const char* module, const char* name) {
+  PyObject* found = PyDict_GetItemString(PyImport_GetModuleDict(), module);
+  PyObject* value = found == nullptr ? nullptr : PyObject_GetAttrString(found, name);
+  if (value == nullptr) PyErr_Clear();
+  return value;
+}
+
+// What a function of torch without arguments says, as a number; 0 if this torch has no such function.
+long ask(PyObject* function) {
+  if (function == nullptr) return 0;
+  PyObject* answer = PyObject_CallNoArgs(function);
+  if (answer == nullptr) throw py::error_already_set();
+  const long number = PyLong_AsLong(answer);  // True is 1
+  Py_DECREF(answer);
+  return number;
+}
+
+}  // namespace
+
+bool watched() {
+  static PyObject* const tracing = attribute_of("torch._C", "_is_tracing");
+  static PyObject* const modes = attribute_of("torch._C", "_len_torch_dispatch_stack");
+  static PyObject* const function_modes = attribute_of("torch._C", "_len_torch_function_stack");
+  static PyObject* const early_modes = attribute_of("torch._ops", "_len_torch_dispatch_stack_pre_dispatch");
+  static PyObject* const forward_ad = attribute_of("torch.autograd.forward_ad", "__dict__");
+  static PyObject* const level = PyUnicode_InternFromString("_current_level");
+  if (ask(tracing) != 0 || ask(modes) != 0) return true;
+  // make_fx(pre_dispatch=True) has its mode on a stack of its own, which is slow to ask for, and a function mode beside it.
+  if (ask(function_modes) != 0 && ask(early_modes) != 0) return true;
+  PyObject* const now = forward_ad == nullptr ? nullptr : PyDict_GetItem(forward_ad, level);
+  return now != nullptr && PyLong_AsLong(now) >= 0;
+}
+
 void use_exchange_api(bool enabled) { exchange_api_enabled = enabled; }
 
 std::string shape_text(const Arg& a) {
