@@ -210,7 +210,7 @@ py::object oks_nms_eager(py::handle poses, py::handle scores, py::handle areas, 
                            max_per_image.is_none() ? int64_t{1} << 62 : gate.integer(max_per_image)};
   const bool all = gate.flag(padded);
   const int64_t n = people_of(pose);
-  const DType score_dtype = gate.dtype_of(scores);  // what is lowered keeps its dtype
+  const DType score_dtype = options.soft ? gate.dtype_of(scores) : DType::Float64;  // what is lowered keeps its dtype
   if (options.soft && !out_scores.is_none() && score_dtype != DType::Float64) return py::none();
   const Arg kept = out.is_none() ? gate.scratch("out", DType::Int64, {n}) : gate.output(out, "out", {n}, DType::Int64);
   const Arg final = out_scores.is_none() ? gate.scratch("out_scores", DType::Float64, {n})

@@ -182,9 +182,21 @@ bool look_like_fractions(const Images& images, const Triple& scale, const Triple
   return false;
 }
 
+// Three numbers; a tuple of floats, which Python's gate makes, is read without pybind11's detours.
+Triple triple_of(py::handle object) {
+  Triple triple;
+  if (!PyTuple_CheckExact(object.ptr()) || PyTuple_GET_SIZE(object.ptr()) != 3) return object.cast<Triple>();
+  for (int c = 0; c < 3; ++c) {
+    PyObject* const item = PyTuple_GET_ITEM(object.ptr(), c);
+    if (!PyFloat_CheckExact(item)) return object.cast<Triple>();
+    triple[c] = PyFloat_AS_DOUBLE(item);
+  }
+  return triple;
+}
+
 py::object affine_crop_eager(py::handle images_object, py::handle matrices_object, py::handle index_object, py::object out_object, int64_t height,
-                             int64_t width, Triple scale, Triple shift, Triple border, bool swap_rb, bool replicate, bool antialias,
-                             py::handle flip_object, py::handle gain_object, py::handle offset_object, bool nhwc) {
+                             int64_t width, py::handle scale_object, py::handle shift_object, py::handle border_object, bool swap_rb,
+                             bool replicate, bool antialias, py::handle flip_object, py::handle gain_object, py::handle offset_object, bool nhwc) {
   Gate gate;
   const Images images(images_object, kImageTypes, [&](py::handle item) {
     Arg a = gate.array(item, "images");
@@ -192,6 +204,7 @@ py::object affine_crop_eager(py::handle images_object, py::handle matrices_objec
     return a;
   });
   const int64_t num_images = static_cast<int64_t>(images.table.size());
+  const Triple scale = triple_of(scale_object), shift = triple_of(shift_object), border = triple_of(border_object);
   if (look_like_fractions(images, scale, shift)) return py::none();
   const Arg matrices = gate.doubles(matrices_object, "matrices");
   Arg index = gate.integers_or_none(index_object, "image_index");

@@ -59,6 +59,14 @@ struct TensorType {
   PyTypeObject* type = nullptr;
   const dlpack::ExchangeApi* api = nullptr;
   bool plain = false;  // torch.Tensor or torch.nn.Parameter themselves: nothing overrides what an op does with them
+  const PyGetSetDef* requires_grad = nullptr;  // its property, which is called sooner than it is looked up
+
+  bool wants_grad(PyObject* tensor) const {
+    PyObject* flag = requires_grad->get(tensor, requires_grad->closure);
+    if (flag == nullptr) throw py::error_already_set();
+    Py_DECREF(flag);
+    return flag == Py_True;
+  }
 };
 
 bool is_attribute(PyTypeObject* type, const char* module, const char* name) {
@@ -90,7 +98,13 @@ TensorType tensor_type(PyTypeObject* type) {
     }
     Py_DECREF(capsule);
   }
-  t.plain = is_attribute(type, "torch", "Tensor") || is_attribute(type, "torch.nn", "Parameter");
+  if (PyObject* property = PyObject_GetAttrString(reinterpret_cast<PyObject*>(type), "requires_grad")) {
+    if (Py_TYPE(property) == &PyGetSetDescr_Type) t.requires_grad = reinterpret_cast<PyGetSetDescrObject*>(property)->d_getset;
+    Py_DECREF(property);  // the type keeps it
+  } else {
+    PyErr_Clear();
+  }
+  t.plain = t.requires_grad != nullptr && (is_attribute(type, "torch", "Tensor") || is_attribute(type, "torch.nn", "Parameter"));
   if (used < kSlots) {
     Py_INCREF(type);
     known[used++] = t;
@@ -232,7 +246,7 @@ Plain view_if_plain(Arg& a, py::handle object, const char* name, bool ignore_gra
       kind = Plain::NumPy;
     } else if (exchange_api_enabled) {
       const TensorType known = tensor_type(type);
-      if (!known.plain || known.api == nullptr || (!ignore_grad && requires_grad(object))) return Plain::No;
+      if (!known.plain || known.api == nullptr || (!ignore_grad && known.wants_grad(object.ptr()))) return Plain::No;
       fill_from_exchange(a, object, known.api);
       kind = Plain::Torch;
     }

@@ -57,8 +57,10 @@ def _check(x: Tensor, weight: Tensor) -> None:
             raise ValueError(f"{name}: expected memory on the CPU, got {value.device}")
     if x.ndim != 4 or x.numel() == 0:
         raise ValueError(f"x: expected shape [B, C, h, w] and at least one value, got {list(x.shape)}")
-    if weight.ndim != 4 or weight.shape[:2] != (x.shape[1], 1) or weight.shape[2:] not in ((3, 3), (5, 5)):
-        raise ValueError(f"weight: expected shape [{x.shape[1]}, 1, k, k] with k 3 or 5, got {list(weight.shape)}")
+    if weight.ndim != 4 or weight.shape[:2] != (x.shape[1], 1):
+        raise ValueError(f"weight: expected shape [{x.shape[1]}, 1, k, k], got {list(weight.shape)}")
+    if weight.shape[2:] not in ((3, 3), (5, 5)):
+        raise ValueError(f"weight: expected kernels of 3 x 3 or 5 x 5, got shape {list(weight.shape)}")
     if not x.is_contiguous(memory_format=torch.channels_last):
         raise ValueError(f"x: expected the channels last in memory, got strides {x.stride()}")
 
