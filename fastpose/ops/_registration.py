@@ -73,8 +73,9 @@ def plain(value: Any) -> Any:
 def differentiable_once(op: str) -> Callable[[Kernel], Kernel]:
     """Decorates the `backward` of an `autograd.Function` whose gradient has no graph of its own.
 
-    Torch's decorator of a similar name lets a second derivative that does not come through the slope pass as zero; this
-    one raises RuntimeError wherever one is asked for.
+    Torch's decorator of a similar name lets second derivatives pass as zero, unless they come through the slope and go
+    to every leaf. This one raises RuntimeError wherever one is asked for. For that the gradient must hang together with
+    what it depends on: the slopes, what was saved, and further inputs that the function keeps as ``ctx.inputs``.
     """
 
     def decorate(backward: Kernel) -> Kernel:
@@ -82,9 +83,10 @@ def differentiable_once(op: str) -> Callable[[Kernel], Kernel]:
         def once(ctx: Any, *slopes: Any) -> Any:
             if not torch.is_grad_enabled():  # no create_graph
                 return backward(ctx, *slopes)
+            origins = [*slopes, *ctx.saved_tensors, *getattr(ctx, "inputs", ())]
             with torch.no_grad():
                 gradients = backward(ctx, *slopes)
-            return tuple(g if g is None else _Last.apply(op, g.detach().requires_grad_()) for g in gradients)
+            return tuple(g if g is None else _Last.apply(op, g, *origins) for g in gradients)
 
         return once
 
@@ -92,10 +94,10 @@ def differentiable_once(op: str) -> Callable[[Kernel], Kernel]:
 
 
 class _Last(torch.autograd.Function):
-    """A gradient that cannot be differentiated again."""
+    """A gradient that cannot be differentiated again with respect to its origins."""
 
     @staticmethod
-    def forward(ctx: Any, op: str, gradient: Tensor) -> Tensor:
+    def forward(ctx: Any, op: str, gradient: Tensor, *_: Tensor | None) -> Tensor:
         ctx.op = op
         return gradient.view_as(gradient)
 

@@ -72,15 +72,15 @@ class _DepthwiseConv(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int) -> Tensor:
         rounded = weight.to(x.dtype)
         ctx.stride = stride
-        ctx.save_for_backward(x, rounded)
+        ctx.save_for_backward(x, weight)
         return F.conv2d(x, rounded, None, stride, weight.shape[-1] // 2, 1, weight.shape[0])
 
     @staticmethod
     @differentiable_once("depthwise_conv")
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         x, weight = ctx.saved_tensors
-        grad = grad.contiguous(memory_format=torch.channels_last)
+        rounded, grad = weight.to(x.dtype), grad.contiguous(memory_format=torch.channels_last)
         grad_x = torch.empty_like(x) if ctx.needs_input_grad[0] else None
         grad_weight = torch.empty(weight.shape) if ctx.needs_input_grad[1] else None
-        C.depthwise_conv_grad(x, grad, weight, ctx.stride, grad_x, grad_weight)
+        C.depthwise_conv_grad(x, grad, rounded, ctx.stride, grad_x, grad_weight)
         return grad_x, grad_weight, None

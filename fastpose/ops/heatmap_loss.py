@@ -153,6 +153,7 @@ class _Loss(torch.autograd.Function):
         loss, gradient = made
         ctx.save_for_backward(gradient)
         ctx.shared = shared  # somebody else holds the gradient, too
+        ctx.inputs = (predicted,)  # not saved: its values do not matter, and may be overwritten
         return loss
 
     @staticmethod
@@ -164,7 +165,10 @@ class _Loss(torch.autograd.Function):
         slope = argument("slope", slope.detach(), torch.float32, gradient)
         # The last backward of this graph may have the gradient itself, which a slope of 1 (that of loss.backward())
         # leaves as it is: on CUDA the kernel looks at the slope, so that nobody waits for it.
-        out = torch.empty_like(gradient) if ctx.shared or _graph_is_kept() else gradient
+        kept = _graph_is_kept()
+        out = torch.empty_like(gradient) if ctx.shared or kept else gradient
+        if not kept:
+            ctx.inputs = ()
         C.scale_gradient(gradient, slope, out, stream(gradient))
         return out, None, None
 
