@@ -112,15 +112,14 @@ def _as_array(name: str, value: Any, dtype: torch.dtype) -> np.ndarray[Any, Any]
 
 
 def tensor_argument(name: str, value: Any) -> Tensor:
-    """An argument that must be a dense tensor, as it is.
+    """An argument that must be a tensor, as it is.
 
     Raises:
-        TypeError: It is none.
+        TypeError: It is none, is sparse, or has no memory.
     """
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: expected a tensor, got {type(value).__name__}")
-    if value.layout is not torch.strided:
-        raise TypeError(f"{name}: expected a dense tensor, got {value.layout}")
+    _expect_memory(value, name)
     return value
 
 
@@ -178,11 +177,15 @@ def contiguous(value: Tensor, name: str) -> Tensor:
     Raises:
         TypeError: It is a sparse one, or has no memory.
     """
+    _expect_memory(value, name)
+    return value if value.is_contiguous() else value.contiguous()
+
+
+def _expect_memory(value: Tensor, name: str) -> None:
     if value.layout is not torch.strided:
         raise TypeError(f"{name}: expected a dense tensor, got {value.layout}")
     if value.device.type == "meta":
         raise TypeError(f"{name}: {_WITHOUT_MEMORY}")
-    return value if value.is_contiguous() else value.contiguous()
 
 
 def detached(value: Any) -> Any:

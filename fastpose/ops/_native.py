@@ -103,8 +103,12 @@ def load_error() -> str | None:
     return C._reason if isinstance(C, _Missing) else None
 
 
-def torch_dtype(dtype: Any) -> torch.dtype:
+def torch_dtype(dtype: Any, name: str = "dtype") -> torch.dtype:
     """Takes a torch dtype, a NumPy dtype or scalar type, or a name such as "float16", and gives the torch dtype.
+
+    Args:
+        dtype: what the caller gave, or that of an array.
+        name: of the argument that it is or belongs to, for messages.
 
     Raises:
         TypeError: if it is none of those that the core knows.
@@ -116,7 +120,7 @@ def torch_dtype(dtype: Any) -> torch.dtype:
     try:
         return _TORCH_DTYPE[np.dtype(dtype)]
     except (KeyError, TypeError):
-        raise TypeError(f"dtype: expected a torch or NumPy dtype, got {dtype!r}") from None
+        raise TypeError(f"{name}: expected a torch or NumPy dtype that the core knows, got {dtype!r}") from None
 
 
 def empty(shape: Sequence[int], dtype: torch.dtype, like: Array) -> Array:

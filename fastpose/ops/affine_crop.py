@@ -140,8 +140,10 @@ class _Crops:
         """Fills `out`, or a fresh array, by whichever way the arguments ask for."""
         if out is not None and not isinstance(out, (np.ndarray, Tensor)):
             raise TypeError(f"out: expected a NumPy array or a tensor, got {type(out).__name__}")
-        given = dtype if out is None or dtype is not None else out.dtype
-        kind = torch.float32 if given is None else torch_dtype(given)
+        if dtype is not None:
+            kind = torch_dtype(dtype)
+        else:
+            kind = torch.float32 if out is None else torch_dtype(out.dtype, "out")
         if kind not in _OUTPUTS:
             raise TypeError(f"dtype: expected uint8, float16, bfloat16, float32 or float64, got {kind}")
         shape = (self.count, *self.size, 3) if self.nhwc else (self.count, 3, *self.size)

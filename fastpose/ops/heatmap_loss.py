@@ -140,7 +140,7 @@ def _run(
     count = (predicted.shape[0], _keypoints(predicted, values[0])) if predicted.ndim == 4 else (0, 0)
     loss = empty((), torch.float32, predicted)
     workspace = empty((2, *count), torch.float64, predicted)
-    gradient = empty(predicted.shape, torch_dtype(predicted.dtype), predicted) if with_gradient else None
+    gradient = empty(predicted.shape, torch_dtype(predicted.dtype, "predicted"), predicted) if with_gradient else None
     C.heatmap_loss(predicted, points, factors, given, topk, loss, gradient, workspace, values, stream(predicted))
     return loss, gradient
 

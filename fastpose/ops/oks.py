@@ -67,7 +67,7 @@ def oks(
 
 def _run(a: Any, b: Any, areas: Any, sigmas: Any, visible: Any, areas_b: Any, out: Any = None) -> Any:
     if out is None:
-        out = empty((_people(a), _people(b)), torch_dtype(a.dtype), a)
+        out = empty((_people(a), _people(b)), torch_dtype(a.dtype, "poses_a"), a)
     C.oks(a, b, areas, sigmas, visible, areas_b, out, stream(a))
     return out
 
