@@ -106,13 +106,7 @@ def warn_of_fractions(photos: Sequence[Any], options: Sequence[Any]) -> None:
     scale, shift = options[:2]
     if not any(k < 1 or -b > k for k, b in zip(scale, shift, strict=True)):
         return
-    for photo in photos:
-        if isinstance(photo, Tensor):
-            if photo.dtype.is_floating_point and photo.device.type == "cpu" and _are_fractions(photo.detach().numpy()):
-                break
-        elif photo.dtype.kind == "f" and _are_fractions(photo):
-            break
-    else:
+    if not any(map(_are_fractions, photos)):
         return
     mean, std = (tuple(round(float(x), 3) for x in xs) for xs in _as_given(scale, shift))
     warnings.warn(
@@ -126,12 +120,18 @@ def _as_given(scale: Sequence[float], shift: Sequence[float]) -> tuple[list[floa
     return [-b / k for k, b in zip(scale, shift, strict=True)], [1 / k for k in scale]
 
 
-def _are_fractions(photo: np.ndarray[Any, Any]) -> bool:
-    """Whether all values are from 0 to 1, and one of them is no whole number (a black photo says nothing)."""
-    if photo.ndim < 3 or photo.size == 0:
+def _are_fractions(photos: Any) -> bool:
+    """Whether all values of a photo are from 0 to 1, and one of them is no whole number (a black photo says nothing)."""
+    if isinstance(photos, Tensor):
+        if photos.device.type != "cpu" or not photos.dtype.is_floating_point:
+            return False
+        photos = photos.detach().numpy()
+    if photos.dtype.kind != "f" or photos.ndim < 3 or photos.size == 0:
         return False
-    down, right = 1 + photo.shape[-3] // 32, 1 + photo.shape[-2] // 32
-    for values in (photo[..., ::down, ::right, :], photo):
+    if photos.ndim > 3:
+        return any(map(_are_fractions, photos))
+    down, right = 1 + photos.shape[0] // 32, 1 + photos.shape[1] // 32
+    for values in (photos[::down, ::right], photos):
         if not (values.min() >= 0 and values.max() <= 1):
             return False
-    return bool((photo % 1 != 0).any())
+    return bool((photos % 1 != 0).any())
