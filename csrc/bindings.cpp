@@ -210,7 +210,7 @@ py::object oks_nms_eager(py::handle poses, py::handle scores, py::handle areas, 
                            max_per_image.is_none() ? int64_t{1} << 62 : gate.integer(max_per_image)};
   const bool all = gate.flag(padded);
   const int64_t n = people_of(pose);
-  const DType score_dtype = gate.dtype_of(scores);  // what is lowered keeps its dtype
+  const DType score_dtype = options.soft ? gate.dtype_of(scores) : DType::Float64;  // what is lowered keeps its dtype
   if (options.soft && !out_scores.is_none() && score_dtype != DType::Float64) return py::none();
   const Arg kept = out.is_none() ? gate.scratch("out", DType::Int64, {n}) : gate.output(out, "out", {n}, DType::Int64);
   const Arg final = out_scores.is_none() ? gate.scratch("out_scores", DType::Float64, {n})
@@ -258,6 +258,7 @@ PYBIND11_MODULE(_C, m) {
       py::arg("name"), "For tests: sse2, avx2, avx512; an empty name takes the best.");
   m.def("get_num_threads", &get_num_threads);
   m.def("fail_without_cuda", &fail_without_cuda, py::arg("op"), "For tests: the error that a CUDA tensor gives in a build without CUDA.");
+  m.def("watched", &watched, "Whether tracing, a dispatch mode or forward-mode AD has a say in what becomes of plain tensors.");
   m.def("use_exchange_api", &use_exchange_api, py::arg("enabled"), "For tests: whether tensors are read through DLPack's C exchange API.");
   m.def("allow_simd_vbmi", &allow_simd_vbmi, py::arg("allowed"), "For tests: whether AVX-512 kernels may use VBMI where the processor has it.");
   bind_affine_crop(m);

@@ -156,9 +156,47 @@ void affine_crop(py::handle images_object, py::handle matrices, py::handle image
   FASTPOSE_LAUNCH(affine_crop, args, out, stream);
 }
 
+// Whether float photos may hold fractions from 0 to 1, while mean and std are of 0..255: decided by some pixels, of which the first usually
+// says no. Then Python's gate looks closer, and warns.
+bool look_like_fractions(const Images& images, const Triple& scale, const Triple& shift) {
+  const DType dtype = images.first.dtype;
+  if (dtype != DType::Float32 && dtype != DType::Float64) return false;
+  bool wide = false;
+  for (int c = 0; c < 3; ++c) wide = wide || scale[c] < 1.0 || -shift[c] > scale[c];
+  if (!wide) return false;
+  constexpr int64_t kSteps = 32;
+  for (const CropImage& image : images.table) {
+    bool fraction = false, inside = true;
+    for (int64_t i = 0; inside && i < kSteps * kSteps; ++i) {
+      const int64_t row = i / kSteps * image.height / kSteps, column = i % kSteps * image.width / kSteps;
+      const int64_t at = row * image.row_stride + 3 * column;
+      for (int64_t c = 0; inside && c < 3; ++c) {
+        const double value = dtype == DType::Float32 ? static_cast<double>(static_cast<const float*>(image.data)[at + c])
+                                                     : static_cast<const double*>(image.data)[at + c];
+        inside = value >= 0.0 && value <= 1.0;
+        fraction = fraction || (inside && value != 0.0 && value != 1.0);
+      }
+    }
+    if (inside && fraction) return true;
+  }
+  return false;
+}
+
+// Three numbers; a tuple of floats, which Python's gate makes, is read without pybind11's detours.
+Triple triple_of(py::handle object) {
+  Triple triple;
+  if (!PyTuple_CheckExact(object.ptr()) || PyTuple_GET_SIZE(object.ptr()) != 3) return object.cast<Triple>();
+  for (int c = 0; c < 3; ++c) {
+    PyObject* const item = PyTuple_GET_ITEM(object.ptr(), c);
+    if (!PyFloat_CheckExact(item)) return object.cast<Triple>();
+    triple[c] = PyFloat_AS_DOUBLE(item);
+  }
+  return triple;
+}
+
 py::object affine_crop_eager(py::handle images_object, py::handle matrices_object, py::handle index_object, py::object out_object, int64_t height,
-                             int64_t width, Triple scale, Triple shift, Triple border, bool swap_rb, bool replicate, bool antialias,
-                             py::handle flip_object, py::handle gain_object, py::handle offset_object, bool nhwc) {
+                             int64_t width, py::handle scale_object, py::handle shift_object, py::handle border_object, bool swap_rb,
+                             bool replicate, bool antialias, py::handle flip_object, py::handle gain_object, py::handle offset_object, bool nhwc) {
   Gate gate;
   const Images images(images_object, kImageTypes, [&](py::handle item) {
     Arg a = gate.array(item, "images");
@@ -166,6 +204,8 @@ py::object affine_crop_eager(py::handle images_object, py::handle matrices_objec
     return a;
   });
   const int64_t num_images = static_cast<int64_t>(images.table.size());
+  const Triple scale = triple_of(scale_object), shift = triple_of(shift_object), border = triple_of(border_object);
+  if (look_like_fractions(images, scale, shift)) return py::none();
   const Arg matrices = gate.doubles(matrices_object, "matrices");
   Arg index = gate.integers_or_none(index_object, "image_index");
   const Arg flip = gate.booleans_or_none(flip_object, "flip");

@@ -301,7 +301,7 @@ py::object heatmap_loss_eager(py::handle predicted, py::handle keypoints, py::ha
   const Arg maps = gate.array(predicted, "predicted", with_gradient), points = gate.array_or_none(keypoints, "keypoints", DType::Float32);
   const Arg factors = gate.floats_or_none(weights, "weights"), given = gate.array_or_none(target, "target");
   const int64_t hardest = topk.is_none() ? 0 : gate.integer(topk);
-  if (!gate || maps.ndim != 4 || (!topk.is_none() && hardest < 1)) return py::none();
+  if (!gate || maps.ndim != 4 || maps.dtype == DType::Float64 || (!topk.is_none() && hardest < 1)) return py::none();
   py::object value = py::none(), slopes = py::none();
   const Arg loss = gate.output(value, "out", {}, DType::Float32);
   const Arg space = gate.scratch("workspace", DType::Float64, {2, maps.shape[0], maps.shape[1] / maps_of(c)});

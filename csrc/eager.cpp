@@ -49,8 +49,10 @@ Arg Gate::array(py::handle object, const char* name, bool ignore_grad) {
   if (framework_ == Plain::No) {
     framework_ = kind;
     like_ = object;
+    like_dtype_ = a.dtype;
+    if (kind == Plain::Torch && watched()) plain_ = false;
   }
-  plain_ = kind != Plain::No && kind == framework_;
+  plain_ = plain_ && kind != Plain::No && kind == framework_;
   return a;
 }
 
@@ -219,7 +221,7 @@ py::object Gate::empty(std::initializer_list<int64_t> shape, DType dtype) const 
   size_t i = 0;
   for (int64_t n : shape) sizes[i++] = py::int_(n);
   PyObject* const arguments[] = {like_.ptr(), sizes.ptr(), torch_dtype(dtype)};
-  PyObject* tensor = PyObject_VectorcallMethod(method, arguments, 2, keywords);
+  PyObject* tensor = PyObject_VectorcallMethod(method, arguments, 2, dtype == like_dtype_ ? nullptr : keywords);
   if (tensor == nullptr) throw py::error_already_set();
   return py::reinterpret_steal<py::object>(tensor);
 }

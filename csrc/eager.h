@@ -56,6 +56,7 @@ class Gate {
   bool plain_ = true;
   Plain framework_ = Plain::No;
   py::handle like_;
+  DType like_dtype_ = DType::Float32;
   static constexpr int64_t kRoom = 8192;
   alignas(64) char room_[kRoom];
   int64_t taken_ = 0;

@@ -59,6 +59,14 @@ struct TensorType {
   PyTypeObject* type = nullptr;
   const dlpack::ExchangeApi* api = nullptr;
   bool plain = false;  // torch.Tensor or torch.nn.Parameter themselves: nothing overrides what an op does with them
+  const PyGetSetDef* requires_grad = nullptr;  // its property, which is called sooner than it is looked up
+
+  bool wants_grad(PyObject* tensor) const {
+    PyObject* flag = requires_grad->get(tensor, requires_grad->closure);
+    if (flag == nullptr) throw py::error_already_set();
+    Py_DECREF(flag);
+    return flag == Py_True;
+  }
 };
 
 bool is_attribute(PyTypeObject* type, const char* module, const char* name) {
@@ -90,7 +98,13 @@ TensorType tensor_type(PyTypeObject* type) {
     }
     Py_DECREF(capsule);
   }
-  t.plain = is_attribute(type, "torch", "Tensor") || is_attribute(type, "torch.nn", "Parameter");
+  if (PyObject* property = PyObject_GetAttrString(reinterpret_cast<PyObject*>(type), "requires_grad")) {
+    if (Py_TYPE(property) == &PyGetSetDescr_Type) t.requires_grad = reinterpret_cast<PyGetSetDescrObject*>(property)->d_getset;
+    Py_DECREF(property);  // the type keeps it
+  } else {
+    PyErr_Clear();
+  }
+  t.plain = t.requires_grad != nullptr && (is_attribute(type, "torch", "Tensor") || is_attribute(type, "torch.nn", "Parameter"));
   if (used < kSlots) {
     Py_INCREF(type);
     known[used++] = t;
@@ -232,7 +246,7 @@ Plain view_if_plain(Arg& a, py::handle object, const char* name, bool ignore_gra
       kind = Plain::NumPy;
     } else if (exchange_api_enabled) {
       const TensorType known = tensor_type(type);
-      if (!known.plain || known.api == nullptr || (!ignore_grad && requires_grad(object))) return Plain::No;
+      if (!known.plain || known.api == nullptr || (!ignore_grad && known.wants_grad(object.ptr()))) return Plain::No;
       fill_from_exchange(a, object, known.api);
       kind = Plain::Torch;
     }
@@ -240,6 +254,41 @@ Plain view_if_plain(Arg& a, py::handle object, const char* name, bool ignore_gra
     return Plain::No;
   }
   return a.device == kCpu && a.contiguous() && (a.data != nullptr || a.numel() == 0) ? kind : Plain::No;
+}
+
+namespace {
+
+PyObject* attribute_of(const char* module, const char* name) {
+  PyObject* found = PyDict_GetItemString(PyImport_GetModuleDict(), module);
+  PyObject* value = found == nullptr ? nullptr : PyObject_GetAttrString(found, name);
+  if (value == nullptr) PyErr_Clear();
+  return value;
+}
+
+// What a function of torch without arguments says, as a number; 0 if this torch has no such function.
+long ask(PyObject* function) {
+  if (function == nullptr) return 0;
+  PyObject* answer = PyObject_CallNoArgs(function);
+  if (answer == nullptr) throw py::error_already_set();
+  const long number = PyLong_AsLong(answer);  // True is 1
+  Py_DECREF(answer);
+  return number;
+}
+
+}  // namespace
+
+bool watched() {
+  static PyObject* const tracing = attribute_of("torch._C", "_is_tracing");
+  static PyObject* const modes = attribute_of("torch._C", "_len_torch_dispatch_stack");
+  static PyObject* const function_modes = attribute_of("torch._C", "_len_torch_function_stack");
+  static PyObject* const early_modes = attribute_of("torch._ops", "_len_torch_dispatch_stack_pre_dispatch");
+  static PyObject* const forward_ad = attribute_of("torch.autograd.forward_ad", "__dict__");
+  static PyObject* const level = PyUnicode_InternFromString("_current_level");
+  if (ask(tracing) != 0 || ask(modes) != 0) return true;
+  // make_fx(pre_dispatch=True) has its mode on a stack of its own, which is slow to ask for, and a function mode beside it.
+  if (ask(function_modes) != 0 && ask(early_modes) != 0) return true;
+  PyObject* const now = forward_ad == nullptr ? nullptr : PyDict_GetItem(forward_ad, level);
+  return now != nullptr && PyLong_AsLong(now) >= 0;
 }
 
 void use_exchange_api(bool enabled) { exchange_api_enabled = enabled; }

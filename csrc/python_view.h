@@ -32,6 +32,10 @@ Arg view_out(py::handle object, const char* name);
 enum class Plain { No, NumPy, Torch };
 Plain view_if_plain(Arg& a, py::handle object, const char* name, bool ignore_grad = false);
 
+// Whether somebody has a say in what becomes of plain tensors, so that a call must go through torch's dispatcher: torch.jit.trace, a dispatch
+// mode (make_fx, FakeTensorMode, FlopCounterMode) or forward-mode AD. Wrapped tensors (torch.func, subclasses) are not plain in the first place.
+bool watched();
+
 // Each raises TypeError or ValueError naming the argument, what was expected and what came. A dimension of -1 takes any size;
 // `legend` says the expected shape in words, e.g. "[M, 2, 3]".
 void expect_dtype(const Arg& a, std::initializer_list<DType> allowed);

@@ -134,17 +134,6 @@ def _model_facts(name: str) -> dict[str, Any]:
     return facts
 
 
-# Fields of the Codec that say something for each kind.
-_CODEC = {
-    "gaussian": ("kind", "heatmap_size", "sigma"),
-    "dark": ("kind", "heatmap_size", "sigma", "blur_kernel"),
-    "udp": ("kind", "heatmap_size", "sigma", "blur_kernel"),
-    "udp_combined": ("kind", "heatmap_size", "radius_factor", "blur_kernel"),
-    "megvii": ("kind", "heatmap_size", "kernel_size"),
-    "regression": ("kind",),
-}
-
-
 def _facts() -> dict[str, Any]:
     # Imported here: the command line's help must not wait for torch.
     import cv2

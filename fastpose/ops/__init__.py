@@ -1,6 +1,9 @@
-"""The fused ops: NumPy arrays in, NumPy arrays out, or tensors in, tensors out; on the CPU and on CUDA.
+"""The fused ops.
 
-`fastpose.ops.reference` holds the same functions in plain torch.
+Those of poses take NumPy arrays and give NumPy arrays, or take tensors and give tensors, on the CPU and on CUDA. The
+layers of networks (`batch_norm_act`, `depthwise_conv`, `interleave`) take tensors on the CPU.
+
+`fastpose.ops.reference` holds the same functions in plain torch. docs/ops.md tells what each is for.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the heatmap ops share: a codec in numbers, and the form in which arguments reach the native core."""
+"""What the heatmap ops share: a codec in numbers."""
 
 from __future__ import annotations
 
@@ -7,15 +7,10 @@ from functools import lru_cache
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
-import torch
-
-from ._native import Array, as_input, contiguous, detached, needs_grad
 
 __all__ = [
     "UDP_KINDS",
     "HeatmapCodec",
-    "argument",
-    "array_argument",
     "blur_size",
     "check_codec",
     "codec_values",
@@ -23,8 +18,6 @@ __all__ = [
     "encode_scale",
     "gaussian_taps",
     "parameter",
-    "plain",
-    "refuse_grad",
 ]
 
 
@@ -163,38 +156,3 @@ def gaussian_taps(size: int) -> tuple[float, ...]:
     values = [math.exp(-((i - size // 2) ** 2) / (2 * sigma * sigma)) for i in range(size)]
     total = math.fsum(values)
     return tuple(value / total for value in values)
-
-
-def array_argument(name: str, value: Any) -> Any:
-    """The main argument of an op: an array or tensor, contiguous and without a graph; dtype and shape are the core's.
-
-    Raises:
-        TypeError: Neither an array nor a tensor.
-    """
-    if isinstance(value, torch.Tensor):
-        return contiguous(detached(value), name)
-    if isinstance(value, np.ndarray):
-        return value if value.flags.c_contiguous else np.ascontiguousarray(value)
-    raise TypeError(f"{name}: expected a NumPy array or a tensor, got {type(value).__name__}")
-
-
-def plain(value: Any) -> Any:
-    """A registered op's tensor as the core takes it: contiguous, without a graph. None stays None."""
-    return None if value is None else detached(value).contiguous()
-
-
-def argument(name: str, value: Any, dtype: torch.dtype, like: Array) -> Any:
-    """A further argument in the framework and on the device of ``like``, contiguous, of ``dtype``, without a graph.
-
-    Raises:
-        TypeError: Not an array of numbers of that kind, or of the other framework.
-    """
-    if isinstance(like, torch.Tensor) and isinstance(value, (list, tuple)) and torch.compiler.is_compiling():
-        return torch.tensor(value, dtype=dtype, device=like.device)  # the tracer does not see through NumPy
-    return as_input(detached(value), dtype, like, name)
-
-
-def refuse_grad(op: str, *values: Any) -> None:
-    """Raises TypeError if a gradient is wanted, which the op has not."""
-    if needs_grad(*values):
-        raise TypeError(f"{op} has no gradient: detach its inputs, or use fastpose.ops.reference.{op}")

@@ -9,20 +9,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._native import (
-    LIBRARY,
-    Array,
-    C,
-    as_input,
+from ._arguments import (
+    argument,
     contiguous,
     detached,
-    empty,
-    is_compiling,
+    dispatched,
+    expect_shape,
+    filled,
     needs_grad,
-    stream,
-    symbolic,
-    torch_dtype,
+    refuse_grad,
+    transformed,
 )
+from ._crop_options import Options, plan, warn_of_fractions
+from ._native import Array, C, empty, is_dynamo_compiling, stream, torch_dtype
+from ._registration import differentiable_once, plain, register
+from .reference.affine_crop import affine_crop as reference
 
 __all__ = ["affine_crop"]
 
@@ -88,71 +89,129 @@ def affine_crop(
             (named by its row; where the matrices lie on CUDA such a crop is all border: looking would mean waiting).
     """
     key = (size, mean, std, swap_rb, border, border_value, antialias, layout)
-    if dtype is None and not is_compiling():
-        (height, width), options, nhwc = _plan(key)
+    if dtype is None and not is_dynamo_compiling():
+        (height, width), options, nhwc = plan(key)
         result = C.affine_crop_eager(
             images, matrices, image_index, out, height, width, *options, flip, gain, offset, nhwc
         )
         if result is not None:
             return result
-    photos, batched = _photos(images)
-    like = photos[0] if photos else matrices
-    # Small arguments stay on the CPU unless one of them is on CUDA already: the kernel takes them along at launch.
-    if type(like) is np.ndarray:
-        beside: Any = _CPU_ARRAY
-    elif isinstance(like, Tensor):
-        given = (matrices, image_index, flip, gain, offset)
-        beside = [*(x for x in given if isinstance(x, Tensor) and x.is_cuda), _CPU_TENSOR][0]
-    else:
-        raise TypeError(f"matrices: expected a NumPy array or a tensor, got {type(like).__name__}")
-    if needs_grad(matrices, gain, offset):
-        raise TypeError("matrices, gain, offset: affine_crop has no gradient with respect to them; detach them")
-    matrices = as_input(detached(matrices), torch.float64, beside, "matrices")
-    if matrices.ndim == 0:
-        raise ValueError("matrices: expected shape [M, 2, 3], got []")
-    count = matrices.shape[0]
-    if image_index is None:
-        image_index = _default_index(photos[0].shape[0] if batched else len(photos), count, beside)
-    else:
-        image_index = as_input(image_index, torch.int64, beside, "image_index")
-    if flip is not None:
-        flip = as_input(flip, torch.bool, beside, "flip")
-    if gain is not None:
-        gain = as_input(detached(gain), torch.float32, beside, "gain")
-    if offset is not None:
-        offset = as_input(detached(offset), torch.float32, beside, "offset")
-    (height, width), options, nhwc = _plan(key)
-    shape = (count, height, width, 3) if nhwc else (count, 3, height, width)
-    kind = torch.float32 if dtype is None and out is None else torch_dtype(out.dtype if dtype is None else dtype)  # type: ignore[union-attr]
-    if kind not in _OUTPUTS:
-        raise TypeError(f"dtype: expected uint8, float16, bfloat16, float32 or float64, got {kind}")
-    if out is not None and not isinstance(out, (np.ndarray, Tensor)):
-        raise TypeError(f"out: expected a NumPy array or a tensor, got {type(out).__name__}")
-    if out is not None and (tuple(out.shape) != shape or torch_dtype(out.dtype) is not kind):
-        raise ValueError(f"out: expected {list(shape)} of {kind}, got {list(out.shape)} of {out.dtype}")
-    if type(like) is not np.ndarray:
-        wanted = needs_grad(*photos)
-        if wanted and not kind.is_floating_point:
-            raise TypeError("dtype: expected a floating type where a gradient for the images is wanted, got uint8")
-        if wanted or symbolic(matrices, *photos):
-            result = torch.ops.fastpose.affine_crop(
-                photos, matrices, image_index, [height, width], *options, flip, gain, offset, kind, nhwc
-            )
-            if out is None:
-                return result
-            if not isinstance(out, Tensor):
-                raise TypeError("out: expected a tensor where a gradient is wanted, got an array")
-            return out.copy_(result)
-        photos = [detached(photo) for photo in photos]
-    if out is None:
-        out = empty(shape, kind, like)
-    core_images = photos[0] if batched else photos
-    C.affine_crop(core_images, matrices, image_index, out, *options, flip, gain, offset, nhwc, stream(like))
-    return out
+    crops = _Crops(images, matrices, image_index, flip, gain, offset, key)
+    return crops.cut(dtype, out)
 
 
 _CPU_TENSOR = torch.empty(0)
 _CPU_ARRAY = np.empty(0)
+
+
+class _Crops:
+    """A call that the core's gate did not take, its arguments in the form in which the binding takes them."""
+
+    def __init__(
+        self, images: Any, matrices: Any, image_index: Any, flip: Any, gain: Any, offset: Any, key: Options
+    ) -> None:
+        self.photos, self.batched = _photos(images)
+        self.like = like = self.photos[0] if self.photos else matrices
+        # Small arguments stay on the CPU unless one of them is on CUDA already: the kernel takes them along at launch.
+        if type(like) is np.ndarray:
+            beside: Any = _CPU_ARRAY
+        elif isinstance(like, Tensor):
+            given = (matrices, image_index, flip, gain, offset)
+            beside = [*(x for x in given if isinstance(x, Tensor) and x.is_cuda), _CPU_TENSOR][0]
+        else:
+            raise TypeError(f"matrices: expected a NumPy array or a tensor, got {type(like).__name__}")
+        refuse_grad("affine_crop", matrices=matrices, gain=gain, offset=offset)
+        self.matrices = argument("matrices", matrices, torch.float64, beside)
+        if self.matrices.ndim == 0:
+            raise ValueError("matrices: expected shape [M, 2, 3], got []")
+        self.count = self.matrices.shape[0]
+        if image_index is None:
+            number = self.photos[0].shape[0] if self.batched else len(self.photos)
+            self.index = _default_index(number, self.count, beside)
+        else:
+            self.index = argument("image_index", image_index, torch.int64, beside)
+        self.flip = None if flip is None else argument("flip", flip, torch.bool, beside)
+        self.gain = None if gain is None else argument("gain", gain, torch.float32, beside)
+        self.offset = None if offset is None else argument("offset", offset, torch.float32, beside)
+        self.key = key
+        self.size, self.options, self.nhwc = plan(key)
+
+    def cut(self, dtype: Any, out: Any) -> Any:
+        """Fills `out`, or a fresh array, by whichever way the arguments ask for."""
+        if out is not None and not isinstance(out, (np.ndarray, Tensor)):
+            raise TypeError(f"out: expected a NumPy array or a tensor, got {type(out).__name__}")
+        if dtype is not None:
+            kind = torch_dtype(dtype)
+        else:
+            kind = torch.float32 if out is None else torch_dtype(out.dtype, "out")
+        if kind not in _OUTPUTS:
+            raise TypeError(f"dtype: expected uint8, float16, bfloat16, float32 or float64, got {kind}")
+        shape = (self.count, *self.size, 3) if self.nhwc else (self.count, 3, *self.size)
+        if out is not None and (tuple(out.shape) != shape or torch_dtype(out.dtype) is not kind):
+            raise ValueError(f"out: expected {list(shape)} of {kind}, got {list(out.shape)} of {out.dtype}")
+        small = (self.matrices, self.index, self.flip, self.gain, self.offset)
+        watched = dispatched(*self.photos, *small)
+        if not watched:
+            warn_of_fractions(self.photos, self.options)
+        photos = self.photos
+        if isinstance(self.like, Tensor):
+            wanted = needs_grad(*photos)
+            if wanted and not kind.is_floating_point:
+                raise TypeError("dtype: expected a floating type where a gradient for the images is wanted, got uint8")
+            if transformed():
+                return filled("out", out, self._plainly(kind))
+            if wanted or watched:
+                matrices, index, *colour = small
+                result = torch.ops.fastpose.affine_crop(
+                    photos, matrices, index, list(self.size), *self.options, *colour, kind, self.nhwc
+                )
+                return filled("out", out, result)
+            photos = [detached(photo) for photo in photos]
+        if out is None:
+            out = empty(shape, kind, self.like)
+        _native(photos[0] if self.batched else photos, small, out, self.options, self.nhwc, self.like)
+        return out
+
+    def _plainly(self, kind: torch.dtype) -> Tensor:
+        """The reference, for derivatives that the core has not; after the checks of shapes that the core makes."""
+        expect_shape("matrices", self.matrices, (None, 2, 3), "[M, 2, 3]")
+        for name, value, rest in (
+            ("image_index", self.index, ()),
+            ("flip", self.flip, ()),
+            ("gain", self.gain, (3,)),
+            ("offset", self.offset, (3,)),
+        ):
+            if value is not None:
+                expect_shape(name, value, (self.count, *rest), "[M, 3]" if rest else "[M]")
+        for photo in self.photos:
+            batch = (None,) if self.batched else ()
+            expect_shape("images", photo, (*batch, None, None, 3), "[B, H, W, 3]" if self.batched else "[H, W, 3]")
+        size, mean, std, swap_rb, border, border_value, antialias, layout = self.key
+        one = (
+            self.batched or len(self.photos) == 1
+        )  # of a single photo nobody must ask for an index, which traces cannot
+        return reference(
+            self.photos[0] if one else self.photos,
+            self.matrices,
+            self.index,
+            size=size,
+            mean=mean,
+            std=std,
+            swap_rb=swap_rb,
+            border=border,
+            border_value=border_value,
+            antialias=antialias,
+            flip=self.flip,
+            gain=self.gain,
+            offset=self.offset,
+            dtype=kind,
+            layout=layout,
+        )
+
+
+def _native(images: Any, small: Sequence[Any], out: Any, options: Sequence[Any], nhwc: bool, like: Any) -> None:
+    matrices, index, *colour = small
+    C.affine_crop(images, matrices, index, out, *options, *colour, nhwc, stream(like))
 
 
 def _photos(images: Any) -> tuple[list[Any], bool]:
@@ -193,68 +252,6 @@ def _default_index(num_images: int, count: int, beside: Array) -> Any:
     return np.zeros(count, np.int64) if num_images == 1 else np.arange(count, dtype=np.int64)
 
 
-_PLANS: dict[tuple[Any, ...], tuple[tuple[int, int], tuple[Any, ...], bool]] = {}
-
-
-def _plan(key: tuple[Any, ...]) -> tuple[tuple[int, int], tuple[Any, ...], bool]:
-    """What the options say, remembered: callers give the same few again and again.
-
-    Args:
-        key: (size, mean, std, swap_rb, border, border_value, antialias, layout) as the caller gave them.
-
-    Returns:
-        (height, width), the binding's (scale, shift, border, swap_rb, replicate, antialias), whether NHWC is wanted.
-    """
-    if is_compiling():
-        return _read_options(*key)
-    try:
-        return _PLANS[key]
-    except (KeyError, TypeError):  # new, or with lists in it
-        plan = _read_options(*key)
-    try:
-        if len(_PLANS) >= 256:
-            _PLANS.clear()
-        _PLANS[key] = plan
-    except TypeError:
-        pass
-    return plan
-
-
-def _read_options(
-    size: Any, mean: Any, std: Any, swap_rb: Any, border: Any, border_value: Any, antialias: Any, layout: Any
-) -> tuple[tuple[int, int], tuple[Any, ...], bool]:
-    try:
-        height, width = (int(n) for n in size)
-    except (TypeError, ValueError):
-        raise ValueError(f"size: expected (height, width), got {size!r}") from None
-    if height < 1 or width < 1:
-        raise ValueError(f"size: expected (height, width) of at least 1, got {size!r}")
-    means, stds, edge = _triple("mean", mean, 0.0), _triple("std", std, 1.0), _triple("border_value", border_value, 0.0)
-    if not all(s > 0 for s in stds):
-        raise ValueError(f"std: expected numbers above 0, got {std!r}")
-    if border not in ("constant", "replicate"):
-        raise ValueError(f"border: expected 'constant' or 'replicate', got {border!r}")
-    if layout not in ("nchw", "nhwc"):
-        raise ValueError(f"layout: expected 'nchw' or 'nhwc', got {layout!r}")
-    scale = tuple(1.0 / s for s in stds)  # (sample - mean) / std is sample * scale + shift
-    shift = tuple(-m / s for m, s in zip(means, stds, strict=True))
-    inside = edge[::-1] if swap_rb else edge  # the core wants it in the photo's order
-    options = (scale, shift, inside, bool(swap_rb), border == "replicate", bool(antialias))
-    return (height, width), options, layout == "nhwc"
-
-
-def _triple(name: str, value: Any, default: float) -> tuple[float, float, float]:
-    if value is None:
-        return (default, default, default)
-    if isinstance(value, (int, float)):
-        return (float(value),) * 3
-    try:
-        first, second, third = (float(x) for x in value)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name}: expected a number or three, got {value!r}") from None
-    return (first, second, third)
-
-
 # --- torch.library --------------------------------------------------------------------------------------------------
 _OPTIONS = (
     "int[] size, float[] scale, float[] shift, float[] border, bool swap_rb, bool replicate, bool antialias, "
@@ -267,7 +264,7 @@ def _core_images(images: Sequence[Tensor]) -> Any:
     return images[0] if len(images) == 1 else list(images)
 
 
-def _forward(
+def _registered(
     images: Sequence[Tensor],
     matrices: Tensor,
     image_index: Tensor,
@@ -278,21 +275,14 @@ def _forward(
     swap_rb: bool,
     replicate: bool,
     antialias: bool,
-    flip: Tensor | None,
-    gain: Tensor | None,
-    offset: Tensor | None,
-    dtype: torch.dtype,
-    nhwc: bool,
+    *rest: Any,
 ) -> Tensor:
-    out = _fake(
-        images, matrices, image_index, size, scale, shift, border, swap_rb, replicate, antialias, flip, gain, offset,
-        dtype, nhwc,
-    )  # fmt: skip
-    plain = [detached(_adjacent(image)) for image in images]
-    C.affine_crop(
-        _core_images(plain), matrices, image_index, out, tuple(scale), tuple(shift), tuple(border), swap_rb, replicate,
-        antialias, flip, gain, offset, nhwc, stream(out),
-    )  # fmt: skip
+    *colour, _, nhwc = rest
+    out = _fake(images, matrices, image_index, size, *rest)
+    photos = [_adjacent(image.detach()) for image in images]
+    small = [plain(value) for value in (matrices, image_index, *colour)]
+    options = (tuple(scale), tuple(shift), tuple(border), swap_rb, replicate, antialias)
+    _native(_core_images(photos), small, out, options, nhwc, out)
     return out
 
 
@@ -301,18 +291,9 @@ def _fake(
     matrices: Tensor,
     image_index: Tensor,
     size: Sequence[int],
-    scale: Sequence[float],
-    shift: Sequence[float],
-    border: Sequence[float],
-    swap_rb: bool,
-    replicate: bool,
-    antialias: bool,
-    flip: Tensor | None,
-    gain: Tensor | None,
-    offset: Tensor | None,
-    dtype: torch.dtype,
-    nhwc: bool,
+    *rest: Any,
 ) -> Tensor:
+    *_, dtype, nhwc = rest
     m, (h, w) = matrices.shape[0], size
     device = images[0].device if images else matrices.device
     return torch.empty((m, h, w, 3) if nhwc else (m, 3, h, w), dtype=dtype, device=device)
@@ -334,12 +315,13 @@ def _backward_images(
     offset: Tensor | None,
     nhwc: bool,
 ) -> list[Tensor]:
-    plain = [detached(_adjacent(image)) for image in images]
-    grads = [torch.zeros_like(image, memory_format=torch.contiguous_format) for image in plain]
-    grad = detached(grad_out).to(plain[0].dtype).contiguous()
+    photos = [_adjacent(image.detach()) for image in images]
+    grads = [torch.zeros_like(image, memory_format=torch.contiguous_format) for image in photos]
+    grad = plain(grad_out.to(photos[0].dtype))
+    small = [plain(value) for value in (matrices, image_index, flip, gain, offset)]
     C.affine_crop_backward(
-        grad, _core_images(plain), _core_images(grads), matrices, image_index, tuple(scale), tuple(shift),
-        tuple(border), swap_rb, replicate, antialias, flip, gain, offset, nhwc, stream(grad),
+        grad, _core_images(photos), _core_images(grads), *small[:2], tuple(scale), tuple(shift), tuple(border), swap_rb,
+        replicate, antialias, *small[2:], nhwc, stream(grad),
     )  # fmt: skip
     return grads
 
@@ -348,31 +330,45 @@ def _fake_backward(grad_out: Tensor, images: Sequence[Tensor], *_: Any) -> list[
     return [torch.empty_like(image, memory_format=torch.contiguous_format) for image in images]
 
 
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    images, matrices, image_index, _, *options, flip, gain, offset, _, nhwc = inputs
-    ctx.save_for_backward(matrices, image_index, flip, gain, offset, *images)
-    ctx.options, ctx.nhwc = options, nhwc
+def _derivatives(images: Sequence[Tensor], matrices: Tensor, image_index: Tensor, *rest: Any) -> Any:
+    *_, gain, offset, _, _ = rest
+    refuse_grad("affine_crop", matrices=matrices, gain=gain, offset=offset)
+    if transformed():
+        raise TypeError("torch.ops.fastpose.affine_crop: for torch.func and forward-mode AD call the public function")
+    return _Registered.apply((matrices, image_index, *rest), *images)
 
 
-def _autograd(ctx: Any, grad_out: Tensor) -> tuple[Any, ...]:
-    matrices, image_index, flip, gain, offset, *images = ctx.saved_tensors
-    grads = torch.ops.fastpose.affine_crop_backward(
-        grad_out, images, matrices, image_index, *ctx.options, flip, gain, offset, ctx.nhwc
-    )
-    return (grads, *(None,) * 14)
+class _Registered(torch.autograd.Function):
+    """The registered op, differentiable with respect to the photos."""
+
+    @staticmethod
+    def forward(ctx: Any, rest: tuple[Any, ...], *images: Tensor) -> Any:
+        matrices, image_index, _, *ctx.options, flip, gain, offset, _, ctx.nhwc = rest
+        ctx.save_for_backward(matrices, image_index, flip, gain, offset, *images)
+        with torch._C._AutoDispatchBelowAutograd():
+            return torch.ops.fastpose.affine_crop(list(images), *rest)
+
+    @staticmethod
+    @differentiable_once("affine_crop")
+    def backward(ctx: Any, grad_out: Tensor) -> tuple[Any, ...]:
+        matrices, image_index, flip, gain, offset, *images = ctx.saved_tensors
+        grads = torch.ops.fastpose.affine_crop_backward(
+            grad_out, images, matrices, image_index, *ctx.options, flip, gain, offset, ctx.nhwc
+        )
+        return (None, *grads)
 
 
-LIBRARY.define(
-    "affine_crop(Tensor[] images, Tensor matrices, Tensor image_index, "
-    f"{_OPTIONS}, ScalarType dtype, bool nhwc) -> Tensor"
+register(
+    "affine_crop",
+    f"(Tensor[] images, Tensor matrices, Tensor image_index, {_OPTIONS}, ScalarType dtype, bool nhwc) -> Tensor",
+    _registered,
+    _fake,
+    _derivatives,
 )
-LIBRARY.define(
-    "affine_crop_backward(Tensor grad_out, Tensor[] images, Tensor matrices, Tensor image_index, "
-    f"{_OPTIONS.removeprefix('int[] size, ')}, bool nhwc) -> Tensor[]"
+register(
+    "affine_crop_backward",
+    "(Tensor grad_out, Tensor[] images, Tensor matrices, Tensor image_index, "
+    f"{_OPTIONS.removeprefix('int[] size, ')}, bool nhwc) -> Tensor[]",
+    _backward_images,
+    _fake_backward,
 )
-for _device in ("CPU", "CUDA"):
-    LIBRARY.impl("affine_crop", _forward, _device)
-    LIBRARY.impl("affine_crop_backward", _backward_images, _device)
-torch.library.register_fake("fastpose::affine_crop", _fake)
-torch.library.register_fake("fastpose::affine_crop_backward", _fake_backward)
-torch.library.register_autograd("fastpose::affine_crop", _autograd, setup_context=_setup)

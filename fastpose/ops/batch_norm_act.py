@@ -6,9 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from ._arguments import dispatched, flag_argument, number_argument, tensor_argument
 from ._native import C
+from ._registration import differentiable_once
+from .reference.batch_norm_act import batch_norm_act as reference
 
 __all__ = ["batch_norm_act"]
 
@@ -51,8 +53,22 @@ def batch_norm_act(
 
     Source: Ioffe & Szegedy, "Batch Normalization", https://arxiv.org/abs/1502.03167.
     """
-    torch.autograd.graph.increment_version(running_mean)
-    torch.autograd.graph.increment_version(running_var)
+    running = {"running_mean": running_mean, "running_var": running_var}
+    for name, value in ({"x": x, "weight": weight, "bias": bias} | running).items():
+        tensor_argument(name, value)
+    if residual is not None:
+        tensor_argument("residual", residual)
+    momentum, eps = number_argument("momentum", momentum), number_argument("eps", eps)
+    relu = flag_argument("relu", relu)
+    if dispatched(x, weight, bias, running_mean, running_var, residual):
+        return reference(
+            x, weight, bias, running_mean, running_var, momentum=momentum, eps=eps, relu=relu, residual=residual
+        )
+    for name, value in running.items():
+        if value.requires_grad:
+            raise TypeError(f"{name}: expected a tensor that does not require grad, for it is written in place")
+        if not value.is_inference():
+            torch.autograd.graph.increment_version(value)
     y: Tensor = _BatchNormAct.apply(x, weight, bias, residual, running_mean, running_var, momentum, eps, relu)
     return y
 
@@ -81,7 +97,7 @@ class _BatchNormAct(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once("batch_norm_act")
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         x, weight, bias, stats, *rest = ctx.saved_tensors
         for_x, for_weight, for_bias, for_residual = ctx.needs_input_grad[:4]

@@ -6,10 +6,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from ._arguments import dispatched, tensor_argument, whole_argument
 from ._native import C
+from ._registration import differentiable_once
+from .reference.depthwise_conv import depthwise_conv as reference
 
 __all__ = ["depthwise_conv"]
 
@@ -30,11 +32,37 @@ def depthwise_conv(x: Tensor, weight: Tensor, stride: int = 1) -> Tensor:
         [B, C, (h - 1) // stride + 1, (w - 1) // stride + 1], of the dtype and layout of ``x``.
 
     Raises:
-        TypeError: A dtype is wrong (found when the gradient is made, as are the following).
+        TypeError: A dtype is wrong.
         ValueError: A shape, layout or device is wrong.
     """
+    tensor_argument("x", x), tensor_argument("weight", weight)
+    stride = whole_argument("stride", stride)
+    if stride not in (1, 2):
+        raise ValueError(f"stride: expected 1 or 2, got {stride}")
+    if dispatched(x, weight):
+        return reference(x, weight, stride)
+    _check(x, weight)
     y: Tensor = _DepthwiseConv.apply(x, weight, stride)
     return y
+
+
+def _check(x: Tensor, weight: Tensor) -> None:
+    """What the core would find only when the gradient is made."""
+    if x.dtype not in (torch.float32, torch.bfloat16):
+        raise TypeError(f"x: expected dtype float32 or bfloat16, got {x.dtype}")
+    if weight.dtype is not torch.float32:
+        raise TypeError(f"weight: expected dtype float32, got {weight.dtype}")
+    for name, value in (("x", x), ("weight", weight)):
+        if value.device.type != "cpu":
+            raise ValueError(f"{name}: expected memory on the CPU, got {value.device}")
+    if x.ndim != 4 or x.numel() == 0:
+        raise ValueError(f"x: expected shape [B, C, h, w] and at least one value, got {list(x.shape)}")
+    if weight.ndim != 4 or weight.shape[:2] != (x.shape[1], 1):
+        raise ValueError(f"weight: expected shape [{x.shape[1]}, 1, k, k], got {list(weight.shape)}")
+    if weight.shape[2:] not in ((3, 3), (5, 5)):
+        raise ValueError(f"weight: expected kernels of 3 x 3 or 5 x 5, got shape {list(weight.shape)}")
+    if not x.is_contiguous(memory_format=torch.channels_last):
+        raise ValueError(f"x: expected the channels last in memory, got strides {x.stride()}")
 
 
 class _DepthwiseConv(torch.autograd.Function):
@@ -44,15 +72,15 @@ class _DepthwiseConv(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int) -> Tensor:
         rounded = weight.to(x.dtype)
         ctx.stride = stride
-        ctx.save_for_backward(x, rounded)
+        ctx.save_for_backward(x, weight)
         return F.conv2d(x, rounded, None, stride, weight.shape[-1] // 2, 1, weight.shape[0])
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once("depthwise_conv")
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         x, weight = ctx.saved_tensors
-        grad = grad.contiguous(memory_format=torch.channels_last)
+        rounded, grad = weight.to(x.dtype), grad.contiguous(memory_format=torch.channels_last)
         grad_x = torch.empty_like(x) if ctx.needs_input_grad[0] else None
         grad_weight = torch.empty(weight.shape) if ctx.needs_input_grad[1] else None
-        C.depthwise_conv_grad(x, grad, weight, ctx.stride, grad_x, grad_weight)
+        C.depthwise_conv_grad(x, grad, rounded, ctx.stride, grad_x, grad_weight)
         return grad_x, grad_weight, None

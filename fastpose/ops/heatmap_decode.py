@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._codec import HeatmapCodec, argument, array_argument, codec_values, plain, refuse_grad
-from ._native import LIBRARY, Array, C, empty, is_compiling, stream, symbolic
+from ._arguments import argument, array_argument, dispatched, filled, flag_argument, refuse_grad
+from ._codec import HeatmapCodec, codec_values
+from ._native import Array, C, empty, is_dynamo_compiling, stream
+from ._registration import plain, register
 
 __all__ = ["heatmap_decode"]
 
@@ -63,28 +65,34 @@ def heatmap_decode(
         https://arxiv.org/abs/1901.00148.
     """
     values = codec_values(codec, input_size)
-    if not is_compiling():
+    if not is_dynamo_compiling():
         result = C.heatmap_decode_eager(heatmaps, flipped, flip_index, flip_shift, inverse, out, out_scores, values)
         if result is not None:
             return result
-    refuse_grad("heatmap_decode", heatmaps, flipped)
+    refuse_grad("heatmap_decode", heatmaps=heatmaps, flipped=flipped, inverse=inverse)
     maps = array_argument("heatmaps", heatmaps)
     if (flipped is None) != (flip_index is None):
         raise ValueError("flip_index: expected [K] indices together with flipped, and none without it")
     mirrored = None if flipped is None else array_argument("flipped", flipped)
     pairs = None if flip_index is None else _pairs(flip_index, maps)
     matrices = None if inverse is None else argument("inverse", inverse, torch.float64, maps)
-    if out is None and out_scores is None and symbolic(maps, mirrored):
-        return torch.ops.fastpose.heatmap_decode(maps, mirrored, pairs, flip_shift, matrices, *values)
-    return _run(maps, mirrored, pairs, flip_shift, matrices, values, out, out_scores)
+    shift = flag_argument("flip_shift", flip_shift)
+    if dispatched(maps, mirrored, pairs, matrices):
+        points, scores = torch.ops.fastpose.heatmap_decode(maps, mirrored, pairs, shift, matrices, *values)
+        return filled("out", out, points), filled("out_scores", out_scores, scores)
+    return _run(maps, mirrored, pairs, shift, matrices, values, out, out_scores)
+
+
+_CPU = torch.empty(0)
 
 
 def _pairs(flip_index: Any, maps: Any) -> Any:
-    if isinstance(maps, Tensor) and maps.is_cuda and not (isinstance(flip_index, Tensor) and flip_index.is_cuda):
-        count = len(flip_index)
-        if any(not 0 <= int(index) < count for index in flip_index):
-            raise ValueError(f"flip_index: expected indices from 0 to {count - 1}, got {list(flip_index)}")
-    return argument("flip_index", flip_index, torch.int64, maps)
+    if not isinstance(maps, Tensor) or not maps.is_cuda or (isinstance(flip_index, Tensor) and flip_index.is_cuda):
+        return argument("flip_index", flip_index, torch.int64, maps)
+    pairs = argument("flip_index", flip_index, torch.int64, _CPU)  # where it can be looked at
+    if ((pairs < 0) | (pairs >= pairs.numel())).any():
+        raise ValueError(f"flip_index: expected indices from 0 to {pairs.numel() - 1}, got {pairs.tolist()}")
+    return pairs.to(maps.device)
 
 
 def _shapes(maps: Any, kind: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -135,11 +143,11 @@ def _fake(
     return heatmaps.new_empty(points_shape, dtype=torch.float32), heatmaps.new_empty(scores_shape, dtype=torch.float32)
 
 
-LIBRARY.define(
-    "heatmap_decode(Tensor heatmaps, Tensor? flipped, Tensor? flip_index, bool flip_shift, Tensor? inverse, int kind, "
-    "int height, int width, int input_height, int input_width, float sigma, float radius_factor, int kernel_size, "
-    "int blur_kernel) -> (Tensor, Tensor)"
+register(
+    "heatmap_decode",
+    "(Tensor heatmaps, Tensor? flipped, Tensor? flip_index, bool flip_shift, Tensor? inverse, int kind, int height, "
+    "int width, int input_height, int input_width, float sigma, float radius_factor, int kernel_size, int blur_kernel) "
+    "-> (Tensor, Tensor)",
+    _registered,
+    _fake,
 )
-LIBRARY.impl("heatmap_decode", _registered, "CPU")
-LIBRARY.impl("heatmap_decode", _registered, "CUDA")
-torch.library.register_fake("fastpose::heatmap_decode", _fake)

@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._codec import HeatmapCodec, argument, array_argument, codec_values, plain, refuse_grad
-from ._native import LIBRARY, Array, C, empty, is_compiling, stream, symbolic
+from ._arguments import argument, array_argument, dispatched, filled, refuse_grad
+from ._codec import HeatmapCodec, codec_values
+from ._native import Array, C, empty, is_dynamo_compiling, stream
+from ._registration import plain, register
 
 __all__ = ["heatmap_encode"]
 
@@ -50,16 +52,17 @@ def heatmap_encode(
         https://arxiv.org/abs/1911.07524; MSPN, https://arxiv.org/abs/1901.00148.
     """
     values = codec_values(codec, input_size)
-    if not is_compiling():
+    if not is_dynamo_compiling():
         result = C.heatmap_encode_eager(keypoints, visible, joint_weights, out, out_weights, values)
         if result is not None:
             return result
-    refuse_grad("heatmap_encode", keypoints)
+    refuse_grad("heatmap_encode", keypoints=keypoints, visible=visible, joint_weights=joint_weights)
     points = argument("keypoints", array_argument("keypoints", keypoints), torch.float32, keypoints)
     levels = argument("visible", visible, torch.float32, points)
     factors = None if joint_weights is None else argument("joint_weights", joint_weights, torch.float32, points)
-    if out is None and out_weights is None and symbolic(points, levels):
-        return torch.ops.fastpose.heatmap_encode(points, levels, factors, *values)
+    if dispatched(points, levels, factors):
+        maps, weights = torch.ops.fastpose.heatmap_encode(points, levels, factors, *values)
+        return filled("out", out, maps), filled("out_weights", out_weights, weights)
     return _run(points, levels, factors, values, out, out_weights)
 
 
@@ -86,11 +89,10 @@ def _fake(keypoints: Tensor, visible: Tensor, joint_weights: Tensor | None, *val
     return keypoints.new_empty(maps_shape), keypoints.new_empty(weights_shape)
 
 
-LIBRARY.define(
-    "heatmap_encode(Tensor keypoints, Tensor visible, Tensor? joint_weights, int kind, int height, int width, "
-    "int input_height, int input_width, float sigma, float radius_factor, int kernel_size, int blur_kernel) "
-    "-> (Tensor, Tensor)"
+register(
+    "heatmap_encode",
+    "(Tensor keypoints, Tensor visible, Tensor? joint_weights, int kind, int height, int width, int input_height, "
+    "int input_width, float sigma, float radius_factor, int kernel_size, int blur_kernel) -> (Tensor, Tensor)",
+    _registered,
+    _fake,
 )
-LIBRARY.impl("heatmap_encode", _registered, "CPU")
-LIBRARY.impl("heatmap_encode", _registered, "CUDA")
-torch.library.register_fake("fastpose::heatmap_encode", _fake)

@@ -7,10 +7,21 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from ._codec import CodecValues, HeatmapCodec, argument, array_argument, codec_values, plain, refuse_grad
-from ._native import LIBRARY, Array, C, as_input, empty, is_compiling, needs_grad, stream, symbolic, torch_dtype
+from ._arguments import (
+    argument,
+    array_argument,
+    dispatched,
+    expect_shape,
+    needs_grad,
+    refuse_grad,
+    transformed,
+    whole_argument,
+)
+from ._codec import CodecValues, HeatmapCodec, codec_values
+from ._native import Array, C, empty, is_dynamo_compiling, stream, torch_dtype
+from ._registration import differentiable_once, plain, register
+from .reference.heatmap_loss import heatmap_loss as reference
 
 __all__ = ["heatmap_loss"]
 
@@ -65,26 +76,57 @@ def heatmap_loss(
         predicted = predicted.float()
         if isinstance(target, Tensor) and target.dtype is torch.float16:
             target = target.float()
-    if not is_compiling():
+    if not is_dynamo_compiling():
         wanted = needs_grad(predicted)
         result = C.heatmap_loss_eager(predicted, keypoints, weights, target, ohkm_topk, wanted, values)
         if result is not None:
             return _Loss.apply(predicted, result) if wanted else result
-    refuse_grad("heatmap_loss", keypoints, weights, target)
-    if ohkm_topk is not None and not isinstance(ohkm_topk, (int, np.integer)):
-        raise TypeError(f"ohkm_topk: expected an int or None, got {type(ohkm_topk).__name__}")
-    if ohkm_topk is not None and ohkm_topk < 1:
+    refuse_grad("heatmap_loss", keypoints=keypoints, weights=weights, target=target)
+    topk = 0 if ohkm_topk is None else whole_argument("ohkm_topk", ohkm_topk)
+    if ohkm_topk is not None and topk < 1:
         raise ValueError(f"ohkm_topk: expected at least 1, got {ohkm_topk}")
-    topk = 0 if ohkm_topk is None else int(ohkm_topk)
-    points = None if keypoints is None else argument("keypoints", keypoints, torch.float32, predicted)
-    factors = None if weights is None else argument("weights", weights, torch.float32, predicted)
+    maps = predicted if isinstance(predicted, Tensor) else array_argument("predicted", predicted)
+    wide = maps.dtype in (torch.float64, np.float64)
+    points, factors = (
+        None if value is None else argument(name, value, torch.float64 if wide else torch.float32, maps)
+        for name, value in (("keypoints", keypoints), ("weights", weights))
+    )
     given = None if target is None else array_argument("target", target)
-    if symbolic(predicted, given):
-        wanted = needs_grad(predicted)
-        return torch.ops.fastpose.heatmap_loss(predicted, points, factors, given, topk, wanted, *values)[0]
-    wanted = needs_grad(predicted)
-    made = _run(array_argument("predicted", predicted), points, factors, given, topk, wanted, values)
-    return _Loss.apply(predicted, made) if wanted else made[0]
+    if wide or (isinstance(maps, Tensor) and transformed()):
+        return _plainly(maps, points, factors, given, topk, codec, input_size)
+    wanted = needs_grad(maps)
+    if dispatched(maps, points, factors, given):
+        return torch.ops.fastpose.heatmap_loss(maps, points, factors, given, topk, wanted, *values)[0]
+    made = _run(array_argument("predicted", maps), points, factors, given, topk, wanted, values)
+    return _Loss.apply(maps, made) if wanted else made[0]
+
+
+def _plainly(maps: Any, points: Any, factors: Any, given: Any, topk: int, codec: HeatmapCodec, size: Any) -> Any:
+    """The reference, for what the core has not; after the checks that the core makes."""
+    if (points is None) == (given is None):
+        raise ValueError(
+            f"keypoints: expected either keypoints or target, got {'neither' if points is None else 'both'}"
+        )
+    each = 3 if codec.kind == "udp_combined" else 1
+    expect_shape("predicted", maps, (None, None, *codec_values(codec, size)[1:3]), _MAPS)
+    if maps.shape[1] % each:
+        raise ValueError(f"predicted: expected a multiple of 3 channels for udp_combined, got {list(maps.shape)}")
+    people = (maps.shape[0], maps.shape[1] // each)
+    if points is not None:
+        expect_shape("keypoints", points, (*people, 2), "[B, K, 2]")
+    if factors is not None:
+        expect_shape("weights", factors, people, "[B, K]")
+    if given is not None:
+        expect_shape("target", given, tuple(maps.shape), _MAPS)
+    if topk > people[1]:
+        raise ValueError(f"ohkm_topk: expected 1 to {people[1]} keypoints, got {topk}")
+    as_tensors = (torch.from_numpy(x) if isinstance(x, np.ndarray) else x for x in (maps, points, factors, given))
+    a, b, c, d = as_tensors
+    loss = reference(a, b, c, codec, size, target=d, ohkm_topk=topk or None)
+    return loss if isinstance(maps, Tensor) else loss.numpy()
+
+
+_MAPS = "[B, K (udp_combined: 3K), height, width]"
 
 
 def _keypoints(predicted: Any, kind: int) -> int:
@@ -97,7 +139,7 @@ def _run(
     count = (predicted.shape[0], _keypoints(predicted, values[0])) if predicted.ndim == 4 else (0, 0)
     loss = empty((), torch.float32, predicted)
     workspace = empty((2, *count), torch.float64, predicted)
-    gradient = empty(predicted.shape, torch_dtype(predicted.dtype), predicted) if with_gradient else None
+    gradient = empty(predicted.shape, torch_dtype(predicted.dtype, "predicted"), predicted) if with_gradient else None
     C.heatmap_loss(predicted, points, factors, given, topk, loss, gradient, workspace, values, stream(predicted))
     return loss, gradient
 
@@ -106,23 +148,28 @@ class _Loss(torch.autograd.Function):
     """A loss whose gradient was made together with the value, in the one pass over the maps."""
 
     @staticmethod
-    def forward(ctx: Any, predicted: Tensor, made: tuple[Tensor, Tensor]) -> Any:
+    def forward(ctx: Any, predicted: Tensor, made: tuple[Tensor, Tensor], shared: bool = False) -> Any:
         loss, gradient = made
         ctx.save_for_backward(gradient)
+        ctx.shared = shared  # somebody else holds the gradient, too
+        ctx.inputs = (predicted,)  # not saved: its values do not matter, and may be overwritten
         return loss
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once("heatmap_loss")
     def backward(ctx: Any, slope: Tensor) -> tuple[Any, ...]:
         (gradient,) = ctx.saved_tensors
-        if symbolic(gradient, slope) or _is_batched(slope):
-            return _scaled(gradient, slope), None
-        slope = slope.detach()  # with create_graph it may have a graph of its own, which the core would refuse
+        if dispatched(gradient, slope) or _is_batched(slope):
+            return _scaled(gradient, slope), None, None
+        slope = argument("slope", slope.detach(), torch.float32, gradient)
         # The last backward of this graph may have the gradient itself, which a slope of 1 (that of loss.backward())
         # leaves as it is: on CUDA the kernel looks at the slope, so that nobody waits for it.
-        out = torch.empty_like(gradient) if _graph_is_kept() else gradient
-        C.scale_gradient(gradient, as_input(slope, torch.float32, gradient, "slope"), out, stream(gradient))
-        return out, None
+        kept = _graph_is_kept()
+        out = torch.empty_like(gradient) if ctx.shared or kept else gradient
+        if not kept:
+            ctx.inputs = ()
+        C.scale_gradient(gradient, slope, out, stream(gradient))
+        return out, None, None
 
 
 _graph_is_kept = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
@@ -146,9 +193,8 @@ def _registered(
     with_gradient: bool,
     *values: Any,
 ) -> tuple[Tensor, Tensor]:
-    loss, gradient = _run(
-        plain(predicted), plain(keypoints), plain(weights), plain(target), topk, with_gradient, values
-    )
+    tensors = (plain(predicted), plain(keypoints), plain(weights), plain(target))
+    loss, gradient = _run(*tensors, topk, with_gradient, values)
     return loss, predicted.new_empty(0) if gradient is None else gradient
 
 
@@ -165,24 +211,29 @@ def _fake(
     return loss, predicted.new_empty(predicted.shape if with_gradient else 0)
 
 
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    ctx.with_gradient = inputs[5]
-    ctx.save_for_backward(output[1])
+def _derivatives(
+    predicted: Tensor,
+    keypoints: Tensor | None,
+    weights: Tensor | None,
+    target: Tensor | None,
+    topk: int,
+    _: bool,
+    *values: Any,
+) -> tuple[Tensor, Tensor]:
+    refuse_grad("heatmap_loss", keypoints=keypoints, weights=weights, target=target)
+    if transformed():
+        raise TypeError("torch.ops.fastpose.heatmap_loss: for torch.func and forward-mode AD call the public function")
+    with torch._C._AutoDispatchBelowAutograd():
+        made = torch.ops.fastpose.heatmap_loss(predicted, keypoints, weights, target, topk, True, *values)
+    return _Loss.apply(predicted, made, True), made[1]
 
 
-def _backward(ctx: Any, slope: Tensor, _: Any) -> tuple[Any, ...]:
-    (gradient,) = ctx.saved_tensors
-    if not ctx.with_gradient:
-        raise RuntimeError("heatmap_loss: called with with_gradient=False, so that it has no gradient to give")
-    return _scaled(gradient, slope), *([None] * 14)
-
-
-LIBRARY.define(
-    "heatmap_loss(Tensor predicted, Tensor? keypoints, Tensor? weights, Tensor? target, int topk, bool with_gradient, "
-    "int kind, int height, int width, int input_height, int input_width, float sigma, float radius_factor, "
-    "int kernel_size, int blur_kernel) -> (Tensor, Tensor)"
+register(
+    "heatmap_loss",
+    "(Tensor predicted, Tensor? keypoints, Tensor? weights, Tensor? target, int topk, bool with_gradient, int kind, "
+    "int height, int width, int input_height, int input_width, float sigma, float radius_factor, int kernel_size, "
+    "int blur_kernel) -> (Tensor, Tensor)",
+    _registered,
+    _fake,
+    _derivatives,
 )
-LIBRARY.impl("heatmap_loss", _registered, "CPU")
-LIBRARY.impl("heatmap_loss", _registered, "CUDA")
-torch.library.register_fake("fastpose::heatmap_loss", _fake)
-torch.library.register_autograd("fastpose::heatmap_loss", _backward, setup_context=_setup)

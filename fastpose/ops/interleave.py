@@ -6,9 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from ._arguments import dispatched, tensor_argument
 from ._native import C
+from ._registration import differentiable_once
+from .reference.interleave import interleave as reference
 
 __all__ = ["interleave"]
 
@@ -34,6 +36,13 @@ def interleave(first: Tensor, second: Tensor, weights: Tensor | None = None) -> 
 
     Source: Zhang et al., "ShuffleNet", https://arxiv.org/abs/1707.01083.
     """
+    for name, value in (("first", first), ("second", second)):
+        if tensor_argument(name, value).ndim != 4:
+            raise ValueError(f"{name}: expected shape [B, C, h, w], got {list(value.shape)}")
+    if weights is not None:
+        tensor_argument("weights", weights)
+    if dispatched(first, second, weights):
+        return reference(first, second, weights)
     y: Tensor = _Interleave.apply(first, second, weights)
     return y
 
@@ -51,7 +60,7 @@ class _Interleave(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once("interleave")
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         second, weights = ctx.saved_tensors or (None, None)
         grad = grad.contiguous(memory_format=torch.channels_last)

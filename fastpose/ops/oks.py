@@ -8,20 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._native import (
-    LIBRARY,
-    Array,
-    C,
-    as_input,
-    contiguous,
-    detached,
-    empty,
-    is_compiling,
-    needs_grad,
-    stream,
-    symbolic,
-    torch_dtype,
-)
+from ._arguments import argument, array_argument, dispatched, filled, refuse_grad
+from ._native import Array, C, empty, is_dynamo_compiling, stream, torch_dtype
+from ._registration import plain, register
 
 __all__ = ["oks"]
 
@@ -62,25 +51,29 @@ def oks(
 
     Source: https://cocodataset.org/#keypoints-eval
     """
-    if not is_compiling():
+    if not is_dynamo_compiling():
         result = C.oks_eager(poses_a, poses_b, areas, sigmas, visible, areas_b, out)
         if result is not None:
             return result
-    refuse_grad("oks", poses_a, poses_b, areas)
-    a, b = poses_argument("poses_a", poses_a), poses_argument("poses_b", poses_b)
-    area_a, sigma = number_argument("areas", areas, a), number_argument("sigmas", sigmas, a)
-    area_b = None if areas_b is None else number_argument("areas_b", areas_b, a)
+    refuse_grad("oks", poses_a=poses_a, poses_b=poses_b, areas=areas, sigmas=sigmas, visible=visible, areas_b=areas_b)
+    a, b = array_argument("poses_a", poses_a), array_argument("poses_b", poses_b)
+    area_a, sigma = argument("areas", areas, torch.float64, a), argument("sigmas", sigmas, torch.float64, a)
+    area_b = None if areas_b is None else argument("areas_b", areas_b, torch.float64, a)
     counted = None if visible is None else _visible_argument(visible, a)
-    if symbolic(a, b) and out is None:
-        return torch.ops.fastpose.oks(a, b, area_a, sigma, counted, area_b)
+    if dispatched(a, b, area_a, sigma, counted, area_b):
+        return filled("out", out, torch.ops.fastpose.oks(a, b, area_a, sigma, counted, area_b))
     return _run(a, b, area_a, sigma, counted, area_b, out)
 
 
 def _run(a: Any, b: Any, areas: Any, sigmas: Any, visible: Any, areas_b: Any, out: Any = None) -> Any:
     if out is None:
-        out = empty((_people(a), _people(b)), torch_dtype(a.dtype), a)
+        out = empty((_people(a), _people(b)), torch_dtype(a.dtype, "poses_a"), a)
     C.oks(a, b, areas, sigmas, visible, areas_b, out, stream(a))
     return out
+
+
+def _registered(*arguments: Any) -> Any:
+    return _run(*map(plain, arguments))
 
 
 def _people(poses: Any) -> int:
@@ -92,39 +85,8 @@ def _visible_argument(visible: Any, like: Array) -> Any:
     kind = getattr(visible, "dtype", None)
     for flags, numpy_flags in ((torch.bool, np.bool_), (torch.uint8, np.uint8)):
         if kind is flags or (isinstance(kind, np.dtype) and kind == numpy_flags):
-            return as_input(visible, flags, like, "visible")
-    return as_input(detached(visible), torch.float64, like, "visible") > 0
-
-
-def poses_argument(name: str, poses: Any) -> Any:
-    """Poses as the bindings take them: contiguous and without a graph; dtype and shape are theirs to check.
-
-    Raises:
-        TypeError: Neither an array nor a tensor.
-    """
-    if isinstance(poses, Tensor):
-        return contiguous(detached(poses), name)
-    if isinstance(poses, np.ndarray):
-        return poses if poses.flags.c_contiguous else np.ascontiguousarray(poses)
-    raise TypeError(f"{name}: expected a NumPy array or a tensor, got {type(poses).__name__}")
-
-
-def number_argument(name: str, value: Any, like: Array, dtype: torch.dtype = torch.float64) -> Any:
-    """A small argument as :func:`as_input` gives it, without a graph; errors name it.
-
-    Raises:
-        TypeError: Not an array of numbers of that kind.
-    """
-    try:
-        return as_input(detached(value), dtype, like)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"{name}: {error}") from None
-
-
-def refuse_grad(op: str, *values: Any) -> None:
-    """Raises TypeError if a gradient is wanted, which the op has not."""
-    if needs_grad(*values):
-        raise TypeError(f"{op} has no gradient: detach its inputs, or use fastpose.ops.reference.{op}")
+            return argument("visible", visible, flags, like)
+    return argument("visible", visible, torch.float64, like) > 0
 
 
 def _fake(
@@ -133,9 +95,9 @@ def _fake(
     return poses_a.new_empty((poses_a.shape[0], poses_b.shape[0]))
 
 
-LIBRARY.define(
-    "oks(Tensor poses_a, Tensor poses_b, Tensor areas, Tensor sigmas, Tensor? visible, Tensor? areas_b) -> Tensor"
+register(
+    "oks",
+    "(Tensor poses_a, Tensor poses_b, Tensor areas, Tensor sigmas, Tensor? visible, Tensor? areas_b) -> Tensor",
+    _registered,
+    _fake,
 )
-LIBRARY.impl("oks", _run, "CPU")
-LIBRARY.impl("oks", _run, "CUDA")
-torch.library.register_fake("fastpose::oks", _fake)

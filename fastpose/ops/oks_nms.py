@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ._native import LIBRARY, Array, C, empty, is_compiling, stream, symbolic
-from .oks import number_argument, poses_argument, refuse_grad
+from ._arguments import (
+    argument,
+    array_argument,
+    dispatched,
+    filled,
+    flag_argument,
+    number_argument,
+    refuse_grad,
+    whole_argument,
+)
+from ._native import Array, C, empty, is_dynamo_compiling, stream
+from ._registration import plain, register
 
 __all__ = ["oks_nms"]
 
@@ -63,33 +72,31 @@ def oks_nms(
 
     Source: Papandreou et al., CVPR 2017 (OKS-NMS); Bodla et al., ICCV 2017 (soft).
     """
-    if not is_compiling():
+    if not is_dynamo_compiling():
         result = C.oks_nms_eager(
             poses, scores, areas, sigmas, threshold, image_index, soft, max_per_image, padded, out, out_scores
         )
         if result is not None:
             return result
-    refuse_grad("oks_nms", poses, scores, areas)
-    pose = poses_argument("poses", poses)
-    score, area = number_argument("scores", scores, pose), number_argument("areas", areas, pose)
-    sigma = number_argument("sigmas", sigmas, pose)
-    image = None if image_index is None else number_argument("image_index", image_index, pose, torch.int64)
-    if not isinstance(threshold, (int, float, np.number)):
-        raise TypeError(f"threshold: expected a number, got {type(threshold).__name__}")
-    if max_per_image is not None and not isinstance(max_per_image, (int, np.integer)):
-        raise TypeError(f"max_per_image: expected an int or None, got {type(max_per_image).__name__}")
-    limit = _NO_LIMIT if max_per_image is None else int(max_per_image)
-    if symbolic(pose, score, area) and out is None and out_scores is None:
-        indices, rescored, count = torch.ops.fastpose.oks_nms(
-            pose, score, area, sigma, image, float(threshold), bool(soft), limit
-        )
+    refuse_grad("oks_nms", poses=poses, scores=scores, areas=areas, sigmas=sigmas)
+    pose = array_argument("poses", poses)
+    score, area = argument("scores", scores, torch.float64, pose), argument("areas", areas, torch.float64, pose)
+    sigma = argument("sigmas", sigmas, torch.float64, pose)
+    image = None if image_index is None else argument("image_index", image_index, torch.int64, pose)
+    width, soft = number_argument("threshold", threshold), flag_argument("soft", soft)
+    limit = _NO_LIMIT if max_per_image is None else whole_argument("max_per_image", max_per_image)
+    padded = flag_argument("padded", padded)
+    if dispatched(pose, score, area, sigma, image):
+        indices, rescored, _ = torch.ops.fastpose.oks_nms(pose, score, area, sigma, image, width, soft, limit)
+        indices, rescored = filled("out", out, indices), filled("out_scores", out_scores, rescored)
+        if not padded:
+            used = indices >= 0
+            indices, rescored = indices[used], rescored[used]
     else:
-        indices, rescored, count = _run(
-            pose, score, area, sigma, image, float(threshold), bool(soft), limit, out, out_scores
-        )
-    if not padded:
-        kept = int(count[0])
-        indices, rescored = indices[:kept], rescored[:kept]
+        indices, rescored, count = _run(pose, score, area, sigma, image, width, soft, limit, out, out_scores)
+        if not padded:
+            kept = int(count[0])
+            indices, rescored = indices[:kept], rescored[:kept]
     if not soft:
         return indices
     if isinstance(rescored, Tensor):
@@ -126,6 +133,12 @@ def _run(
     return indices, rescored, count
 
 
+def _registered(
+    poses: Tensor, scores: Tensor, areas: Tensor, sigmas: Tensor, image_index: Tensor | None, *options: Any
+) -> tuple[Any, Any, Any]:
+    return _run(plain(poses), plain(scores), plain(areas), plain(sigmas), plain(image_index), *options)
+
+
 def _fake(
     poses: Tensor,
     scores: Tensor,
@@ -144,10 +157,10 @@ def _fake(
     )
 
 
-LIBRARY.define(
-    "oks_nms(Tensor poses, Tensor scores, Tensor areas, Tensor sigmas, Tensor? image_index, float threshold, "
-    "bool soft, int max_per_image) -> (Tensor indices, Tensor rescored, Tensor count)"
+register(
+    "oks_nms",
+    "(Tensor poses, Tensor scores, Tensor areas, Tensor sigmas, Tensor? image_index, float threshold, bool soft, "
+    "int max_per_image) -> (Tensor indices, Tensor rescored, Tensor count)",
+    _registered,
+    _fake,
 )
-LIBRARY.impl("oks_nms", _run, "CPU")
-LIBRARY.impl("oks_nms", _run, "CUDA")
-torch.library.register_fake("fastpose::oks_nms", _fake)

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..codecs import change_codec
 from ..data.ahead import local_processes
 from ..data.augment import Augmentation
-from ..codecs import change_codec
 from ..data.dataset import PoseDataset, Source
 from ..data.labels import apply_teacher, read_teacher
 from ..data.readers import read_annotations

@@ -205,11 +205,13 @@ def test_checkpointed(device: str) -> None:
         equal(leaf.grad, product(gradient, 3.0))
 
 
-def test_there_is_no_second_derivative(device: str) -> None:
+def test_a_second_derivative_is_refused_and_not_left_out(device: str) -> None:
     leaf, loss = leaf_and_loss(device)
     (gradient,) = torch.autograd.grad(loss, leaf, create_graph=True)
-    with pytest.raises(RuntimeError, match="does not require grad"):
-        gradient.sum().backward()
+    equal(gradient, gradient_of(device))
+    penalty = gradient.square().sum() + leaf.square().sum()  # has a gradient without that of the loss, too
+    with pytest.raises(RuntimeError, match=r"heatmap_loss is differentiable once; .*reference\.heatmap_loss"):
+        penalty.backward()
 
 
 def test_the_registered_op_rounds_once_too(device: str) -> None:

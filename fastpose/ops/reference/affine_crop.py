@@ -81,10 +81,10 @@ def _crop(
     """[h,w,3] of one image, channels in the order of the output."""
     height, width = size
     inverse = torch.linalg.inv(torch.cat([matrix, matrix.new_tensor([[0.0, 0.0, 1.0]])]))[:2]
-    step_x, step_y = (float(torch.linalg.vector_norm(inverse[:, i])) for i in range(2))
     n_x = n_y = 1
     if antialias:
-        n_x, n_y = (min(max(math.ceil(step - 1e-6), 1), _MAX_SAMPLES) for step in (step_x, step_y))
+        steps = (float(torch.linalg.vector_norm(inverse[:, i])) for i in range(2))
+        n_x, n_y = (min(max(math.ceil(step - 1e-6), 1), _MAX_SAMPLES) for step in steps)
     rows = torch.arange(height, dtype=torch.float64, device=image.device)
     columns = torch.arange(width, dtype=torch.float64, device=image.device)
     if flip is not None and bool(flip[m]):
