@@ -27,6 +27,7 @@ _OF_MODEL = (
     *("flip_test", "scales", "rotations", "batch_size", "device"),
 )
 _OF_AP = ("detections", "errors", "nms", "nms_threshold", "sigmas", "use_area")
+_NOTHING_TO_MEASURE = "there are no annotations, so there is nothing to measure"
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _ANYTHING = click.Path(exists=True, path_type=Path)
 _NEW_FILE = click.Path(dir_okay=False, path_type=Path)
@@ -148,16 +149,24 @@ def evaluate(
 
     with _processes() as rank:
         network = None if predictions is not None else find_model(model).to(pick_device(device, "--device"))
+        # Of annotated people the file is not read a second time to see whether there are any.
         annotated = detections is None or has_annotations(data)
         if not annotated and save_predictions is None:
             raise click.UsageError(
-                f"{data}: there are no annotations, so there is nothing to measure; --save-predictions FILE writes "
-                "what the model predicts"
+                f"{data}: {_NOTHING_TO_MEASURE}; --save-predictions FILE writes what a model predicts"
             )
         # A list of photos names no keypoints either: those of the network are what it is asked for.
         keypoints = {} if annotated or network is None else {"skeleton": network.spec.skeleton, "format": "coco"}
         options: dict[str, Any] = {"format": data_format, "detections": detections, "split": split, **keypoints}
-        records = read_annotations(data, images, **options)
+        try:
+            records = read_annotations(data, images, **options)
+        except ValueError:
+            if detections is None and not has_annotations(data):
+                raise click.UsageError(
+                    f"{data}: {_NOTHING_TO_MEASURE}; with --detections FILE and --save-predictions FILE a model's "
+                    "predictions are written"
+                ) from None
+            raise
         if metric == "auto":
             metric = default_metric(records, None if network is None else network.spec.skeleton)
         if not METRICS[metric].ranks_poses and (given := given_options(ctx, _OF_AP)):
@@ -198,7 +207,7 @@ def evaluate(
     title = f"{subject} on {data.name}: {_described(evaluator)}, {len(evaluator)} people{flipped}, {seconds:.1f} s"
     if not annotated:
         click.echo(f"{len(results)} poses of {len(evaluator)} boxes -> {save_predictions}")
-        click.echo(f"{data}: there are no annotations, so there is nothing to measure", err=True)
+        click.echo(f"{data}: {_NOTHING_TO_MEASURE}", err=True)
         _print_left_out(evaluator, 0)
         return
     scores = evaluator.score(results)

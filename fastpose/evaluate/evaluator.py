@@ -103,6 +103,11 @@ class Evaluator:
         if name not in METRICS:
             raise ValueError(f"metric: expected one of {', '.join(METRICS)}, got {metric!r}")
         self.metric: Metric = METRICS[name]
+        lacking = [point for point in self.metric.keypoints or () if point not in records.skeleton.keypoints]
+        if lacking:
+            raise ValueError(
+                f"metric: {name} needs {', '.join(lacking)}, which the data have not ({records.skeleton.name!r})"
+            )
         fine = can_be_cropped(records.boxes)
         self.skipped = dict(records.skipped)
         if not fine.all():

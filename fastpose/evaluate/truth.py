@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from ..data.readers.coco import category_with_keypoints
 from ..data.records import PoseRecords
 from ..metrics import METRICS, Truth, read_truth
 from ..metrics.coco_files import read_content
+from ..metrics.pck import LIMB_KEYPOINTS, LIMB_PCK
 from ..skeletons import JHMDB15, Skeleton
 from ..skeletons.skeleton import DEFAULT_SIGMA
 
@@ -28,16 +29,29 @@ def default_metric(records: PoseRecords, predicted: Skeleton | None = None) -> s
 
     Returns:
         A name of :data:`fastpose.metrics.METRICS`.
+
+    Raises:
+        ValueError: The network lacks some of the data's keypoints, and not all limbs are in both.
     """
     own = records.skeleton.keypoints
-    if predicted is not None and not set(own) <= set(predicted.keypoints):
-        return "pck"
+    lacking = [name for name in own if predicted is not None and name not in predicted.keypoints]
+    if predicted is not None and lacking:
+        if not set(LIMB_KEYPOINTS) <= set(own) & set(predicted.keypoints):
+            raise ValueError(
+                f"metric: the network ({predicted.name!r}) lacks {_some(lacking)} of the data "
+                f"({records.skeleton.name!r}), and the two do not share the limbs that pck compares"
+            )
+        return LIMB_PCK.name
     for metric in METRICS.values():
         if metric.skeleton is not None and metric.skeleton.keypoints == own:
             return metric.name
     for_any = [metric for metric in METRICS.values() if metric.skeleton is None]
     fitting = [metric for metric in for_any if all(getattr(records, need) is not None for need in metric.needs)]
     return max(fitting, key=lambda metric: len(metric.needs)).name  # the one that makes most of the data
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
 
 
 def sigmas_known(skeleton: Skeleton) -> bool:

@@ -248,8 +248,10 @@ def _check_distinct(what: str, ids: NDArray[np.int64]) -> None:
 def _objects(what: str, values: Any) -> list[Mapping[str, Any]]:
     if not isinstance(values, Sequence) or isinstance(values, str):
         raise ValueError(f"{what}: expected a list, got {type(values).__name__}")
+    if set(map(type, values)) <= {dict}:  # as JSON's are; the test for any mapping takes ten times as long
+        return list(values)
     for number, entry in enumerate(values):
-        if type(entry) is not dict and not isinstance(entry, Mapping):  # the second test takes ten times as long
+        if not isinstance(entry, Mapping):
             raise ValueError(f"{what}: number {number}: expected an object, got {type(entry).__name__}")
     return list(values)
 

@@ -117,7 +117,7 @@ def rank_poses(
 
     soft = nms == "soft_oks_nms"
     chosen = oks_nms(
-        np.concatenate([points[kept], point_scores[kept, :, None]], -1, dtype=np.float64),
+        points[kept].astype(np.float64),
         scores[kept],
         sizes[kept],
         np.asarray(sigmas, np.float64),

@@ -166,6 +166,73 @@ def test_eval_with_detections(trained, photos, tmp_path, capsys):
     assert "--detections" in err
 
 
+@pytest.fixture
+def unlabelled(photos, tmp_path):
+    """What COCO's image_info files are, with two detections."""
+    content = json.loads((photos / "truth.json").read_text())
+    categories = [{"id": 1, "name": "person"}, {"id": 62, "name": "chair"}]
+    (tmp_path / "info.json").write_text(json.dumps({"images": content["images"], "categories": categories}))
+    boxes = [
+        {key: p[key] for key in ("image_id", "category_id", "bbox")} | {"score": 0.8} for p in content["annotations"]
+    ]
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    return tmp_path
+
+
+def test_eval_of_photos_without_annotations_writes_the_predictions(trained, photos, unlabelled, capsys):
+    data = ("--data", unlabelled / "info.json", "--images", photos, "--detections", unlabelled / "boxes.json")
+    model = trained / "out" / "best.safetensors"
+    code, _, err = fastpose(capsys, "eval", model, *data[:4])
+    assert code == 2
+    assert "no annotations, so there is nothing to measure; with --detections FILE and --save-predictions FILE" in err
+    code, _, err = fastpose(capsys, "eval", model, *data)
+    assert code == 2
+    assert "nothing to measure; --save-predictions FILE writes what a model predicts" in err
+    code, out, err = fastpose(capsys, "eval", model, *data, "--save-predictions", unlabelled / "out.json")
+    assert code == 0
+    assert "2 poses of 2 boxes" in out
+    assert "nothing to measure" in err
+    written = json.loads((unlabelled / "out.json").read_text())
+    # They are what the same boxes give beside annotations.
+    known = ("--data", photos / "truth.json", "--detections", unlabelled / "boxes.json")
+    code, _, err = fastpose(capsys, "eval", model, *known, "--save-predictions", unlabelled / "known.json")
+    assert code == 0, err
+    assert written == json.loads((unlabelled / "known.json").read_text())
+    assert {len(entry["keypoints"]) for entry in written} == {51}
+
+
+def test_eval_takes_the_carried_model_where_none_is_named(photos, capsys):
+    code, out, err = fastpose(capsys, "eval", "--data", photos / "truth.json", "--metric", "pck")
+    assert code == 0, err
+    assert out.startswith("resnet18_slim_refined.lspet_160x160 on truth.json: pck, 2 people, flip test on")
+
+
+def test_eval_says_so_where_sigmas_are_made_up(photos, tmp_path, capsys):
+    content = json.loads((photos / "truth.json").read_text())
+    content["categories"][0]["keypoints"] = [f"point {number}" for number in range(17)]
+    results = [p | {"score": 0.5} for p in content["annotations"]]
+    for name, value in (("truth", content), ("results", results)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(value))
+    words = ("eval", "--data", tmp_path / "truth.json", "--predictions", tmp_path / "results.json")
+    code, out, err = fastpose(capsys, *words, "--json", tmp_path / "report.json")
+    assert code == 0, err
+    assert "coco_ap by made-up sigmas (0.079 each; none are known for these keypoints)" in out
+    assert json.loads((tmp_path / "report.json").read_text())["settings"]["sigmas_known"] is False
+    code, out, err = fastpose(capsys, *words, "--sigmas", ",".join(["0.1"] * 17), "--json", tmp_path / "report.json")
+    assert code == 0, err
+    assert "made-up" not in out
+    assert json.loads((tmp_path / "report.json").read_text())["settings"]["sigmas_known"] is True
+
+
+def test_eval_of_other_keypoints_than_the_models_names_both(photos, tmp_path, capsys):
+    content = json.loads((photos / "truth.json").read_text())
+    content["categories"][0] |= {"name": "mouse", "keypoints": [f"point {number}" for number in range(17)]}
+    (tmp_path / "truth.json").write_text(json.dumps(content))
+    code, _, err = fastpose(capsys, "eval", "--data", tmp_path / "truth.json", "--images", photos)
+    assert code == 2
+    assert "lacks point 0, point 1, point 2, point 3, point 4, … of the data ('mouse')" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -194,6 +261,8 @@ def test_eval_with_detections(trained, photos, tmp_path, capsys):
         (("eval", "MODEL", "--data", "TRUTH", "--metric", "pck", "--no-area"), "--area goes with average precision"),
         (("eval", "--predictions", "TRUTH", "--data", "TRUTH", "--scales", "1,2"), "--scales goes with MODEL"),
         (("eval", "--predictions", "TRUTH", "--data", "TRUTH", "--no-flip-test"), "--flip-test goes with MODEL"),
+        (("eval", "MODEL", "--data", "TRUTH", "--metric", "ap"), "--metric': expected one of auto, coco_ap"),
+        (("eval", "MODEL", "--data", "TRUTH", "--save-predictions", "preds.mat"), "a .mat file holds MPII's 16"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(trained, photos, tmp_path, monkeypatch, capsys, arguments, said):

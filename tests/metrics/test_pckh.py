@@ -33,6 +33,7 @@ def test_mpii_parts() -> None:
     assert values["head@0.5"] == 0.5
     assert values["wrist@0.5"] == 0.5  # mean of the two sides, though one is annotated twice
     assert values["PCKh@0.5"] == pytest.approx(24 / 27)  # 14 joints of two people but one, all counted together
+    assert values["mean of parts@0.5"] == pytest.approx((0.5 + 1 + 1 + 0.5 + 1 + 1 + 1) / 7)  # head … ankle, alike
     assert mpii_pckh(predicted, truth, visible, [10.0, np.nan])["PCKh@0.5"] == pytest.approx(12 / 14)
     assert mpii_pckh(predicted, truth, visible, [10.0] * 2, weights=[0, 2])["PCKh@0.5"] == pytest.approx(12 / 13)
 
