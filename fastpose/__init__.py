@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fastpose.predict import Poses, Predictor, load
     from fastpose.skeletons import Skeleton, get_skeleton, list_skeletons
     from fastpose.spec import CodecSpec, PoseSpec
+    from fastpose.train import train
 
 _HOME = {
     "Skeleton": "skeletons",
@@ -37,7 +38,7 @@ __all__ = [  # noqa: RUF022 - grouped as in _HOME
     "__version__",
     "Skeleton", "get_skeleton", "list_skeletons", "CodecSpec", "PoseSpec",
     "create_model", "list_models", "load_checkpoint", "load_model", "save_model",
-    "load", "Predictor", "Poses",
+    "load", "Predictor", "Poses", "train",
 ]  # fmt: skip
 
 
