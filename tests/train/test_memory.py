@@ -24,9 +24,16 @@ before = faults()
 changed = keep_memory()
 faults()  # of the first use
 kept = faults()
+
+def megabytes():
+    blocks = [torch.empty(4 << 20).fill_(1.0) for _ in range(10)]
+    del blocks
+    return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize() >> 20
+
+held = megabytes()
 if changed:
     release_memory()
-print(changed, before, kept, faults())
+print(changed, before, kept, held - megabytes())
 """
 
 
@@ -37,7 +44,7 @@ def test_freed_memory_stays_with_the_process_until_it_is_released() -> None:
     assert changed == str(platform.libc_ver()[0] == "glibc")
     if changed == "True":
         assert int(after) < 100 < int(before)
-        assert int(released) > 0.9 * int(before)
+        assert int(released) > 100  # of 160 MB
 
 
 def test_lists_of_several_dtypes_are_copied():
