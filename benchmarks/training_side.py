@@ -157,7 +157,7 @@ def _fastpose_loader(side: Side, turns: Turns) -> NoReturn:
     from fastpose.ops import heatmap_encode
     from fastpose.train.memory import keep_memory
     from fastpose.train.recipe import load_recipe
-    from fastpose.train.setup import build_data
+    from fastpose.train.sources import build_data
 
     keep_memory()  # as train() does
     recipe = load_recipe(side.entry, _overrides(side))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fastpose.predict import Poses, Predictor, load
     from fastpose.skeletons import Skeleton, get_skeleton, list_skeletons
     from fastpose.spec import PoseSpec
+    from fastpose.train import train
 
 _HOME = {
     "Skeleton": "skeletons",
@@ -57,7 +58,7 @@ __all__ = [  # noqa: RUF022 - grouped as in _HOME
     "__version__",
     "Skeleton", "get_skeleton", "list_skeletons", "PoseSpec", "build_codec", "Detections",
     "create_model", "list_models", "load_checkpoint", "load_model", "save_model",
-    "load", "Predictor", "Poses",
+    "load", "Predictor", "Poses", "train",
 ]  # fmt: skip
 
 

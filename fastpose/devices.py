@@ -53,7 +53,7 @@ def pick_device(
     try:
         device = torch.device(name)
         if device.type in _KINDS:
-            if device.type == "cuda" and device.index is None:
+            if str(device) == "cuda":
                 device = torch.device("cuda", _own_gpu())
             torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from .optim import is_trained
+
 __all__ = ["WeightAverage"]
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -36,7 +38,7 @@ class WeightAverage(Generic[Network]):
         self._norms = [
             own
             for own, trained in zip(self.model.modules(), model.modules(), strict=True)
-            if isinstance(own, _BatchNorm) and own.running_mean is not None and _is_trained(trained)
+            if isinstance(own, _BatchNorm) and own.running_mean is not None and is_trained(trained)
         ]
 
     @torch.no_grad()
@@ -80,8 +82,3 @@ class WeightAverage(Generic[Network]):
         """Continue from what :meth:`state_dict` gave."""
         self.count = state["count"]
         self.model.load_state_dict(state["model"])
-
-
-def _is_trained(module: nn.Module) -> bool:
-    parameters = list(module.parameters())
-    return not parameters or any(parameter.requires_grad for parameter in parameters)

@@ -1,4 +1,4 @@
-"""The state of a run in one file, written so that a crash at any moment leaves the old file or the new one; resumed."""
+"""The folder of a run: one run at a time writes to it, and its state is written whole or not at all."""
 
 from __future__ import annotations
 
@@ -9,28 +9,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from filelock import FileLock, Timeout
 
 from ..files import atomic_write
-from ..models import PoseModel
-from .averaging import WeightAverage
-from .distributed import Trained
 from .recipe import Recipe, parse_recipe
 
 __all__ = [
+    "BEST",
+    "LAST",
+    "LOG",
     "SKIPPED",
     "STATE",
     "CheckpointError",
     "load_state",
-    "open_run",
-    "random_state",
-    "restore_rest",
-    "restore_weights",
+    "open_folder",
     "save_state",
-    "set_random_state",
 ]
 
-STATE, RECIPE, SKIPPED = "state.pt", "recipe.yaml", "skipped.txt"
+STATE, RECIPE, SKIPPED, LOG = "state.pt", "recipe.yaml", "skipped.txt", "log.csv"
+BEST, LAST = "best.safetensors", "last.safetensors"
+_LOCK = ".lock"
 _VERSION = 1
 
 
@@ -70,82 +68,47 @@ def load_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def random_state(device: torch.device) -> list[torch.Tensor]:
-    """State of this process's random generators: the CPU's, and that of the GPU that it trains on."""
-    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
-
-
-def set_random_state(state: list[torch.Tensor], device: torch.device) -> None:
-    """Put the generators where :func:`random_state` found them."""
-    torch.set_rng_state(state[0])
-    if device.type == "cuda" and len(state) > 1:
-        torch.cuda.set_rng_state(state[1], device)
-
-
-def open_run(recipe: Recipe, out: Path, resume: bool) -> dict[str, Any] | None:
-    """The folder of a run, ready to be written to; the saved state if there is one to resume.
-
-    Raises:
-        CheckpointError: There is a state and none is wanted, or the other way round, or it is of another run.
-    """
-    state = None
-    if resume:
-        state = load_state(out / STATE)
-        before = parse_recipe(state["recipe"])
-        if before.model != recipe.model:
-            raise CheckpointError(f"{out / STATE}: trains another model than the recipe (keys under model: differ)")
-        kinds = before.train.optimizer.name, recipe.train.optimizer.name
-        if kinds[0] != kinds[1]:
-            raise CheckpointError(f"{out / STATE}: its optimizer is {kinds[0]}, that of the recipe {kinds[1]}")
-    elif (out / STATE).exists():
-        raise CheckpointError(f"{out}: holds a run already; --resume continues it, another --out starts afresh")
-    out.mkdir(parents=True, exist_ok=True)
-    for name in (STATE, RECIPE, SKIPPED, "log.csv", "*.safetensors"):  # of a run that was killed while it wrote
-        for unfinished in out.glob(f".{name}.*.tmp"):
-            unfinished.unlink()
-    atomic_write(out / RECIPE, recipe.to_yaml().encode())
-    return state
-
-
-def restore_weights(state: dict[str, Any], path: Path, model: nn.Module, average: nn.Module | None) -> None:
-    """Put a saved state into network and average.
-
-    Raises:
-        CheckpointError: It does not fit; ``path`` is what the error names.
-    """
-    with _fitting(path):
-        model.load_state_dict(state["model"])
-        if average is not None:
-            average.load_state_dict(state["average"] or state["model"])
-
-
-def restore_rest(
-    state: dict[str, Any],
-    path: Path,
-    trained: Trained,
-    swa: WeightAverage[PoseModel] | None,
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-) -> None:
-    """Put a saved state into mean, optimizer and loss scale; rates and decays stay what the recipe says now.
-
-    Raises:
-        CheckpointError: It does not fit; ``path`` is what the error names.
-    """
-    settings = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
-    with _fitting(path):
-        trained.load_optimizer(optimizer, state["optimizer"])
-        if swa and state.get("swa"):
-            swa.load_state_dict(state["swa"])
-        if state["scaler"]:  # else it was trained in another precision
-            scaler.load_state_dict(state["scaler"])
-    for group, values in zip(optimizer.param_groups, settings, strict=True):
-        group.update(values)
-
-
 @contextmanager
-def _fitting(path: Path) -> Iterator[None]:
+def open_folder(recipe: Recipe, out: Path, resume: bool) -> Iterator[dict[str, Any] | None]:
+    """The folder of a run, ready to be written to, and nobody else's within the block; the state if it is resumed.
+
+    The lock is the operating system's (``.lock``): it vanishes with the process, however that ends.
+
+    Raises:
+        CheckpointError: Another run writes there; or there is a state and none is wanted, or the other way round, or it
+            is of another run.
+    """
+    if resume and not out.is_dir():
+        load_state(out / STATE)  # says what is missing
+    out.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(out / _LOCK)
     try:
-        yield
-    except (KeyError, RuntimeError, ValueError) as error:
-        raise CheckpointError(f"{path}: does not fit the recipe ({str(error).splitlines()[0]})") from None
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise CheckpointError(f"{out}: another run is writing to this folder; choose another --out") from None
+    except NotImplementedError:  # some network file systems have no locks
+        pass
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, str(out)) from error
+    try:
+        state = _state_to_resume(recipe, out) if resume else None
+        if not resume and (out / STATE).exists():
+            raise CheckpointError(f"{out}: holds a run already; --resume continues it, another --out starts afresh")
+        for name in (STATE, RECIPE, SKIPPED, LOG, "*.safetensors"):  # of a run that was killed while it wrote
+            for unfinished in out.glob(f".{name}.*.tmp"):
+                unfinished.unlink()
+        atomic_write(out / RECIPE, recipe.to_yaml().encode())
+        yield state
+    finally:
+        lock.release()
+
+
+def _state_to_resume(recipe: Recipe, out: Path) -> dict[str, Any]:
+    state = load_state(out / STATE)
+    before = parse_recipe(state["recipe"])
+    if before.model != recipe.model:
+        raise CheckpointError(f"{out / STATE}: trains another model than the recipe (keys under model: differ)")
+    kinds = before.train.optimizer.name, recipe.train.optimizer.name
+    if kinds[0] != kinds[1]:
+        raise CheckpointError(f"{out / STATE}: its optimizer is {kinds[0]}, that of the recipe {kinds[1]}")
+    return state

@@ -25,7 +25,7 @@ from ..world import FirstProcessError, TrainingError, World
 from .overrides import RecipeError
 from .sync_norm import synchronise_norms
 
-__all__ = ["FirstProcessError", "Trained", "TrainingError", "World", "join_processes"]
+__all__ = ["DistributedModel", "FirstProcessError", "TrainingError", "World", "join_processes"]
 
 # A part of a network with this share of its parameters is sharded by itself; smaller ones go together with the rest.
 _BLOCK = 0.01
@@ -41,7 +41,7 @@ def join_processes(device: torch.device, timeout: float = 30.0) -> Iterator[Worl
     Where the caller has begun torch.distributed, that is taken and left running.
 
     Args:
-        device: What this process computes on; a GPU becomes its default.
+        device: What this process computes on; a GPU is its default within the block.
         timeout: Minutes that they wait for each other.
 
     Yields:
@@ -52,6 +52,7 @@ def join_processes(device: torch.device, timeout: float = 30.0) -> Iterator[Worl
     """
     running = dist.is_available() and dist.is_initialized()
     joins = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not running
+    before = torch.cuda.current_device() if device.type == "cuda" else None
     if device.type == "cuda" and (joins or running):
         torch.cuda.set_device(device)
     lost = False
@@ -74,6 +75,8 @@ def join_processes(device: torch.device, timeout: float = 30.0) -> Iterator[Worl
         reason = str(error).strip().splitlines()[0]
         raise TrainingError(f"another process of the run has ended, hangs or cannot be reached ({reason})") from error
     finally:
+        if before is not None:
+            torch.cuda.set_device(before)
         # NCCL would wait for work that nobody finishes any more.
         if joins and dist.is_initialized() and not (lost and device.type == "cuda"):
             dist.destroy_process_group()
@@ -84,7 +87,7 @@ def _is_lost(error: RuntimeError) -> bool:
     return isinstance(error, dist.DistError) or "gloo" in str(error).lower() or "Connection" in str(error)
 
 
-class Trained:
+class DistributedModel:
     """A network whose gradients are added up over all processes.
 
     Args:
@@ -135,27 +138,27 @@ class Trained:
             )
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
 
-    def exchange(self, now: bool) -> None:
-        """Whether the next backward pass adds up gradients over the processes: those before the last of a step do not.
+    def set_grad_sync(self, enabled: bool) -> None:
+        """Whether backward passes add up gradients over the processes: those before the last of a step need not.
 
         Args:
-            now: Said before the forward pass.
+            enabled: For the forward pass that comes next, and its backward pass.
         """
         if isinstance(self.forward, nn.parallel.DistributedDataParallel):
-            self.forward.require_backward_grad_sync = now
+            self.forward.require_backward_grad_sync = enabled
         elif self._plain is not None:
-            self._model.set_requires_gradient_sync(now)  # type: ignore[operator]
+            self._model.set_requires_gradient_sync(enabled)  # type: ignore[operator]
 
-    def filled(self, batch: Batch) -> Batch:
-        """The batch; for a sharded network one blank crop without labels instead of none.
+    def pad_empty(self, batch: Batch, crops: int = 1) -> Batch:
+        """The batch; for a sharded network so many blank crops without labels instead of none.
 
         Every process must have a gradient of every parameter, and those of a sharded one cannot be given by hand.
-        BatchNorm takes the blank crop into its statistics.
+        BatchNorm takes the blank crops into its statistics.
         """
         if self._plain is None or len(batch.images):
             return batch
         tensors = {name: getattr(batch, name) for name in ("images", "keypoints", "weights", "annotated")}
-        blank: dict[str, Any] = {name: tensor.new_zeros(1, *tensor.shape[1:]) for name, tensor in tensors.items()}
+        blank: dict[str, Any] = {name: tensor.new_zeros(crops, *tensor.shape[1:]) for name, tensor in tensors.items()}
         return dataclasses.replace(batch, **blank)
 
     def backward(self, loss: Tensor, *, empty: bool = False) -> None:
@@ -163,27 +166,26 @@ class Trained:
 
         Args:
             loss: Of this process, a scalar.
-            empty: It is of no crops and may be NaN (unless :meth:`filled`): the gradients are zero, but every
-                parameter has one.
+            empty: It is of no crops and may be NaN (unless :meth:`pad_empty` gave some): the gradients are zero, but
+                every parameter has one.
         """
-        if (
-            empty and self._plain is None
-        ):  # some layers give none to their parameters then, and the other processes would wait for it
+        # Some layers give none to their parameters then, and the other processes would wait for it.
+        if empty and self._plain is None:
             loss = loss + torch.stack([parameter.sum() for parameter in self._parameters]).sum() * 0
         (loss * self._world.size).backward()  # what is exchanged is the mean
 
-    def scale_gradients(self, factor: float) -> None:
+    def scale_grads(self, factor: float) -> None:
         """Multiply all gradients."""
         if factor != 1:
             torch._foreach_mul_([p.grad for p in self._parameters if p.grad is not None], factor)
 
-    def clip_gradients(self, largest: float | None) -> Tensor:
+    def clip_grad_norm(self, largest: float | None) -> Tensor:
         """Scale all gradients down to this norm where theirs is larger; their norm before that, a scalar."""
         norm = nn.utils.clip_grad_norm_(self._parameters, largest or float("inf"))
         full: Tensor = getattr(norm, "full_tensor", lambda: norm)()  # of sharded gradients it is a part
         return full
 
-    def whole(self, model: PoseModel) -> PoseModel:
+    def full_model(self, model: PoseModel) -> PoseModel:
         """The network, or its average, as it is validated and saved: complete, and the same in all processes.
 
         Running statistics, which each process takes of its own crops, become those of the first one.
@@ -198,7 +200,20 @@ class Trained:
         """State of the network, or of its average, in the first process; others may get an empty one."""
         return model.state_dict() if self._plain is None else _full_state(model, on_cpu=True)
 
-    def optimizer_state(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    def load_state_dict(self, model: PoseModel, state: dict[str, Any]) -> None:
+        """Give the network, or its average, a state that :meth:`state_dict` made, sharded or not; in all processes.
+
+        Raises:
+            RuntimeError: It is of another network.
+        """
+        if self._plain is None:
+            model.load_state_dict(state)
+            return
+        from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+
+        set_model_state_dict(model, state, options=StateDictOptions(full_state_dict=True))
+
+    def optimizer_state_dict(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
         """State of the optimizer, parameters by number as torch does it, in the first process."""
         if self._plain is None:
             return optimizer.state_dict()
@@ -212,8 +227,8 @@ class Trained:
         groups = [group | {"params": [numbers[name] for name in group["params"]]} for group in named["param_groups"]]
         return {"state": {numbers[name]: state for name, state in named["state"].items()}, "param_groups": groups}
 
-    def load_optimizer(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-        """Give the optimizer a state that :meth:`optimizer_state` made, sharded or not.
+    def load_optimizer_state_dict(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+        """Give the optimizer a state that :meth:`optimizer_state_dict` made, sharded or not.
 
         Raises:
             ValueError: It is of other parameters.

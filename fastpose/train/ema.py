@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .memory import copy_all
-from .recipe import EmaSettings
+from .settings import EmaSettings
 
 __all__ = ["MovingAverage"]
 

@@ -12,11 +12,13 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from ..models import PoseModel
-from .recipe import OptimizerSettings, RecipeError, ScheduleSettings, TrainSettings
+from .overrides import RecipeError
+from .settings import OptimizerSettings, ScheduleSettings, TrainSettings
 
 __all__ = [
     "build_optimizer",
     "freeze",
+    "is_trained",
     "learning_rate_factor",
     "limit_warmup",
     "scaled_lr",
@@ -115,9 +117,14 @@ def set_training_mode(model: nn.Module) -> None:
     """Training mode, but normalisation whose parameters are frozen keeps its running statistics as they are."""
     model.train()
     for module in model.modules():
-        parameters = list(module.parameters())
-        if isinstance(module, _NORMS) and parameters and not any(p.requires_grad for p in parameters):
+        if isinstance(module, _NORMS) and not is_trained(module):
             module.eval()
+
+
+def is_trained(norm: nn.Module) -> bool:
+    """Whether a normalisation takes part in the training: without parameters of its own it is never frozen."""
+    parameters = list(norm.parameters())
+    return not parameters or any(parameter.requires_grad for parameter in parameters)
 
 
 def scaled_lr(settings: TrainSettings, batch_size: int) -> float:

@@ -1,30 +1,20 @@
-"""From a recipe to the things a run works with: network, people, phases, precision, device."""
+"""From a recipe to the network and the phases of a run."""
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-import os
-import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..codecs import change_codec
-from ..data.ahead import local_processes
 from ..data.augment import Augmentation
-from ..data.dataset import PoseDataset, Source
-from ..data.labels import apply_teacher, read_teacher
-from ..data.readers import read_annotations
-from ..data.records import PoseRecords
-from ..data.synthetic import synthetic_records
-from ..evaluate import Evaluator, default_metric
-from ..metrics import METRICS
 from ..models import (
     Loss,
     PoseModel,
@@ -35,25 +25,16 @@ from ..models import (
     load_body,
     load_checkpoint,
 )
+from ..models.find import is_weights_file
 from ..models.hub import fetch
 from ..ops._native import C
 from ..skeletons import Skeleton
 from ..spec import PoseSpec
-from .optim import freeze, scaled_lr
-from .recipe import Recipe, RecipeError, SourceSettings
+from .optim import freeze, is_trained, scaled_lr
+from .recipe import Recipe, RecipeError
+from .sources import data_skeleton
 
-__all__ = [
-    "Phase",
-    "autocast_context",
-    "build_data",
-    "build_evaluator",
-    "build_model",
-    "build_phases",
-    "check_core",
-    "choose_precision",
-    "compiled",
-    "data_skeleton",
-]
+__all__ = ["Phase", "build_model", "build_phases", "check_core", "compiled"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +50,7 @@ class Phase:
         lr: Learning rate at the top of the schedule.
         augmentation: Random changes of the crops.
         loss: What is minimised.
+        least_crops: That a process's batch must have: two where BatchNorm sees maps of one pixel, else one.
     """
 
     first_epoch: int
@@ -79,6 +61,7 @@ class Phase:
     lr: float
     augmentation: Augmentation
     loss: Loss
+    least_crops: int = 1
 
 
 def build_model(recipe: Recipe, say: Callable[[str], None]) -> PoseModel:
@@ -88,6 +71,11 @@ def build_model(recipe: Recipe, say: Callable[[str], None]) -> PoseModel:
         RecipeError: The name or an option does not fit, or the starting weights cannot be used.
     """
     settings = recipe.model
+    if is_weights_file(settings.name):
+        raise RecipeError(
+            f"model.name: expected a zoo name or an architecture, got {settings.name!r}; model.init takes the weights "
+            "of a file"
+        )
     skeleton: Skeleton | str | None = data_skeleton(recipe) if settings.skeleton == "data" else settings.skeleton
     # YAML has no tuples, and sizes and channel lists are tuples everywhere else.
     options: dict[str, Any] = {
@@ -126,12 +114,6 @@ def _load_start(model: PoseModel, path: Path, say: Callable[[str], None]) -> Non
     say(f"{path}: made for other keypoints, so {len(fresh)} entries start fresh: {', '.join(fresh[:4])}")
 
 
-def data_skeleton(recipe: Recipe) -> Skeleton:
-    """The keypoints of the first source, with what ``data.skeleton`` says of them."""
-    source, _ = _source(recipe.data.train[0], recipe, "train")
-    return source.records.skeleton
-
-
 def compiled(model: nn.Module, say: Callable[[str], None]) -> Callable[[Tensor], Any]:
     """The network through ``torch.compile``; where that fails, ``say`` gets the reason, and it runs as it is."""
     run: Callable[[Tensor], Any] = torch.compile(model)
@@ -150,130 +132,6 @@ def compiled(model: nn.Module, say: Callable[[str], None]) -> Callable[[Tensor],
     return forward
 
 
-def build_data(recipe: Recipe, spec: PoseSpec, say: Callable[[str], None]) -> PoseDataset:
-    """The people to train on, with the teacher's corrections; ``say`` gets a line about each source.
-
-    Raises:
-        RecipeError: A source has no keypoint of the network's, or none has people to train on.
-    """
-    sources = []
-    for settings in recipe.data.train:
-        source, note = _source(settings, recipe, "train")
-        sources.append(source)
-        say(note)
-    own, skeletons = spec.skeleton.keypoints, [source.records.skeleton.keypoints for source in sources]
-    unlabelled = [name for name in own if not any(name in names for names in skeletons)]
-    left = [name for name in dict.fromkeys(name for names in skeletons for name in names) if name not in own]
-    hint = "model.skeleton=data trains the keypoints of the data"
-    if unlabelled or left:
-        parts = [
-            f"{', '.join(names)} {what}"
-            for names, what in ((unlabelled, "without labels"), (left, "left out"))
-            if names
-        ]
-        say(f"keypoints: {'; '.join(parts)} ({hint})")
-    try:
-        return PoseDataset(sources, spec.skeleton, cache=_cache_bytes(recipe))
-    except ValueError as error:
-        why = f" ({hint})" if left else ""
-        raise RecipeError(f"data: {str(error).removeprefix('data: ')}{why}") from None
-
-
-def _source(settings: SourceSettings, recipe: Recipe, part: str) -> tuple[Source, str]:
-    if settings.synthetic is not None:
-        scenes = settings.synthetic
-        records = _amended(synthetic_records(scenes.scenes, scenes.seed, scenes.size, scenes.people), recipe)
-        return Source(records, repeats=settings.repeats), f"synthetic: {len(records)} people in {scenes.scenes} scenes"
-    assert settings.annotations is not None  # the recipe's validation saw to that
-    whole = Path(settings.annotations).suffix.lower() in (".yaml", ".yml")  # one file about all parts of a data set
-    records = read_annotations(
-        _place(recipe, settings.annotations),
-        None if whole and settings.images is None else _place(recipe, settings.images or ""),
-        format=settings.format,
-        split=part if whole else None,
-        detections=_place(recipe, recipe.data.detections) if recipe.data.detections and part == "val" else None,
-    )
-    records = _amended(records, recipe)
-    keypoints = weights = None
-    note = f"{settings.annotations}: {len(records)} people on {len(records.image_paths)} photos"
-    if records.skipped:
-        note += "; left out " + ", ".join(f"{count} {reason}" for reason, count in records.skipped.items())
-    if settings.teacher is not None:
-        teacher = read_teacher(_place(recipe, settings.teacher.file), records)
-        keypoints, weights, counts = apply_teacher(records, teacher, settings.teacher)
-        total = max(1, int((records.visible > 0).sum()))
-        note += "; labels " + ", ".join(f"{name} {count / total:.1%}" for name, count in counts.items())
-    return Source(records, keypoints, weights, settings.repeats), note
-
-
-def _place(recipe: Recipe, name: str) -> Path:
-    """Where a file or folder of the data is."""
-    return Path(recipe.data.root).expanduser() / Path(name).expanduser()
-
-
-def _amended(records: PoseRecords, recipe: Recipe) -> PoseRecords:
-    """The records with what the recipe says of their keypoints."""
-    settings = recipe.data.skeleton
-    if settings is None:
-        return records
-    given = {key: value for key, value in settings.model_dump().items() if value is not None}
-    old = records.skeleton
-    given = {key: tuple(map(tuple, value)) if key in ("flip_pairs", "links") else value for key, value in given.items()}
-    given = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
-    try:
-        if settings.keypoints and tuple(settings.keypoints) != old.keypoints:
-            records = records.to_skeleton(old.select(settings.keypoints))
-        return dataclasses.replace(records, skeleton=dataclasses.replace(records.skeleton, **given))
-    except (KeyError, ValueError) as error:
-        raise RecipeError(f"data.skeleton: {error.args[0]} ({records.source})") from None
-
-
-def build_evaluator(recipe: Recipe, spec: PoseSpec | None = None) -> Evaluator | None:
-    """What the recipe validates a network of this spec on, or None.
-
-    Raises:
-        RecipeError: Detected boxes are given, and the metric compares person by person.
-        ValueError: There is nobody to measure on, or the metric cannot be measured on these people and keypoints.
-    """
-    settings = recipe.data.val
-    if settings is None:
-        return None
-    source, _ = _source(settings, recipe, "val")
-    annotations = _place(recipe, settings.annotations) if settings.annotations else None
-    if recipe.data.skeleton and recipe.data.skeleton.keypoints:
-        annotations = None  # the file has other keypoints than the records
-    metric: str = recipe.eval.metric
-    if metric == "auto":
-        metric = default_metric(source.records, spec.skeleton if spec else None)
-    if recipe.data.detections and not METRICS[metric].ranks_poses:
-        ranking = ", ".join(name for name, other in METRICS.items() if other.ranks_poses)
-        raise RecipeError(f"data.detections: goes with average precision ({ranking}), not with {metric}")
-    evaluator = Evaluator(
-        source.records,
-        metric,
-        annotations=annotations,
-        cache=_cache_bytes(recipe) // 4,
-        batch_size=recipe.eval.batch_size,
-        workers=recipe.data.workers,
-        score_mode=recipe.eval.score_mode,
-        nms=recipe.eval.nms,
-        use_area=recipe.eval.use_area,
-    )
-    if spec:
-        evaluator.check(spec)
-    return evaluator
-
-
-def _cache_bytes(recipe: Recipe) -> int:
-    """Of this process, which shares the machine's memory with its neighbours."""
-    if recipe.data.cache_gb is not None:
-        return int(recipe.data.cache_gb * 1e9 / local_processes())
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // (2 * local_processes())
-    except (AttributeError, OSError, ValueError):  # not known on this system
-        return 1 << 30
-
-
 def build_phases(recipe: Recipe, model: PoseModel, processes: int = 1) -> list[Phase]:
     """The epochs of a run divided by the phases' shares, at least one each.
 
@@ -288,7 +146,7 @@ def build_phases(recipe: Recipe, model: PoseModel, processes: int = 1) -> list[P
         The phases.
 
     Raises:
-        RecipeError: An input size does not suit the network, or the last one is not the model's.
+        RecipeError: An input size or a batch size does not suit the network, or the last size is not the model's.
     """
     settings, spec = recipe.train.phases, model.spec
     shares = np.cumsum([phase.share for phase in settings])
@@ -301,7 +159,7 @@ def build_phases(recipe: Recipe, model: PoseModel, processes: int = 1) -> list[P
             phase_spec = spec.replace(input_size=phase.input_size) if phase.input_size else spec
         except ValueError as error:
             raise RecipeError(f"train.phases.{number}: {error}") from None
-        _try_size(model, phase_spec, f"train.phases.{number}.input_size")
+        least = _try_size(model, phase_spec, f"train.phases.{number}.input_size")
         if phase.sigma:
             try:
                 phase_spec = phase_spec.replace(codec=change_codec(phase_spec.codec, sigma=phase.sigma))
@@ -312,6 +170,14 @@ def build_phases(recipe: Recipe, model: PoseModel, processes: int = 1) -> list[P
         except ValueError as error:
             raise RecipeError(f"train.{error}") from None
         batch_size = phase.batch_size or recipe.train.batch_size
+        if recipe.train.sync_batchnorm and processes > 1:
+            least = 1  # statistics are of all processes' crops
+        if batch_size < least:
+            key = f"train.phases.{number}.batch_size" if phase.batch_size else "train.batch_size"
+            raise RecipeError(
+                f"{key}: expected at least {least}, got {batch_size}: at {list(phase_spec.input_size)} the network has "
+                "BatchNorm on maps of one pixel, of which one crop has no variance"
+            )
         phases.append(
             Phase(
                 first_epoch=first,
@@ -322,6 +188,7 @@ def build_phases(recipe: Recipe, model: PoseModel, processes: int = 1) -> list[P
                 lr=scaled_lr(recipe.train, batch_size * processes) * phase.lr_factor,
                 augmentation=phase.augment or recipe.augment,
                 loss=loss,
+                least_crops=least,
             )
         )
         first = last
@@ -334,21 +201,46 @@ def build_phases(recipe: Recipe, model: PoseModel, processes: int = 1) -> list[P
 
 
 @torch.inference_mode()
-def _try_size(model: PoseModel, spec: PoseSpec, key: str) -> None:
-    """Refuse an input size that the network cannot take, or at which its maps are not of the spec's size."""
+def _try_size(model: PoseModel, spec: PoseSpec, key: str) -> int:
+    """Refuse an input size that the network cannot take, or at which its maps are not of the spec's size.
+
+    Returns:
+        The crops that a batch of this size must have.
+    """
     training = model.training
     parameter = next(model.parameters())
+    crop = torch.zeros(1, 3, *spec.input_size, device=parameter.device, dtype=parameter.dtype)
     try:
-        output = model.eval()(torch.zeros(1, 3, *spec.input_size, device=parameter.device, dtype=parameter.dtype))
+        with _norm_inputs(model.eval()) as values:
+            output = model(crop)
     except RuntimeError as error:
         raise RecipeError(f"{key}: the network cannot take {list(spec.input_size)} ({error})") from None
-    model.train(training)
+    finally:
+        model.train(training)
     if not spec.codec.accepts(output.last, spec.num_keypoints):
         expected = spec.codec.output_shape(spec.num_keypoints)
         raise RecipeError(
             f"{key}: at {list(spec.input_size)} the network gives {list(output.last.shape[1:])}, expected "
             f"{list(expected)}; sides in multiples of 32 suit every network"
         )
+    return 2 if 1 in values else 1
+
+
+@contextmanager
+def _norm_inputs(model: nn.Module) -> Iterator[list[int]]:
+    """Collects how many values of each channel the BatchNorms get that take statistics in training."""
+    values: list[int] = []
+
+    def note(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        values.append(inputs[0].numel() // inputs[0].shape[1])
+
+    norms = (module for module in model.modules() if isinstance(module, _BatchNorm) and is_trained(module))
+    handles = [norm.register_forward_pre_hook(note) for norm in norms]
+    try:
+        yield values
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def check_core(model: PoseModel, device: torch.device) -> None:
@@ -362,39 +254,3 @@ def check_core(model: PoseModel, device: torch.device) -> None:
             "train.device: a GPU is there, but the native core, which trains heatmaps, was built without CUDA; "
             "reinstall with FASTPOSE_CUDA=on, or set train.device=cpu"
         )
-
-
-def autocast_context(precision: str, device: torch.device) -> Callable[[], AbstractContextManager[Any]]:
-    """Makes the context in which a network of this precision runs."""
-    if precision == "float32":
-        return nullcontext
-    return lambda: torch.autocast(device.type, dtype=getattr(torch, precision))
-
-
-def choose_precision(recipe: Recipe, model: PoseModel, phases: list[Phase], device: torch.device) -> str:
-    """The precision that the recipe names, or what trains this network faster on this machine."""
-    settings = recipe.train
-    if settings.precision != "auto":
-        return settings.precision
-    if settings.deterministic:
-        return "float32"
-    if device.type == "cuda":  # before Ampere, bfloat16 is emulated
-        if torch.cuda.get_device_capability(device) >= (8, 0):
-            return "bfloat16"
-        return "float32" if settings.sharded else "float16"  # whose scaled loss does not go with it
-    model = copy.deepcopy(model)
-    images = torch.randn(min(phases[-1].batch_size, 16), 3, *phases[-1].spec.input_size, device=device)
-    seconds = {name: _time_step(model, images, autocast_context(name, device)) for name in ("float32", "bfloat16")}
-    return min(seconds, key=lambda name: seconds[name])
-
-
-def _time_step(model: PoseModel, images: Tensor, context: Callable[[], AbstractContextManager[Any]]) -> float:
-    """Seconds of the faster of two training steps, after one that is not counted."""
-    seconds = []
-    for _ in range(3):
-        start = time.perf_counter()
-        with context():
-            output = model(images).last
-        output.float().square().mean().backward()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds[1:])

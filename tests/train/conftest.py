@@ -34,12 +34,6 @@ def recipe_text(figures):
     return RECIPE.replace("ROOT", str(figures))
 
 
-@pytest.fixture(autouse=True)
-def _as_before():
-    yield
-    torch.use_deterministic_algorithms(False)
-
-
 @pytest.fixture(scope="module")
 def one_thread():
     """One thread, as the processes have that the results are compared with."""

@@ -28,10 +28,13 @@ from fastpose.models import create_model, load_model, objective
 from fastpose.skeletons import COCO17
 from fastpose.train import loop
 from fastpose.train.checkpoint import CheckpointError, load_state, save_state
-from fastpose.train.distributed import FirstProcessError, Trained, World, join_processes
+from fastpose.train.distributed import DistributedModel, FirstProcessError, World, join_processes
 from fastpose.train.loop import TrainingError, train
+from fastpose.train.precision import choose_precision
 from fastpose.train.recipe import RecipeError, parse_recipe
-from fastpose.train.setup import build_evaluator, build_model, build_phases, choose_precision
+from fastpose.train.run import Run
+from fastpose.train.setup import build_model, build_phases
+from fastpose.train.sources import build_evaluator
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -75,8 +78,12 @@ def close(one: Path, two: Path, rtol: float = 2e-3, atol: float = 2e-5) -> None:
         torch.testing.assert_close(a[name], b[name], rtol=rtol, atol=atol)
 
 
-def run(text: str, out: Path, options: list[str], **named: Any) -> loop.Outcome:
+def run(text: str, out: Path, options: list[str], **named: Any) -> Run:
     return train(parse_recipe(text, options), out, console=named.pop("console", None) or quiet(), **named)
+
+
+def told_of(run: Run) -> dict[str, Any]:
+    return {name: value for name, value in vars(run).items() if name != "folder"}
 
 
 def stop_at(step: int, here: bool) -> Any:
@@ -104,18 +111,18 @@ def worker(rank: int, size: int, text: str, folder: Path, broken: Path) -> None:
         share = "train.batch_size=2" if name == "accumulated" else half
         console = quiet()
         outcome = run(text, folder / name, [*values, share], console=console)
-        told[name] = {"outcome": vars(outcome), "said": console.file.getvalue()}
+        told[name] = {"outcome": told_of(outcome), "said": console.file.getvalue()}
 
     plain = [half, "train.ema={decay: 0.9}"]
     run(text, folder / "whole", plain)
     before = stop_at(2, here=rank == 1)  # only one process is asked to end
     first = run(text, folder / "parts", plain)
     loop.RunLog.step = before  # type: ignore[method-assign]
-    told["interrupted"] = vars(first)
+    told["interrupted"] = told_of(first)
     torch.distributed.barrier()
     if rank == 0:
         shutil.copytree(folder / "parts", folder / "for_one")
-    told["resumed"] = vars(run(text, folder / "parts", plain, resume=True))
+    told["resumed"] = told_of(run(text, folder / "parts", plain, resume=True))
 
     real, calls = objective.heatmap_loss, iter(range(1, 100))
 
@@ -124,7 +131,7 @@ def worker(rank: int, size: int, text: str, folder: Path, broken: Path) -> None:
         return loss * float("nan") if next(calls) == 2 and rank == 1 else loss
 
     objective.heatmap_loss = bad
-    told["bad"] = vars(run(text, folder / "bad", [SYNC, half, NOTHING_TO_VALIDATE]))
+    told["bad"] = told_of(run(text, folder / "bad", [SYNC, half, NOTHING_TO_VALIDATE]))
     objective.heatmap_loss = real
 
     try:  # the folder holds a run
@@ -135,9 +142,9 @@ def worker(rank: int, size: int, text: str, folder: Path, broken: Path) -> None:
     world = World()
     told["any"], told["sum"], told["gathered"] = world.any(rank == 1), world.sum(rank, 2), world.gather(rank)
     model = create_model("resnet18_slim", input_size=(64, 64))
-    trained = Trained(world, model)
+    network = DistributedModel(world, model)
     model.backbone.bn1.running_mean.fill_(rank + 5.0)
-    told["mean"] = trained.whole(model).backbone.bn1.running_mean.tolist()
+    told["mean"] = network.full_model(model).backbone.bn1.running_mean.tolist()
 
     save_state(folder / f"told{rank}.pt", told)
     torch.distributed.destroy_process_group()
@@ -203,9 +210,9 @@ def told(pair):
 @pytest.fixture(scope="module")
 def alone(text, broken, tmp_path_factory):
     """Makes a run of one process by its name, with the batch of two."""
-    made: dict[str, tuple[Path, loop.Outcome]] = {}
+    made: dict[str, tuple[Path, Run]] = {}
 
-    def make(name: str) -> tuple[Path, loop.Outcome]:
+    def make(name: str) -> tuple[Path, Run]:
         if name not in made:
             folder = tmp_path_factory.mktemp("alone") / name
             options = [option.replace("BROKEN", str(broken)) for option in RUNS[name]]
@@ -340,11 +347,10 @@ def test_one_process_has_nothing_to_divide(text, tmp_path):
 def test_divided_weights_are_not_trained_in_float16(text, tmp_path, monkeypatch):
     recipe = parse_recipe(text, ["train.precision=auto", "train.deterministic=false", "train.sharded=true"])
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))  # without bfloat16
-    device, model = torch.device("cuda"), build_model(recipe, print)
-    phases = build_phases(recipe, model)
-    assert choose_precision(recipe, model, phases, device) == "float32"
+    device = torch.device("cuda")
+    assert choose_precision(recipe, device) == "float32"
     whole = parse_recipe(text, ["train.precision=auto", "train.deterministic=false"])
-    assert choose_precision(whole, model, phases, device) == "float16"
+    assert choose_precision(whole, device) == "float16"
     # A run that was begun in float16 and goes on divided.
     run(text, tmp_path, ["train.epochs=1", NOTHING_TO_VALIDATE])
     save_state(tmp_path / "state.pt", load_state(tmp_path / "state.pt") | {"precision": "float16"})

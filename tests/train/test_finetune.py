@@ -16,7 +16,8 @@ from fastpose.skeletons import COCO17, Skeleton, get_skeleton
 from fastpose.train.loop import train
 from fastpose.train.optim import limit_warmup
 from fastpose.train.recipe import RecipeError, ScheduleSettings, load_recipe, parse_recipe
-from fastpose.train.setup import build_data, build_evaluator, build_model, data_skeleton
+from fastpose.train.setup import build_model
+from fastpose.train.sources import build_data, build_evaluator, data_skeleton
 
 SMALL = ("model.options={input_size: [64, 64]}", "train.batch_size=8", "train.precision=float32", "train.epochs=1")
 

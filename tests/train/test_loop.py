@@ -14,6 +14,7 @@ from rich.console import Console
 
 from fastpose.data.dataset import PhotoStore
 from fastpose.models import load_model, objective
+from fastpose.train import epoch as epoch_module
 from fastpose.train import loop
 from fastpose.train.checkpoint import CheckpointError, load_state
 from fastpose.train.loop import TrainingError, train
@@ -188,7 +189,7 @@ def test_waiting_for_photos_is_said_once(recipe_text, tmp_path, monkeypatch, wai
         now += work
 
     clock = types.SimpleNamespace(perf_counter=lambda: now, monotonic=time.monotonic)
-    monkeypatch.setattr(loop, "time", clock)
+    monkeypatch.setattr(epoch_module, "time", clock)
     monkeypatch.setattr(loop.Loader, "epoch", slow_batches)
     monkeypatch.setattr(loop.RunLog, "step", slow_step)
     console = quiet()

@@ -23,8 +23,10 @@ from fastpose.train.optim import (
     set_learning_rate,
     set_training_mode,
 )
-from fastpose.train.recipe import EmaSettings, OptimizerSettings, RecipeError, ScheduleSettings, parse_recipe
-from fastpose.train.setup import build_data, build_evaluator, build_model, build_phases, check_core
+from fastpose.train.recipe import RecipeError, parse_recipe
+from fastpose.train.settings import EmaSettings, OptimizerSettings, ScheduleSettings
+from fastpose.train.setup import build_model, build_phases, check_core
+from fastpose.train.sources import build_data, build_evaluator
 
 FIGURES = json.loads((Path(__file__).parents[1] / "data" / "schedule_figures.json").read_text())
 

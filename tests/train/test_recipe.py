@@ -1,5 +1,7 @@
 """Recipes: validation, overrides, and messages that help."""
 
+from pathlib import Path
+
 import pytest
 
 from fastpose.metrics import METRICS
@@ -30,6 +32,7 @@ def test_defaults_and_round_trip():
         ("train.ema.decay=0.9", lambda r: r.train.ema.decay == 0.9),
         ("train.clip_grad=null", lambda r: r.train.clip_grad is None),
         ("data.train.0.format=mpii", lambda r: r.data.train[0].format == "mpii"),
+        ("data={train: [{annotations: b.json}]}", lambda r: r.data.train[0].annotations == "b.json"),
     ],
 )
 def test_overrides(override, value):
@@ -52,9 +55,9 @@ def test_overrides(override, value):
         ("data.train.3.repeats=1", "data.train.3.repeats: expected a position from 0 to 1"),
         ("data.train.0.synthetic={}", "either annotations or synthetic"),
         ("data.train.0.format=voc", "format: expected one of aic, coco, .*got 'voc'"),
-        ("data.train.0={synthetic: {}, format: coco}", "format, images and teacher go with annotations"),
+        ("data.train.0={synthetic: {}, format: coco}", "format, split, images and teacher go with annotations"),
         ("train.epochs=1 train.phases=2", "train.epochs"),
-        ("data.root=[", "not valid YAML"),
+        ("train.freeze=[", "not valid YAML"),
         ("train.optimizer.lr=.inf", "train.optimizer.lr: input should be a finite number"),
         ("augment.scale=[1, .inf]", "augment.scale.1: input should be a finite number"),
         ("data.train.0.teacher={file: a, disagree: .inf}", "disagree: input should be a finite number"),
@@ -63,6 +66,55 @@ def test_overrides(override, value):
 def test_mistakes_are_named(override, said):
     with pytest.raises(RecipeError, match=said):
         parse_recipe(TEXT, [override])
+
+
+@pytest.mark.parametrize(
+    "text", ["/data #3/set: one", "no", "~x", "1.5", "1e3", "[a", "'a'", "{b}", " a ", "null.json", "a=b"]
+)
+def test_text_stays_as_it_was_typed(text):
+    recipe = parse_recipe(
+        TEXT, [f"{key}={text}" for key in ("name", "data.root", "data.train.0.annotations", "model.init")]
+    )
+    assert [recipe.name, recipe.data.root, recipe.data.train[0].annotations, recipe.model.init] == [text] * 4
+
+
+def test_no_text_where_none_is_a_choice():
+    recipe = parse_recipe(TEXT, ["model.init=a", "data.train.0.format=coco"])
+    for none in ("null", "~", ""):
+        assert parse_recipe(recipe.to_yaml(), [f"model.init={none}"]).model.init is None
+    assert parse_recipe(TEXT, ["name=null"]).name == "null"
+
+
+def test_data_of_one_file_of_annotations(tmp_path):
+    data = load_recipe("synthetic_demo", [f"data={tmp_path / 'set #1' / 'train.json'}"]).data
+    assert (data.root, data.train[0].annotations, data.val) == (str(tmp_path / "set #1"), "train.json", None)
+    both = load_recipe("synthetic_demo", [f"data={tmp_path / 'train.json'}", "data.val.annotations=no.json"]).data
+    assert (both.train[0].annotations, both.val.annotations) == ("train.json", "no.json")
+    assert load_recipe("synthetic_demo", {"data": tmp_path / "train.json"}).data.root == str(tmp_path)
+
+
+def test_values_of_python():
+    recipe = load_recipe(
+        parse_recipe(TEXT, ["train.optimizer={lr: 0.1, weight_decay: 0.2}"]),
+        {
+            "train": {"epochs": 3, "optimizer": {"lr": 0.5}, "phases": [{"input_size": (64, 48)}, {}]},
+            "train.batch_size": 4,
+            "data": {"root": Path("/a"), "train": {0: {"repeats": 2}}},
+            "data.val": {"annotations": "no"},
+        },
+    )
+    assert (recipe.train.epochs, recipe.train.batch_size) == (3, 4)
+    assert (recipe.train.optimizer.lr, recipe.train.optimizer.weight_decay) == (0.5, 0.2)
+    assert recipe.train.phases[0].input_size == (64, 48)
+    assert (recipe.data.root, recipe.data.train[0].annotations, recipe.data.train[0].repeats) == ("/a", "a.json", 2)
+    assert recipe.data.val.annotations == "no"
+    assert load_recipe(recipe.model_dump()) == load_recipe(recipe) == recipe
+    with pytest.raises(RecipeError, match=r"unknown key train\.epoch; did you mean train\.epochs"):
+        load_recipe(recipe, {"train": {"epoch": 3}})
+    with pytest.raises(RecipeError, match=r"train\.epochs\.x: epochs is a value"):
+        load_recipe(recipe, {"train.epochs.x": 3})
+    with pytest.raises(TypeError):
+        load_recipe(3)
 
 
 def test_every_metric_can_be_named():

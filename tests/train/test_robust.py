@@ -181,7 +181,7 @@ def test_a_disk_that_goes_away_in_the_first_epoch_is_noticed_in_it(
     recipe_text, figures, tmp_path, monkeypatch, at_step
 ):
     data, options = copied(figures, tmp_path)
-    monkeypatch.setattr(loop, "_UNREADABLE", 4)
+    monkeypatch.setattr("fastpose.train.epoch._UNREADABLE", 4)
     missing = pytest.raises(TrainingError, match=r"no photo of 4 crops in a row can be read: .*\.png: no such file")
     with at_step(3, lambda: data.rename(tmp_path / "elsewhere")), missing:
         run(recipe_text, tmp_path / "out", *options, "train.batch_size=1", "data.val=null")

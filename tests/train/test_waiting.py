@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from fastpose.models import create_model
 from fastpose.models.objective import LossSettings, StageLoss, build_loss
 from fastpose.train.optim import build_optimizer
-from fastpose.train.recipe import OptimizerSettings
+from fastpose.train.settings import OptimizerSettings
 
 ASK = {"_local_scalar_dense", "equal", "masked_select", "nonzero", "_unique2", "repeat_interleave"}
 SEND = {"lift_fresh"}  # numbers of Python's as a tensor
