@@ -5,6 +5,7 @@ from .factory import create_model, list_models, load_body
 from .features import FeatureExtractor
 from .fuse import fuse_batchnorm
 from .heads import HeatmapHead, RegressionHead, VisibilityHead
+from .identify import Match, find_matches
 from .losses import RLELoss, heatmap_mse, smooth_l1, visibility_loss
 from .objective import Loss, LossSettings, StageLoss, build_loss
 from .pose_model import PoseModel
@@ -17,6 +18,7 @@ __all__ = [
     "HeatmapHead",
     "Loss",
     "LossSettings",
+    "Match",
     "PoseModel",
     "RLELoss",
     "RegressionHead",
@@ -28,6 +30,7 @@ __all__ = [
     "build_model",
     "create_model",
     "find_entry",
+    "find_matches",
     "fuse_batchnorm",
     "heatmap_mse",
     "list_architectures",
