@@ -111,6 +111,11 @@ def test_models_finds_nothing(pattern):
     assert pattern in result.stderr
 
 
+def test_models_names_the_nearest():
+    assert "did you mean resnet50" in call("models", "resnt50").stderr
+    assert "did you mean hrnet_w32" in call("models", "hrnet_w23*").stderr
+
+
 def test_models_says_size_and_result_of_each():
     line = next(line for line in call("models", "hrnet_w32.coco_256x192").stdout.splitlines() if "w32" in line)
     assert " ".join(line.split()) == "hrnet_w32.coco_256x192 28.5 M 7.64 256x192 coco 17 AP 0.746 published"
