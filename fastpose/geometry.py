@@ -113,7 +113,7 @@ def box_faults(boxes: NDArray[np.float32]) -> dict[int, str]:
     Returns:
         For each row that is not finite or has no width or no height what is to be said of it, lowest row first.
     """
-    finite: Array = np.isfinite(boxes).all(axis=1)
+    finite = np.asarray(np.isfinite(boxes).all(axis=1))
     solid = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
     faults = {}
     for row in np.flatnonzero(~(finite & solid)).tolist():

@@ -6,6 +6,7 @@ expected failure ends as one line on stderr and exit code 2; ``--debug`` or FAST
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import sys
@@ -27,6 +28,9 @@ _VERBS = {
     "info": ("info", "info"),
 }
 
+# What other programs call these.
+_SYNONYMS = {"test": "eval", "val": "eval", "validate": "eval", "infer": "predict", "demo": "predict", "fit": "train"}
+_SYNONYMS |= {"list": "models", "zoo": "models", "version": "info", "env": "info", "export": "convert"}
 
 # click 8.1 prints the help by itself where nothing is asked for.
 _NO_ARGUMENTS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
@@ -43,6 +47,17 @@ class _Verbs(click.Group):
         command = getattr(importlib.import_module(f".{module}", __name__), function)
         assert isinstance(command, click.Command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click's, but a mistyped verb gets the nearest."""
+        name = args[0]
+        if name not in _VERBS and not name.startswith("-"):
+            near = _SYNONYMS.get(name) or next(iter(difflib.get_close_matches(name.lower(), _VERBS, n=1)), None)
+            hint = f"; did you mean {near}?" if near else f"; there are {', '.join(_VERBS)}"
+            ctx.fail(f"no verb is named {name!r}{hint}")
+        return super().resolve_command(ctx, args)
 
     def main(  # type: ignore[override]
         self,

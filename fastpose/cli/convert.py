@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from .file_report import describe_matches
+
+if TYPE_CHECKING:
+    from ..models import PoseModel
+    from ..models.weights import Checkpoint
+    from ..skeletons import Skeleton
 
 __all__ = ["convert"]
 
@@ -16,45 +24,96 @@ __all__ = ["convert"]
     "--model", "name", help="Zoo name or MMPose config name; by default told from the checkpoint or its file name."
 )
 @click.option(
+    "--num-keypoints",
+    type=click.IntRange(1),
+    help="K, where CHECKPOINT was trained for other keypoints than its model's.",
+)
+@click.option("--keypoints", metavar="NAME,NAME,…", help="Their names, in order; left_… and right_… are mirror pairs.")
+@click.option(
     "--dtype",
     type=click.Choice(["float32", "float16", "int8"]),
     default="float32",
     show_default=True,
     help="Of the weights in OUT; int8 with a scale for every output channel, a quarter of the size.",
 )
-def convert(checkpoint: Path, out: Path, name: str | None, dtype: str) -> None:
+def convert(
+    checkpoint: Path, out: Path, name: str | None, num_keypoints: int | None, keypoints: str | None, dtype: str
+) -> None:
     """Turn CHECKPOINT (MMPose 0.x or 1.x, or a plain state dict) into OUT, safetensors with the PoseSpec in it.
+
+    A checkpoint of your own MMPose training says --model, and --num-keypoints or --keypoints where it is not for the
+    keypoints of that model.
 
     Nothing in CHECKPOINT is run. OUT is what `fastpose.load`, `predict` and `eval` take. The PoseSpec of a CHECKPOINT
     that has one, as of your own training, stays as it is.
     """
     import torch
 
-    from ..models import create_model, load_checkpoint, load_model, read_checkpoint, save_model
+    from ..models import load_model, read_checkpoint, save_model
 
     if out.suffix != ".safetensors":
         raise click.UsageError(f"OUT: expected a name that ends in .safetensors, got {out}")
-    header = read_checkpoint(checkpoint).metadata
-    if "fastpose.spec" in header:
+    content = read_checkpoint(checkpoint)
+    if "fastpose.spec" in content.metadata:
         model = load_model(checkpoint)
         if name not in (None, model.name, model.architecture):
             raise click.UsageError(f"--model: {checkpoint.name} says itself that it is {model.name}, not {name}")
+        if num_keypoints is not None or keypoints is not None:
+            option = "--num-keypoints" if num_keypoints is not None else "--keypoints"
+            raise click.UsageError(f"{option}: {checkpoint.name} says itself what its keypoints are")
     else:
-        model = create_model(_published(checkpoint) if name is None else name)
-        load_checkpoint(model, checkpoint)
-    kept = {key: text for key, text in header.items() if key != "format" and not key.startswith("fastpose.")}
+        model = _build(checkpoint, content, name, _skeleton(num_keypoints, keypoints))
+    kept = {key: text for key, text in content.metadata.items() if key != "format" and not key.startswith("fastpose.")}
     save_model(model, out, metadata={"source": checkpoint.name, **kept}, dtype=getattr(torch, dtype))
-    click.echo(f"{out}: {model.name}, {out.stat().st_size / 1e6:.1f} MB")
+    click.echo(f"{out}: {model.name}, {model.spec.num_keypoints} keypoints, {out.stat().st_size / 1e6:.1f} MB")
 
 
-def _published(checkpoint: Path) -> str:
+def _skeleton(num_keypoints: int | None, keypoints: str | None) -> Skeleton | None:
+    """What the options say of the keypoints; None where they say nothing."""
+    from ..skeletons import Skeleton
+
+    if keypoints is None and num_keypoints is None:
+        return None
+    names = [name.strip() for name in keypoints.split(",")] if keypoints else []
+    if keypoints is not None and not all(names):
+        raise click.UsageError(f"--keypoints: expected names with commas between them, got {keypoints!r}")
+    if num_keypoints is not None and keypoints is not None and len(names) != num_keypoints:
+        raise click.UsageError(
+            f"--keypoints: expected {num_keypoints} names, as --num-keypoints says, got {len(names)}"
+        )
+    names = names or [f"keypoint_{index}" for index in range(num_keypoints or 0)]
+    return Skeleton.from_names(f"custom{len(names)}", names)
+
+
+def _build(checkpoint: Path, content: Checkpoint, name: str | None, skeleton: Skeleton | None) -> PoseModel:
+    """The network of a checkpoint that does not say what it is, with its weights."""
+    from ..models import WeightsError, create_model, find_matches, load_checkpoint
+
+    if name is None:
+        name = _published(checkpoint)
+    if name is None:
+        raise click.UsageError(
+            f"{checkpoint.name}: no zoo entry publishes a file of that name; --model says what it is "
+            f"({describe_matches(find_matches(content.tensors))})"
+        )
+    options: dict[str, Any] = {} if skeleton is None else {"skeleton": skeleton}
+    if skeleton is not None and not skeleton.flip_pairs:
+        options["flip_test"] = False  # it would average left with right
+    model = create_model(name, **options)
+    try:
+        load_checkpoint(model, checkpoint)
+    except WeightsError as error:
+        raise click.UsageError(f"{error}; {describe_matches(find_matches(content.tensors))}") from None
+    if "flip_test" in options:
+        click.echo("Note: none of its keypoints are known as left and right, so its flip test is off.", err=True)
+        if skeleton is not None and skeleton.keypoints[0] == "keypoint_0":
+            click.echo("--keypoints nose,left_eye,right_eye,… gives them names, and so their pairs.", err=True)
+    return model
+
+
+def _published(checkpoint: Path) -> str | None:
     """The zoo entry that publishes a file of that name."""
     from ..models import list_entries
 
-    known = [entry for entry in list_entries() if Path(entry.weights.get("url", "")).name == checkpoint.name]
-    if not known:
-        raise click.UsageError(
-            f"{checkpoint.name}: no zoo entry publishes a file of that name; --model says what it is "
-            "(fastpose models lists them)"
-        )
-    return known[0].name
+    known = [entry.name for entry in list_entries() if Path(entry.weights.get("url", "")).name == checkpoint.name]
+    return known[0] if known else None

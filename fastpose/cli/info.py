@@ -6,11 +6,15 @@ import json
 import os
 import platform
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from .file_report import checkpoint_facts, file_facts, is_file_name
 from .options import annotation_options, category_option, given_options
+
+if TYPE_CHECKING:
+    from ..models import PoseModel
 
 __all__ = ["info"]
 
@@ -19,7 +23,7 @@ _OF_DATA = ("data_format", "split", "images", "category", "decode", "sheet", "ti
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, metavar="[NAME|FILE]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--data", type=_ANYTHING, help="Check these annotations: a file, or the folder of them.")
 @annotation_options
@@ -49,9 +53,10 @@ def info(
     suspicious_first: bool,
     limit: int,
 ) -> None:
-    """Say what FastPose runs on here: paste it into a report of a problem. With NAME, all about that model.
+    """Say what FastPose runs on here: paste it into a report of a problem.
 
-    With --data, what a data set holds and what looks wrong with it.
+    With NAME, all about that model of the zoo; or, of a FILE of weights, what it is and which network it is for. With
+    --data, what a data set holds and what looks wrong with it.
     """
     if data is None:
         if given := given_options(ctx, _OF_DATA):
@@ -76,7 +81,7 @@ def info(
         else:
             print_report(report, limit)
         return
-    facts = _facts() if name is None else _model_facts(name)
+    facts = _facts() if name is None else _file_facts(Path(name)) if is_file_name(name) else _model_facts(name)
     if as_json:
         click.echo(json.dumps(facts, indent=1))
         return
@@ -100,38 +105,54 @@ def _inner(value: Any) -> str:
     return f"[{', '.join(map(_inner, value))}]" if isinstance(value, list) else str(value)
 
 
+def _file_facts(path: Path) -> dict[str, Any]:
+    from ..models import load_model, read_checkpoint
+
+    checkpoint = read_checkpoint(path)
+    facts = file_facts(path, checkpoint.tensors, checkpoint.metadata)
+    if "fastpose.spec" not in checkpoint.metadata:
+        return facts | checkpoint_facts(path, checkpoint.tensors)
+    return facts | _network_facts(load_model(path))
+
+
 def _model_facts(name: str) -> dict[str, Any]:
     import torch
 
-    from ..codecs import codec_parameters
     from ..models import create_model, find_entry
 
     with torch.device("meta"):
         model = create_model(name)
-    entry, spec = find_entry(name), model.spec
-    facts: dict[str, Any] = {"model": model.name}
+    entry = find_entry(name)
+    facts = _network_facts(model)
     if entry is not None:
         facts["official config"] = entry.alias
-    facts["architecture"] = model.architecture
-    facts["options"] = dict(model.arguments)
-    facts["parameters"] = sum(parameter.numel() for parameter in model.parameters())
-    if entry is not None:
         facts["GFLOPs"] = entry.gflops
-    facts["input (height, width)"] = list(spec.input_size)
-    facts["codec"] = codec_parameters(spec.codec)
-    facts["output stages"] = spec.output_stages
-    facts["box padding"] = spec.padding
-    facts["UDP crops"] = spec.udp
-    facts["channels"] = {"order": spec.channel_order, "mean": list(spec.mean), "std": list(spec.std)}
-    facts["flip test"] = {"by default": spec.flip_test}
-    facts["skeleton"] = spec.skeleton.name
-    facts["keypoints"] = list(spec.skeleton.keypoints)
-    if entry is not None:
         facts["data set"] = entry.dataset
         facts["published"] = dict(entry.metrics)
         facts["weights"] = dict(entry.weights)
         facts.update({f"recipe: {part}": values for part, values in entry.recipe.items()})
     return facts
+
+
+def _network_facts(model: PoseModel) -> dict[str, Any]:
+    from ..codecs import codec_parameters
+
+    spec = model.spec
+    return {
+        "model": model.name,
+        "architecture": model.architecture,
+        "options": dict(model.arguments),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "input (height, width)": list(spec.input_size),
+        "codec": codec_parameters(spec.codec),
+        "output stages": spec.output_stages,
+        "box padding": spec.padding,
+        "UDP crops": spec.udp,
+        "channels": {"order": spec.channel_order, "mean": list(spec.mean), "std": list(spec.std)},
+        "flip test": {"by default": spec.flip_test},
+        "skeleton": spec.skeleton.name,
+        "keypoints": list(spec.skeleton.keypoints),
+    }
 
 
 def _facts() -> dict[str, Any]:

@@ -20,12 +20,15 @@ def models(pattern: str, names: bool) -> None:
     from rich.table import Table
 
     from ..models import list_architectures, list_entries, list_models
+    from ..models.zoo import close_names
 
     found = list_models(pattern)
     if not found and not set(pattern) & set("*?["):
         found = list_models(f"*{pattern}*")
     if not found:
-        raise click.UsageError(f"no model's name fits {pattern!r}; 'fastpose models' lists all of them")
+        near = close_names(pattern.strip("*"), list_architectures())
+        hint = f"did you mean {' or '.join(near)}?" if near else "'fastpose models' lists all of them"
+        raise click.UsageError(f"no model's name fits {pattern!r}; {hint}")
     if names:
         click.echo("\n".join(found))
         return

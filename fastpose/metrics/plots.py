@@ -30,7 +30,7 @@ def plot_errors(errors: PoseErrors, path: str | Path, *, title: str = "") -> Non
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError("figures need matplotlib: pip install fastpose-torch[plots]") from error
+        raise ImportError("figures need matplotlib: pip install matplotlib") from error
     shares = errors.shares()
     if not shares:
         raise ValueError("errors: no keypoint of a matched person is annotated, so there is nothing to show")

@@ -6,6 +6,7 @@ from .features import FeatureExtractor
 from .find import CARRIED_MODEL, carried_file, find_model
 from .fuse import fuse_batchnorm
 from .heads import HeatmapHead, MapsHead, RegressionHead, VisibilityHead
+from .identify import Match, find_matches
 from .losses import RLELoss, heatmap_mse, visibility_loss
 from .objective import Loss, LossSettings, StageLoss, build_loss
 from .output import Output
@@ -21,6 +22,7 @@ __all__ = [
     "Loss",
     "LossSettings",
     "MapsHead",
+    "Match",
     "Output",
     "PoseModel",
     "RLELoss",
@@ -34,6 +36,7 @@ __all__ = [
     "carried_file",
     "create_model",
     "find_entry",
+    "find_matches",
     "find_model",
     "fuse_batchnorm",
     "heatmap_mse",

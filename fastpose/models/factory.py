@@ -96,7 +96,11 @@ def create_model(
     entry = find_entry(name)
     if entry is None and name not in list_architectures():
         close = close_names(name, list_architectures())
-        hint = f"; did you mean {' or '.join(close)}?" if close else "; list_models() lists them"
+        hint = (
+            f"; did you mean {' or '.join(close)}?"
+            if close
+            else "; list_models() lists them, and so does `fastpose models`"
+        )
         raise ValueError(f"name: no model is named {name!r}{hint}")
     base = entry.spec if entry else default_spec()
     arguments = dict(entry.arguments) if entry else {}

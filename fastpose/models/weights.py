@@ -167,7 +167,8 @@ def load_model(path: str | os.PathLike[str]) -> PoseModel:
     if absent:
         raise WeightsError(
             f"{path}: no {', '.join(absent)} in its header, so it does not say which network it is for; "
-            "use load_checkpoint(create_model(NAME), FILE)"
+            f"`fastpose convert {path} {path.stem}.safetensors` makes a file that does "
+            "(in Python: load_checkpoint(create_model(NAME), FILE))"
         )
     spec = _spec(path, metadata)
     if math.prod(spec.input_size) > _MAX_PIXELS:

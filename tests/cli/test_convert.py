@@ -69,6 +69,7 @@ def test_what_cannot_be_converted_is_named(official, tmp_path):
         ((official, tmp_path / "m.pth"), "expected a name that ends in .safetensors"),
         ((other, tmp_path / "m.safetensors"), "--model says what it is"),
         ((other, tmp_path / "m.safetensors", "--model", "resnet50"), "not the weights of resnet50.coco_256x192"),
+        ((other, tmp_path / "m.safetensors", "--model", "resnet50"), f"its entries fit {NAME}, "),
         ((tmp_path / "none.pth", tmp_path / "m.safetensors", "--model", NAME), "cannot be read"),
     ]
     for arguments, message in cases:
@@ -76,3 +77,72 @@ def test_what_cannot_be_converted_is_named(official, tmp_path):
         assert result.exit_code == 2, arguments
         assert message in result.stderr
     assert not (tmp_path / "m.safetensors").exists()
+
+
+# --- other keypoints ----------------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def own_training(tmp_path_factory):
+    """What MMPose leaves of a training for three keypoints."""
+    path = tmp_path_factory.mktemp("own") / "best_epoch.pth"
+    torch.save({"meta": {}, "state_dict": create_model(NAME, num_keypoints=3).state_dict()}, path)
+    return path
+
+
+def test_messages_lead_to_a_file(own_training, tmp_path):
+    """Each error says what the next command needs."""
+    out = tmp_path / "m.safetensors"
+    first = _run(own_training, out)
+    assert (first.exit_code, "--model says what it is" in first.stderr) == (2, True)
+    assert f"its entries fit {NAME}, " in first.stderr
+    assert "with --num-keypoints 3)" in first.stderr
+    second = _run(own_training, out, "--model", NAME)
+    assert (second.exit_code, "with --num-keypoints 3" in second.stderr) == (2, True)
+    third = _run(own_training, out, "--model", NAME, "--num-keypoints", 3)
+    assert third.exit_code == 0, third.output
+    assert "3 keypoints" in third.stdout
+    assert "its flip test is off" in third.stderr
+    assert "--keypoints nose,left_eye" in third.stderr
+    model = load_model(out)
+    assert model.spec.skeleton.keypoints == ("keypoint_0", "keypoint_1", "keypoint_2")
+    assert not model.spec.flip_test
+    fourth = _run(own_training, out, "--model", NAME, "--keypoints", "tail, left_paw,right_paw")
+    assert (fourth.exit_code, fourth.stderr) == (0, "")
+    model = load_model(out)
+    assert model.spec.skeleton.flip_pairs == (("left_paw", "right_paw"),)
+    assert model.spec.flip_test == find_entry(NAME).spec.flip_test
+    expected = torch.load(own_training, weights_only=True)["state_dict"]
+    assert torch.equal(model.head.final_layer.weight, expected["head.final_layer.weight"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--num-keypoints", "4"), "with --num-keypoints 3"),
+        (("--num-keypoints", "0"), "0 is not in the range x>=1"),
+        (("--num-keypoints", "3", "--keypoints", "a,b"), "expected 3 names"),
+        (("--keypoints", "a,,b"), "expected names with commas between them"),
+        (("--keypoints", "a,a,b"), "named twice: a"),
+    ],
+)
+def test_other_keypoints_are_checked(own_training, tmp_path, options, message):
+    result = _run(own_training, tmp_path / "m.safetensors", "--model", NAME, *options)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert not (tmp_path / "m.safetensors").exists()
+
+
+def test_what_a_file_says_of_its_keypoints_stands(tmp_path):
+    own = tmp_path / "own.safetensors"
+    save_model(create_model("resnet18_slim", input_size=(64, 64), num_keypoints=3), own)
+    for options in (("--num-keypoints", 3), ("--keypoints", "a,b,c")):
+        result = _run(own, tmp_path / "m.safetensors", *options)
+        assert result.exit_code == 2
+        assert f"{options[0]}: own.safetensors says itself what its keypoints are" in result.stderr
+
+
+def test_predict_with_a_checkpoint_names_convert(own_training, tmp_path):
+    photo = tmp_path / "photo.png"
+    photo.write_bytes(b"")
+    result = CliRunner().invoke(main, ["predict", str(photo), "--model", str(own_training)])
+    assert result.exit_code == 2
+    assert f"`fastpose convert {own_training} best_epoch.safetensors` makes a file that does" in result.stderr

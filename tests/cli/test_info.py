@@ -16,6 +16,7 @@ from click.testing import CliRunner
 
 import fastpose
 from fastpose.cli import main
+from fastpose.models import list_entries
 
 
 def call(*words):
@@ -31,11 +32,27 @@ def test_help_and_version():
     assert call("--version").stdout == f"fastpose, version {fastpose.__version__}\n"
 
 
-def test_unknown_verb():
-    result = call("frobnicate")
+@pytest.mark.parametrize(
+    ("verb", "hint"),
+    [
+        ("frobnicate", "there are predict, train, eval, convert, models, info"),
+        ("predct", "did you mean predict?"),
+        ("Train", "did you mean train?"),
+        ("evaluate", "did you mean eval?"),
+        ("test", "did you mean eval?"),
+        ("list", "did you mean models?"),
+    ],
+)
+def test_unknown_verb(verb, hint):
+    result = call(verb, "--data", "x")
     assert result.exit_code == 2
+    assert result.stderr.startswith(f"Error: no verb is named {verb!r}; {hint} (see ")
     assert result.stderr.count("\n") == 1
-    assert "frobnicate" in result.stderr
+
+
+def test_unknown_options():
+    assert "'--boxes'" in call("predict", "a.jpg", "--bxes", "1,2,3,4").stderr
+    assert "No such option '--frob'" in call("--frob").stderr
 
 
 def test_help_does_not_wait_for_torch():
@@ -94,6 +111,11 @@ def test_models_finds_nothing(pattern):
     assert pattern in result.stderr
 
 
+def test_models_names_the_nearest():
+    assert "did you mean resnet50" in call("models", "resnt50").stderr
+    assert "did you mean hrnet_w32" in call("models", "hrnet_w23*").stderr
+
+
 def test_models_says_size_and_result_of_each():
     line = next(line for line in call("models", "hrnet_w32.coco_256x192").stdout.splitlines() if "w32" in line)
     assert " ".join(line.split()) == "hrnet_w32.coco_256x192 28.5 M 7.64 256x192 coco 17 AP 0.746 published"
@@ -125,3 +147,69 @@ def test_info_about_an_unknown_model():
     assert result.exit_code == 2
     assert result.stderr.count("\n") == 1
     assert "did you mean resnet50" in result.stderr
+
+
+# --- files ---------------------------------------------------------------------------------------------------------
+@pytest.fixture
+def small(tmp_path):
+    model = fastpose.create_model("resnet18_slim", input_size=(64, 64), padding=1.5, num_keypoints=3)
+    path = tmp_path / "small.safetensors"
+    fastpose.save_model(model, path, metadata={"licence": "mine"}, dtype=torch.float16)
+    return path
+
+
+def test_info_about_a_model_file(small):
+    facts = json.loads(call("info", "--json", str(small)).stdout)
+    assert facts["file"] == str(small)
+    assert facts["model"] == "resnet18_slim"
+    assert facts["box padding"] == 1.5
+    assert facts["input (height, width)"] == [64, 64]
+    assert facts["codec"]["kind"] == "gaussian"
+    assert facts["keypoints"] == ["keypoint_0", "keypoint_1", "keypoint_2"]
+    assert facts["parameters"] == sum(p.numel() for p in fastpose.load_model(small).parameters())
+    assert facts["metadata"] == {"format": "pt", "licence": "mine"}
+    assert "float16" in facts["entries"]
+    assert "licence mine" in call("info", str(small)).stdout
+
+
+def test_info_about_a_checkpoint(tmp_path):
+    entry = next(e for e in list_entries("litehrnet18.*") if e.name == "litehrnet18.coco_256x192")
+    path = tmp_path / "best_epoch.pth"
+    torch.save({"state_dict": fastpose.create_model(entry.name, num_keypoints=3).state_dict()}, path)
+    facts = json.loads(call("info", "--json", str(path)).stdout)
+    assert facts["parts"].keys() == {"backbone", "head"}
+    assert facts["published as"] == []
+    assert "litehrnet18.coco_256x192 (3 keypoints)" in facts["fits"]
+    # What it says to do can be done as it stands.
+    words = facts["convert"].replace("best_epoch.safetensors", str(tmp_path / "out.safetensors")).split()
+    assert words[:2] == ["fastpose", "convert"]
+    assert call(*words[1:]).exit_code == 0
+    assert fastpose.load_model(tmp_path / "out.safetensors").spec.num_keypoints == 3
+
+    published = tmp_path / Path(entry.weights["url"]).name
+    torch.save({"state_dict": fastpose.create_model(entry.name).state_dict()}, published)
+    facts = json.loads(call("info", "--json", str(published)).stdout)
+    assert facts["published as"] == [entry.name]
+    assert facts["convert"].endswith(f"{published.stem}.safetensors")
+
+    torch.save({"layer.weight": torch.zeros(3, 4)}, path)
+    facts = json.loads(call("info", "--json", str(path)).stdout)
+    assert (facts["fits"], facts["parts"]) == ([], {"layer": "1 entry"})
+    assert "convert" not in facts
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("gone.pth", None, "gone.pth: cannot be read"),
+        ("photo.safetensors", b"\xff\xd8\xff\xe0 a photo", "expected safetensors or a file that torch.save wrote"),
+        ("cut.safetensors", b"\x10\0\0\0\0\0\0\0{", "damaged or cut short"),
+    ],
+)
+def test_info_about_what_is_no_model_file(tmp_path, name, content, words):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    result = call("info", str(tmp_path / name))
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert words in result.stderr
