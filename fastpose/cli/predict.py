@@ -6,8 +6,7 @@ import json
 import os
 import signal
 import threading
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -18,6 +17,7 @@ import click
 
 from .boxes import parse_boxes
 from .options import view_options
+from .targets import check_writable, expand_photos, identity, picture_targets, save
 
 if TYPE_CHECKING:
     from ..data.readers import DetectionFile
@@ -28,18 +28,31 @@ __all__ = ["predict"]
 # The scene of --demo: four people who stand apart, one with the back turned; far from the seeds that one trains on.
 DEMO_SEED, DEMO_SIZE, DEMO_PEOPLE = 2_000_013, (540, 960), 4
 
-_PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-
 
 @click.command()
-@click.argument("photos", nargs=-1, metavar="PHOTO|FOLDER...")
+@click.argument("photos", nargs=-1, metavar="PHOTO|FOLDER|URL...")
 @click.option(
     "--boxes",
     multiple=True,
-    metavar="X1,Y1,X2,Y2 | FILE",
+    metavar="X1,Y1,X2,Y2 | FILE | whole",
     help="Where a person is, in pixels; give it once a person. Or a JSON file: a list of boxes for one photo; an "
-    "object of lists by file name; what this command writes; COCO annotations or detections.  "
-    "[default: the whole photo]",
+    "object of lists by file name; what this command writes; COCO annotations or detections. Or whole: each photo is "
+    "one person.  [default: whole]",
+)
+@click.option("--category", help="Which boxes of the file are taken, by id or name.  [default: people]")
+@click.option(
+    "--box-threshold",
+    type=click.FloatRange(0, 1),
+    default=0.3,
+    show_default=True,
+    help="Boxes of the file with a lower score are left out.",
+)
+@click.option(
+    "--nms-threshold",
+    type=click.FloatRange(0, 1),
+    default=0.9,
+    show_default=True,
+    help="Of people from boxes with scores who are alike by this OKS, the surest is kept; 1 keeps all.",
 )
 @click.option("--model", metavar="NAME|FILE", help="A zoo name or a safetensors file.  [default: the carried model]")
 @click.option("--out", metavar="PICTURE|FOLDER", help="Draw the poses: into a file for one photo, else into a folder.")
@@ -52,14 +65,23 @@ _PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
     type=click.Choice(["json", "coco"]),
     default="json",
     show_default=True,
-    help="json: one object a photo, with file and people. coco: COCO keypoint results; a photo's id is that of the box "
-    "file, else the number in its name, else its place, from 1.",
+    help="json: one object a photo, as poses.schema.json in the package says. coco: COCO keypoint results; a photo's id "
+    "is that of the box file, else the number in its name, else its place, from 1.",
 )
+@click.option("--recursive", is_flag=True, help="Take the photos of folders in a FOLDER, too.")
+@click.option("--urls", is_flag=True, help="Fetch photos that are given by http addresses.")
 @click.option(
     "--demo", is_flag=True, help="Instead of a photo: a rendered scene whose joints are known. Picture: demo.jpg."
 )
 @click.option("--device", help="cpu, cuda, cuda:1, …  [default: the GPU if there is one]")
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True)
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", "eager", "compiled", "cuda_graphs"]),
+    default="auto",
+    show_default=True,
+    help="How the network runs.",
+)
 @click.option("--batch-size", type=click.IntRange(1), help="People in one pass.  [default: 16 on a CPU, 64 on a GPU]")
 @click.option(
     "--flip-test/--no-flip-test", default=None, help="Average with the mirrored crop.  [default: as the model says]"
@@ -71,20 +93,26 @@ _PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 def predict(
     photos: tuple[str, ...],
     boxes: tuple[str, ...],
+    category: str | None,
+    box_threshold: float,
+    nms_threshold: float,
     model: str | None,
     out: str | None,
     json_file: str | None,
     form: str,
+    recursive: bool,
+    urls: bool,
     demo: bool,
     device: str | None,
     dtype: str,
+    engine: str,
     batch_size: int | None,
     flip_test: bool | None,
     scales: list[float],
     rotations: list[float],
     threshold: float,
 ) -> None:
-    """Find the keypoints of the people in photos; a folder stands for those that are directly in it.
+    """Find the keypoints of the people in photos; a folder stands for those that are in it.
 
     A photo that cannot be read, or whose boxes cannot be used, is named on stderr; the others are done nevertheless,
     and the exit code is 2. Files are written whole or not at all. Where Ctrl-C or a failure ends the work, --json FILE
@@ -96,37 +124,41 @@ def predict(
         raise click.UsageError("expected a PHOTO or a FOLDER, or --demo")
     if demo and out is None:
         out = "demo.jpg"
-    paths = _photos(photos)
-    given = parse_boxes(boxes)
+    paths = expand_photos(photos, recursive=recursive)
+    whole = not boxes or boxes == ("whole",)
+    given = None if whole else parse_boxes(boxes, min_score=box_threshold, category=category)
     if isinstance(given, list) and len(paths) > 1:
         raise click.UsageError("--boxes x1,y1,x2,y2 is for one photo; for several give a JSON file that names them")
-    targets = _targets(out, [Path("demo.jpg")] if demo else paths)
+    targets = picture_targets(out, [Path("demo.jpg")] if demo else paths)
     if json_file is None and out is None:
         json_file = "-"
     folder = Path(out) if out is not None and targets[0] != Path(out) else None
-    in_use = {_identity(path) for path in paths}
+    in_use = {identity(path) for path in paths if isinstance(path, Path)}
     for target in filter(None, targets):
-        _check_writable(target, in_use, folder)
+        check_writable(target, in_use, folder)
     if json_file is not None and json_file != "-":
-        _check_writable(Path(json_file), in_use | {_identity(target) for target in targets if target}, None)
+        check_writable(Path(json_file), in_use | {identity(target) for target in targets if target}, None)
 
     # Imported here: the command line's help must not wait for torch.
     from ..predict import load
 
-    predictor = load(model, device=device, dtype=dtype)
+    predictor = load(model, device=device, dtype=dtype, engine=engine)
     options = {"flip_test": flip_test, "scales": scales, "rotations": rotations, "batch_size": batch_size}
     ended: BaseException | None = None
     if demo:
         assert targets[0] is not None
         found, problems = [_demo(predictor, targets[0], options, threshold)], 0
     else:
-        run = _Run(predictor, paths, given, targets, options, threshold)
+        nms = nms_threshold if nms_threshold < 1 else None
+        run = _Run(predictor, paths, given, targets, {**options, "urls": urls, "nms_threshold": nms}, threshold)
         try:
             with _termination_interrupts():
                 run.work()
         except (KeyboardInterrupt, Exception) as error:
             ended = error
         found, problems = run.found, run.problems
+        if not boxes and found:
+            click.echo("Note: no --boxes, so each whole photo was taken for one person's box.", err=True)
     if json_file is not None and found:
         _write_json(json_file, _report(found, form, given))
     if isinstance(ended, KeyboardInterrupt):
@@ -153,7 +185,7 @@ def _termination_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _so_far(found: list[tuple[int, Poses]], paths: list[Path], json_file: str | None) -> str:
+def _so_far(found: list[tuple[int, Poses]], paths: list[Path | str], json_file: str | None) -> str:
     where = "stdout" if json_file == "-" else json_file
     return f" after {len(found)} of {len(paths)} photos" + (f"; {where} has these" if where and found else "")
 
@@ -163,13 +195,13 @@ class _Run:
 
     Attributes:
         found: Position and poses of each photo that could be used, as far as the work went.
-        problems: How many photos could not be used.
+        problems: How many photos could not be used, wholly or in part.
     """
 
     def __init__(
         self,
         predictor: Predictor,
-        paths: list[Path],
+        paths: list[Path | str],
         given: list[list[float]] | DetectionFile | None,
         targets: list[Path | None],
         options: dict[str, Any],
@@ -177,51 +209,58 @@ class _Run:
     ) -> None:
         self._predictor, self._paths, self._given, self._targets = predictor, paths, given, targets
         self._options, self._threshold = options, threshold
-        self._under_way: deque[tuple[int, Any]] = deque()
         self.found: list[tuple[int, Poses]] = []
         self.problems = 0
 
     def work(self) -> None:
         """Find the poses of all photos and write their pictures."""
-        from ..data.ahead import MapAhead
-        from ..data.images import read_image
-        from ..predict.draw import write_image
-
-        with MapAhead(read_image, self._paths) as pictures:
-            for poses in self._predictor.stream(self._pairs(pictures), **self._options):
-                number, picture = self._under_way.popleft()
-                poses = replace(poses, path=self._paths[number])
-                self.found.append((number, poses))
-                target = self._targets[number]
-                if target is not None:
-                    _save(target, partial(write_image, target, poses.plot(picture, threshold=self._threshold)))
-                    click.echo(f"{poses.path}: {_people(len(poses))}, {_spent(poses)} -> {target}")
-        if self._given is None and self.found:
-            click.echo("Note: no --boxes, so each whole photo was taken for one person's box.", err=True)
-
-    def _pairs(self, pictures: Iterator[Any]) -> Iterator[tuple[Any, Any]]:
-        from ..data.readers import DetectionFile
-        from ..predict.inputs import check_boxes
-
-        only = len(self._paths) == 1
+        numbers: list[int] = []
+        pairs = []
         for number, path in enumerate(self._paths):
             try:
-                picture = next(pictures)
-                height, width = picture.shape[:2]
-                boxes: Any = self._given
-                if isinstance(boxes, DetectionFile):
-                    boxes = boxes.find(path, only=only).boxes
-                elif boxes is None:
-                    boxes = [[0, 0, width, height]]
-                checked = check_boxes(boxes, (height, width), str(path))
-            except ValueError as error:  # ImageError is one
-                if only:
-                    raise
-                click.echo(f"Error: {error}", err=True)
-                self.problems += 1
+                pairs.append((path, self._boxes(path)))
+            except ValueError as error:  # the file says nothing about it, or too much
+                self._complain(str(error))
                 continue
-            self._under_way.append((number, picture))
-            yield picture, checked
+            numbers.append(number)
+        drawn = any(target is not None for target in self._targets)
+        stream = self._predictor.stream(pairs, on_error="skip", keep_images=drawn, **self._options)
+        for number, poses in zip(numbers, stream, strict=True):
+            if poses.error is not None:
+                self._complain(poses.error)
+                continue
+            for fault in poses.dropped:
+                self._complain(f"{poses.path}: boxes: {fault}")
+            self._take(number, poses)
+
+    def _boxes(self, path: Path | str) -> Any:
+        """The boxes of a photo as the predictor takes them."""
+        from ..data.readers import DetectionFile
+        from ..detection import Detections
+
+        if self._given is None:
+            return "whole"
+        if not isinstance(self._given, DetectionFile):
+            return self._given
+        found = self._given.find(Path(path), only=len(self._paths) == 1)
+        certain = bool((found.scores == 1).all())  # boxes without scores, or such as somebody has drawn
+        return Detections(found.boxes, None if certain else found.scores)
+
+    def _complain(self, fault: str) -> None:
+        if len(self._paths) == 1:
+            raise ValueError(fault)
+        click.echo(f"Error: {fault}", err=True)
+        self.problems += 1
+
+    def _take(self, number: int, poses: Poses) -> None:
+        """Keep what was found in a photo, and draw it."""
+        from ..predict.draw import write_image
+
+        self.found.append((number, replace(poses, image=None)))
+        target = self._targets[number]
+        if target is not None:
+            save(target, partial(write_image, target, poses.plot(threshold=self._threshold)))
+            click.echo(f"{poses.path}: {_people(len(poses))}, {_spent(poses)} -> {target}")
 
 
 def _demo(predictor: Predictor, target: Path, options: dict[str, Any], threshold: float) -> tuple[int, Poses]:
@@ -231,8 +270,8 @@ def _demo(predictor: Predictor, target: Path, options: dict[str, Any], threshold
     from ..predict.draw import write_image
 
     image, truth = render_scene(DEMO_SEED, DEMO_SIZE, DEMO_PEOPLE)
-    poses = replace(predictor(image, truth.boxes, **options), path=truth.image_paths[0])
-    _save(target, partial(write_image, target, poses.plot(image, threshold=threshold)))
+    poses = replace(predictor(image, truth.boxes, keep_images=False, **options), path=truth.image_paths[0])
+    save(target, partial(write_image, target, poses.plot(image, threshold=threshold)))
     shared = [name for name in truth.skeleton.keypoints if name in poses.skeleton.keypoints]
     if not shared:
         raise ValueError(f"--demo: {predictor.name} finds other keypoints than the scene has ({truth.skeleton.name})")
@@ -247,106 +286,63 @@ def _demo(predictor: Predictor, target: Path, options: dict[str, Any], threshold
     return 0, poses
 
 
-def _photos(names: tuple[str, ...]) -> list[Path]:
-    """The files that are meant: of a folder the pictures in it, by name."""
-    paths: list[Path] = []
-    for path in map(Path, names):
-        if path.is_dir():
-            try:
-                inside = sorted(path.iterdir())
-            except OSError as error:
-                raise click.ClickException(f"{path}: cannot be read ({error.strerror})") from None
-            pictures = [file for file in inside if file.suffix.lower() in _PICTURES and file.name[0] != "."]
-            if not pictures:
-                raise click.UsageError(f"{path}: there is no picture in this folder ({', '.join(_PICTURES)})")
-            paths += pictures
-        else:
-            paths.append(path)
-    return paths
-
-
-def _targets(out: str | None, paths: list[Path]) -> list[Path | None]:
-    """The picture to write for each photo."""
-    if out is None:
-        return [None] * len(paths)
-    folder = Path(out)
-    if folder.suffix and len(paths) == 1 and not folder.is_dir() and not out.endswith(("/", os.sep)):
-        if folder.suffix.lower() not in _PICTURES:
-            raise click.UsageError(f"--out: a picture's name ends in {', '.join(_PICTURES)}, got {out!r}")
-        return [folder]
-    if folder.exists() and not folder.is_dir():
-        raise click.UsageError(
-            f"--out: {out} is a file; expected a folder, or the name of a picture for a single photo"
-        )
-    taken: set[str] = set()
-    targets: list[Path | None] = []
-    for path in paths:
-        suffix = path.suffix if path.suffix.lower() in _PICTURES else ".jpg"
-        name, copy = f"{path.stem}_poses{suffix}", 1
-        while name in taken:  # photos of the same name from two folders
-            copy += 1
-            name = f"{path.stem}_poses_{copy}{suffix}"
-        taken.add(name)
-        targets.append(folder / name)
-    return targets
-
-
-def _identity(path: Path) -> tuple[int, int] | Path:
-    """The same for two names of one file."""
-    try:
-        status = path.stat()
-    except OSError:  # there is none yet
-        return path.absolute()
-    return status.st_dev, status.st_ino
-
-
-def _check_writable(target: Path, in_use: set[tuple[int, int] | Path], made: Path | None) -> None:
-    """Say before the work what would fail after it; the folder `made` need not be there yet."""
-    if _identity(target) in in_use:
-        raise click.ClickException(f"{target}: is read or written already; expected a file of its own")
-    if target.is_dir():
-        raise click.ClickException(f"{target}: is a folder, expected a file name")
-    folder = target.parent
-    while folder == made and not folder.exists() and folder.parent != folder:
-        made = folder = folder.parent
-    if not folder.is_dir():
-        raise click.ClickException(f"{target}: there is no folder {folder}")
-    if not os.access(folder, os.W_OK):
-        raise click.ClickException(f"{target}: folder {folder} is not writable")
-
-
-def _save(target: Path, write: Callable[[], None]) -> None:
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write()
-    except OSError as error:  # its own file name is that of the temporary file
-        raise click.ClickException(f"{target}: cannot be written ({error.strerror or error})") from error
-
-
 def _write_json(name: str, report: list[dict[str, Any]]) -> None:
     from ..files import atomic_write
 
     # One line a photo or result: greppable, and a tenth of the size of an indented one.
-    text = "[\n" + ",\n".join(json.dumps(entry, ensure_ascii=False) for entry in report) + "\n]\n"
+    text = "[\n" + ",\n".join(map(_line, report)) + "\n]\n"
     if name == "-":
         click.echo(text, nl=False)
         return
     target = Path(name)
-    _save(target, partial(atomic_write, target, text.encode("utf-8", "surrogateescape")))
+    save(target, partial(atomic_write, target, text.encode()))
+
+
+def _line(entry: dict[str, Any]) -> str:
+    """JSON, readable also where a file's name is not: its bytes are escaped then, and come back with json.loads."""
+    line = json.dumps(entry, ensure_ascii=False)
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        return json.dumps(entry)
+    return line
 
 
 def _report(found: list[tuple[int, Poses]], form: str, given: Any) -> list[dict[str, Any]]:
     if form == "json":
         return [poses.to_dict() for _, poses in found]
-    from ..data.readers.detections import DetectionFile, photo_number
+    return [
+        result
+        for (_, poses), number in zip(found, _image_ids(found, given), strict=True)
+        for result in poses.to_coco(number)
+    ]
 
-    results = []
-    for number, poses in found:
-        path = poses.path or Path()
-        number_in_file = given.image_id(path) if isinstance(given, DetectionFile) else None
-        named = photo_number(path) if number_in_file is None else number_in_file
-        results += poses.to_coco(number + 1 if named is None else named)
-    return results
+
+def _image_ids(found: list[tuple[int, Poses]], given: Any) -> list[int]:
+    """A COCO id of each photo: that of the box file, else the number in its name, else its place; no two are equal."""
+    from ..data.readers import DetectionFile
+    from ..data.readers.detections import photo_number
+
+    wanted: list[int | None] = []
+    for _, poses in found:
+        path = Path(os.fspath(poses.path or ""))
+        stated = given.image_id(path) if isinstance(given, DetectionFile) else None
+        wanted.append(photo_number(path) if stated is None else stated)
+    ids: list[int] = []
+    taken = {number for number in wanted if number is not None}
+    used: set[int] = set()
+    free = max(taken, default=0)
+    for (place, poses), number in zip(found, wanted, strict=True):
+        own = number if number is not None else place + 1
+        if own in used or (number is None and own in taken):
+            free += 1
+            if number is not None:
+                click.echo(f"{poses.path}: its image_id is {free}, as {own} is that of another photo", err=True)
+            own = free
+        used.add(own)
+        ids.append(own)
+        free = max(free, own)
+    return ids
 
 
 def _people(count: int) -> str:

@@ -30,7 +30,7 @@ from ..spec import PoseSpec
 from ..views import ViewAverage, build_views
 from .inputs import TOLD, as_picture, clean_boxes, is_picture
 from .jobs import Job, Jobs, Part
-from .reading import Photo, pair, read, read_ahead, read_pairs_ahead
+from .reading import Photo, name_of, pair, read, read_ahead, read_pairs_ahead
 from .results import Poses
 
 if TYPE_CHECKING:
@@ -342,19 +342,21 @@ class Predictor:
             yield self._finish(job, options)
 
     def _start(self, image: Image, boxes: Boxes, number: int, options: _Options) -> Job:
-        """The photo with its people; one that cannot be used is one of nobody, or an error."""
-        path = image if isinstance(image, str | os.PathLike) else None
+        """The photo with its people; one that cannot be used has none, or is an error."""
         try:
             return self._open(image, boxes, f"image {number}", options)
         except (OSError, TypeError, ValueError) as error:  # ImageError is one
             if options.on_error == "raise":
                 raise
-            path = getattr(error, "path", path)
-            known = {"image_size": (0, 0), "path": path, "error": str(error)}
-        nobody = Detections(np.empty((0, 4), np.float32))
-        return Job.of(
-            nobody, pixels=None, skeleton=self.spec.skeleton, tells_visibility=self._tells_visibility, **known
-        )
+            return Job.of(
+                Detections(np.empty((0, 4), np.float32)),
+                pixels=None,
+                skeleton=self.spec.skeleton,
+                tells_visibility=self._tells_visibility,
+                image_size=(0, 0),
+                path=name_of(image),
+                error=str(error),
+            )
 
     def _open(self, image: Image, boxes: Boxes, name: str, options: _Options) -> Job:
         times: dict[str, float] = {}

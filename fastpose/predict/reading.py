@@ -18,7 +18,7 @@ from ..data.ahead import MapAhead
 from ..data.images import ImageError, decode_image, read_image
 from .urls import fetch_image, url_scheme
 
-__all__ = ["Photo", "pair", "read", "read_ahead", "read_pairs_ahead"]
+__all__ = ["Photo", "Unread", "name_of", "pair", "read", "read_ahead", "read_pairs_ahead"]
 
 _Encoded = bytes | bytearray | memoryview
 
@@ -38,19 +38,32 @@ class Photo:
     milliseconds: float
 
 
+@dataclass
+class Unread:
+    """What could not be read ahead of its turn.
+
+    Attributes:
+        image: As it was given.
+        error: Why.
+    """
+
+    image: Any
+    error: ImageError
+
+
 def read(image: Any, where: str = "image", *, urls: bool = False) -> Any:
     """The `Photo` of a path, an address or a file's bytes; anything else as it is.
 
     Args:
-        image: What a predictor was given; or the error that reading it ahead of its turn has met.
+        image: What a predictor was given; or what reading it ahead of its turn has met.
         where: What to call bytes in an error.
         urls: Whether photos on the web are fetched.
 
     Raises:
         ImageError: It cannot be read.
     """
-    if isinstance(image, ImageError):
-        raise image
+    if isinstance(image, Unread):
+        raise image.error
     if not _is_file(image):
         return image
     start = time.perf_counter()
@@ -67,6 +80,15 @@ def read(image: Any, where: str = "image", *, urls: bool = False) -> Any:
 
 def _is_file(image: Any) -> bool:
     return isinstance(image, str | os.PathLike | _Encoded)
+
+
+def name_of(image: Any) -> Path | str | None:
+    """The file or the address of what a predictor was given; None where it is neither."""
+    if isinstance(image, Unread):
+        image = image.image
+    if not isinstance(image, str | os.PathLike):
+        return None
+    return image if isinstance(image, str) and url_scheme(image) else Path(image)
 
 
 def read_ahead(images: Any, *, urls: bool = False) -> MapAhead[Any, Any] | None:
@@ -91,7 +113,7 @@ def _attempt(numbered: tuple[int, Any], *, urls: bool) -> Any:
     try:
         return read(image, f"image {number}", urls=urls)
     except ImageError as error:
-        return error
+        return Unread(image, error)
 
 
 def _attempt_first(numbered: tuple[int, tuple[Any, Any]], *, urls: bool) -> tuple[Any, Any]:
