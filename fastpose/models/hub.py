@@ -70,6 +70,8 @@ def fetch(url: str, sha256: str | None = None) -> Path:
     found = _HASH_IN_NAME.search(name)
     if sha256 is None and found:
         sha256 = found[1]
+    if sha256 and not re.fullmatch("[0-9a-fA-F]{1,64}", sha256):
+        raise WeightsError(f"sha256: expected hexadecimal digits, got {sha256!r}")
     folder = cache_folder()
     path = folder / _cache_name(url, name, sha256)
     if path.is_file():
