@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
 import os
 import re
+import socket
+import threading
 import time
 import urllib.error
 import urllib.request
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from ..files import open_file
 from .weights import WeightsError
 
 if TYPE_CHECKING:
@@ -25,6 +30,8 @@ CACHE, MIRROR = "FASTPOSE_CACHE", "FASTPOSE_MIRROR"
 _PIECE = 1 << 20
 _TRIES = 3
 _TIMEOUT = 30.0  # seconds without a byte
+_WINDOW, _LEAST = 60.0, 60 << 10  # seconds, and bytes that must come in them: a kilobyte each second
+_MAX_BYTES = 16 << 30  # several times the largest network published
 _HASH_IN_NAME = re.compile(r"-(?!\d+[_.])([0-9a-f]{8,64})(?:_\d{8})?\.\w+$")  # digits alone are a date
 
 
@@ -40,7 +47,8 @@ def fetch(url: str, sha256: str | None = None) -> Path:
     """The local file of a published checkpoint; downloads it where the cache does not have it.
 
     An interrupted download is continued by the next call. Several processes may ask for the same file at once: one
-    downloads, the others wait. What the cache has is taken as it is; it was verified when it came.
+    downloads, the others wait. What the cache has is taken as it is; it was verified when it came. It is kept by its
+    name and its hash, or by its name and address where no hash is known: another hash is another file.
 
     Args:
         url: The published address. The environment variable FASTPOSE_MIRROR names another place to take files from: a
@@ -53,15 +61,19 @@ def fetch(url: str, sha256: str | None = None) -> Path:
         The file, complete and of that hash where one is known.
 
     Raises:
-        WeightsError: It cannot be had; the message says what to do without a network.
+        WeightsError: It cannot be had, is larger than 16 GiB, or comes at less than a kilobyte a second; the message
+            says what to do without a network.
     """
     name = Path(urlsplit(url).path).name
     if not name:
         raise WeightsError(f"{url}: expected an address that ends in a file's name")
-    if sha256 is None and (found := _HASH_IN_NAME.search(name)):
+    found = _HASH_IN_NAME.search(name)
+    if sha256 is None and found:
         sha256 = found[1]
+    if sha256 and not re.fullmatch("[0-9a-fA-F]{1,64}", sha256):
+        raise WeightsError(f"sha256: expected hexadecimal digits, got {sha256!r}")
     folder = cache_folder()
-    path = folder / name
+    path = folder / _cache_name(url, name, sha256)
     if path.is_file():
         return path
     mirror = os.environ.get(MIRROR, "")
@@ -69,10 +81,14 @@ def fetch(url: str, sha256: str | None = None) -> Path:
         local = Path(mirror).expanduser() / name
         if not local.is_file():
             raise WeightsError(f"{local}: not there; {MIRROR} names a folder that should hold {name}")
-        with local.open("rb") as file:
-            _check(local, _hash(file), sha256)
+        try:
+            _check_file(local, local, sha256)
+        except OSError as error:
+            raise WeightsError(f"{local}: cannot be read ({error.strerror})") from error
         return local
     source = mirror.rstrip("/") + urlsplit(url).path if mirror else url
+    if not source.startswith(("http://", "https://")):
+        raise WeightsError(f"{source}: expected an address that begins with http:// or https://")
 
     # Imported where something is fetched: networks are built and timed on machines that have torch and little else.
     from filelock import FileLock
@@ -81,13 +97,12 @@ def fetch(url: str, sha256: str | None = None) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock"):
             if not path.is_file():  # another process may have been faster
-                part = path.with_name(f"{name}.part")
-                _download(source, part)
+                part = path.with_name(f"{path.name}.part")
                 try:
-                    with part.open("rb") as file:
-                        _check(source, _hash(file), sha256)
+                    _download(source, part)
+                    _check_file(source, part, sha256)
                 except WeightsError:
-                    part.unlink()
+                    part.unlink(missing_ok=True)
                     raise
                 os.replace(part, path)
     except WeightsError:
@@ -95,10 +110,20 @@ def fetch(url: str, sha256: str | None = None) -> Path:
     except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: no address at all
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
         raise WeightsError(
-            f"{source}: cannot be fetched ({reason}). Put the file into {folder} as {name}, or name a folder or an "
-            f"address that has it in {MIRROR}"
+            f"{source}: cannot be fetched ({reason}). Put the file into {folder} as {path.name}, or name a folder or "
+            f"an address that has it in {MIRROR}"
         ) from error
     return path
+
+
+def _cache_name(url: str, name: str, sha256: str | None) -> str:
+    """The name of a file in the cache: its own where that holds the hash."""
+    found = _HASH_IN_NAME.search(name)
+    if sha256 and found and sha256.lower().startswith(found[1]):
+        return name
+    key = sha256.lower()[:16] if sha256 else f"from-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
+    stem, dot, suffix = name.rpartition(".")
+    return f"{stem}-{key}.{suffix}" if dot else f"{name}-{key}"
 
 
 def _download(source: str, part: Path) -> None:
@@ -107,15 +132,19 @@ def _download(source: str, part: Path) -> None:
         have = part.stat().st_size if part.exists() else 0
         request = urllib.request.Request(source, headers={"Range": f"bytes={have}-"} if have else {})
         try:
-            with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
+            with urllib.request.build_opener(_HTTP, _HTTPS).open(request, timeout=_TIMEOUT) as response:
                 continues = response.status == 206
                 length = response.headers.get("Content-Length")
                 total = None if length is None else int(length) + (have if continues else 0)
+                _check_size(source, total or 0)
                 with part.open("ab" if continues else "wb") as file, _progress_bar() as bar:
                     task = bar.add_task(part.stem, total=total, completed=file.tell())
-                    while piece := response.read(_PIECE):
+                    for piece in _pieces(response):
                         file.write(piece)
                         bar.advance(task, len(piece))
+                        _check_size(source, file.tell())
+                        if file.tell() == total:  # a server may keep the connection open
+                            break
             if total is None or part.stat().st_size == total:
                 return
             problem: Exception = ConnectionError(f"the connection ended after {part.stat().st_size} of {total} bytes")
@@ -130,6 +159,67 @@ def _download(source: str, part: Path) -> None:
         time.sleep(attempt + 1)
 
 
+def _pieces(response: http.client.HTTPResponse) -> Iterator[bytes]:
+    """What comes, as it comes, for as long as it comes fast enough.
+
+    The timeout of a socket is that of one reading: a byte every half second would keep it quiet for ever.
+    """
+    since, came = time.monotonic(), 0
+    while piece := response.read1(_PIECE):
+        came += len(piece)
+        if (now := time.monotonic()) - since > _WINDOW:
+            if came < _LEAST:
+                raise TimeoutError(f"{came} bytes in {now - since:.0f} seconds, expected at least {_LEAST}")
+            since, came = now, 0
+        yield piece
+
+
+class _TimedHead(http.client.HTTPConnection):
+    """A connection that gives up where the head of an answer takes longer than the window."""
+
+    def getresponse(self) -> http.client.HTTPResponse:
+        """Wait for the answer."""
+        over, connection = threading.Event(), self.sock
+
+        def give_up() -> None:
+            over.set()
+            with contextlib.suppress(OSError):  # it may be closed already
+                connection.shutdown(socket.SHUT_RDWR)
+
+        watch = threading.Timer(_WINDOW, give_up)
+        watch.daemon = True
+        watch.start()
+        try:
+            response = super().getresponse()
+        except (OSError, http.client.HTTPException):
+            if not over.is_set():
+                raise
+        finally:
+            watch.cancel()
+        if over.is_set():  # half a head may look like a whole one
+            raise TimeoutError(f"no whole answer in {_WINDOW:.0f} seconds")
+        return response
+
+
+class _TimedSecureHead(_TimedHead, http.client.HTTPSConnection):
+    """The same, encrypted."""
+
+
+class _HTTP(urllib.request.HTTPHandler):
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_TimedHead, req)
+
+
+class _HTTPS(urllib.request.HTTPSHandler):
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_TimedSecureHead, req)
+
+
+def _check_size(source: str, size: int) -> None:
+    if size > _MAX_BYTES:
+        raise WeightsError(f"{source}: too large ({size} bytes so far, expected at most {_MAX_BYTES})")
+
+
 def _progress_bar() -> Progress:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
@@ -139,16 +229,17 @@ def _progress_bar() -> Progress:
     return Progress(*columns, console=console, disable=not console.is_terminal)
 
 
-def _hash(file: BinaryIO) -> str:
+def _check_file(source: object, path: Path, expected: str | None) -> None:
     digest = hashlib.sha256()
-    while piece := file.read(_PIECE):
-        digest.update(piece)
-    return digest.hexdigest()
+    with open_file(path, limit=_MAX_BYTES) as file:
+        while piece := file.read(_PIECE):
+            digest.update(piece)
+    _check(source, digest.hexdigest(), expected)
 
 
 def _check(source: object, digest: str, expected: str | None) -> None:
     if not expected:
-        warnings.warn(f"{source}: not verified, no hash of it is known; it has the SHA-256 {digest}", stacklevel=3)
+        warnings.warn(f"{source}: not verified, no hash of it is known; it has the SHA-256 {digest}", stacklevel=4)
     elif not digest.startswith(expected.lower()):
         raise WeightsError(
             f"{source}: damaged or another file: expected a SHA-256 that begins with {expected}, got {digest[:16]}…"
