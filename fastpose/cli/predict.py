@@ -183,11 +183,11 @@ class _Run:
 
     def work(self) -> None:
         """Find the poses of all photos and write their pictures."""
-        from ..data.ahead import MapAhead
         from ..data.images import read_image
+        from ..data.prefetch import Prefetch
         from ..predict.draw import write_image
 
-        with MapAhead(read_image, self._paths) as pictures:
+        with Prefetch(read_image, self._paths) as pictures:
             for poses in self._predictor.stream(self._pairs(pictures), **self._options):
                 number, picture = self._under_way.popleft()
                 poses = replace(poses, path=self._paths[number])

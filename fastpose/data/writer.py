@@ -10,8 +10,9 @@ from typing import Any
 
 from ..files import atomic_write
 from .images import read_image_size
+from .photos import load_image
 from .records import PoseRecords
-from .synthetic import is_scene, load_image
+from .synthetic import is_scene
 
 __all__ = ["write_coco"]
 

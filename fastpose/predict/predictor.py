@@ -19,8 +19,8 @@ import numpy.typing as npt
 import torch
 
 from ..codecs import ViewAverage, build_codec, build_views
-from ..data.ahead import MapAhead
 from ..data.images import MAX_HELD_BYTES
+from ..data.prefetch import Prefetch
 from ..geometry import box_to_center_scale, crop_matrices, invert_matrices
 from ..models import PoseModel, VisibilityHead, WeightsError, create_model, fuse_batchnorm, load_model
 from ..ops import affine_crop
@@ -248,7 +248,7 @@ class Predictor:
         scales: Sequence[float],
         rotations: Sequence[float],
         batch_size: int | None,
-        reading: MapAhead | None = None,
+        reading: Prefetch | None = None,
     ) -> Iterator[Poses]:
         """`stream`; results may wait until the next batch is under way where all photos are there anyway."""
         if batch_size is None:
@@ -263,7 +263,7 @@ class Predictor:
     def _stream(
         self,
         pairs: Iterator[tuple[Any, Any]],
-        reading: MapAhead | None,
+        reading: Prefetch | None,
         ahead: int,
         flip: bool,
         views: ViewAverage | None,

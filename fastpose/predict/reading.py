@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..data.ahead import MapAhead
 from ..data.images import read_image
+from ..data.prefetch import Prefetch
 
 __all__ = ["Photo", "pair", "read", "read_ahead", "read_pairs_ahead"]
 
@@ -52,16 +52,16 @@ def _is_file(image: Any) -> bool:
     return isinstance(image, str | os.PathLike)
 
 
-def read_ahead(images: Any) -> MapAhead[Any, Any] | None:
+def read_ahead(images: Any) -> Prefetch[Any, Any] | None:
     """`read` of each; None where no file is in a list: only what is there already is asked for ahead of its turn."""
     there = isinstance(images, list | tuple) and any(map(_is_file, images))
-    return MapAhead(read, images, size=_bytes) if there else None
+    return Prefetch(read, images, size=_bytes) if there else None
 
 
-def read_pairs_ahead(pairs: Any) -> MapAhead[Any, Any] | None:
+def read_pairs_ahead(pairs: Any) -> Prefetch[Any, Any] | None:
     """The same for (photo, boxes) pairs."""
     there = isinstance(pairs, list | tuple) and any(_is_file(image) for image, _ in pairs)
-    return MapAhead(_read_first, pairs, size=lambda two: _bytes(two[0])) if there else None
+    return Prefetch(_read_first, pairs, size=lambda two: _bytes(two[0])) if there else None
 
 
 def _read_first(two: tuple[Any, Any]) -> tuple[Any, Any]:

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..data.ahead import local_processes
 from ..data.augment import Augmentation
 from ..data.dataset import PoseDataset, Source
 from ..data.labels import apply_teacher, read_teacher
+from ..data.prefetch import local_processes
 from ..data.readers import read_annotations
 from ..data.records import PoseRecords
 from ..data.synthetic import synthetic_records
