@@ -8,7 +8,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..files import atomic_write
+from ..geometry import boxes_xyxy_to_xywh
 from .images import read_image_size
 from .photos import load_image
 from .records import PoseRecords
@@ -73,8 +76,8 @@ def write_coco(
 def _people(records: PoseRecords, numbers: list[int]) -> list[dict[str, Any]]:
     """COCO's entries, one a person; ``numbers`` are the photos' ids."""
     people = []
+    boxes = boxes_xyxy_to_xywh(records.boxes.astype(np.float64)).tolist()
     for row, identity in enumerate(_distinct(records.ids.tolist())):
-        left, top, right, bottom = records.boxes[row].tolist()
         points = [
             value
             for point, seen in zip(records.keypoints[row].tolist(), records.visible[row].tolist(), strict=True)
@@ -85,7 +88,7 @@ def _people(records: PoseRecords, numbers: list[int]) -> list[dict[str, Any]]:
             "image_id": numbers[records.image_index[row]],
             "category_id": 1,
             "iscrowd": int(records.ignore[row]),
-            "bbox": [left, top, right - left, bottom - top],
+            "bbox": boxes[row],
             "area": float(records.areas[row]),
             "num_keypoints": int((records.visible[row] > 0).sum()),
             "keypoints": points,

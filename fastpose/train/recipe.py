@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from ..data.augment import Augmentation
-from ..data.labels import Teacher
+from ..data.labels import LabelCleaning
 from ..data.readers import list_formats
 from ..metrics.scoring import NmsMode, ScoreMode
 from ..models import LossSettings, find_entry, list_entries
@@ -97,7 +97,7 @@ class SourceSettings(_Settings):
     images: str | None = None
     synthetic: SyntheticSettings | None = None
     repeats: Positive = 1.0
-    teacher: Teacher | None = None
+    teacher: LabelCleaning | None = None
 
     @model_validator(mode="after")
     def _one_kind(self) -> SourceSettings:

@@ -23,6 +23,7 @@ from fastpose.data.readers.categories import (
 from fastpose.data.readers.detections import DetectionFile, FoundBoxes
 from fastpose.data.readers.files import JsonFile, entries, integer, kind, numbers, open_json
 from fastpose.data.records import DataError, PathTable, PoseRecords
+from fastpose.geometry import boxes_xywh_to_xyxy
 from fastpose.skeletons import COCO17, Skeleton, find_skeleton
 from fastpose.skeletons.names import canonical_name
 
@@ -194,8 +195,8 @@ def _boxes(where: Callable[[int], str], people: list[dict[str, Any]], joints: in
     """[N, 4] xyxy as stated, else those of the labelled keypoints."""
     boxes = np.zeros((len(people), 4))
     stated = [row for row, entry in enumerate(people) if entry.get("bbox") is not None]
-    boxes[stated] = numbers(lambda i: where(stated[i]), "bbox", [people[row]["bbox"] for row in stated], 4)
-    boxes[:, 2:] += boxes[:, :2]
+    values = [people[row]["bbox"] for row in stated]
+    boxes[stated] = boxes_xywh_to_xyxy(numbers(lambda i: where(stated[i]), "bbox", values, 4))
     others = [row for row, entry in enumerate(people) if entry.get("bbox") is None]
     values = [people[row]["keypoints"] for row in others]
     points = numbers(lambda i: where(others[i]), "keypoints", values, 3 * joints).reshape(-1, joints, 3)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fastpose.data.readers.coco import read_coco_style
 from fastpose.data.readers.files import JsonFile, numbers, open_json
 from fastpose.data.records import DataError, PoseRecords, concatenate
+from fastpose.geometry import boxes_xywh_to_xyxy
 from fastpose.skeletons import POSETRACK18_17
 
 __all__ = ["read_posetrack18"]
@@ -79,6 +80,5 @@ def _head_boxes(file: JsonFile, people: list[dict[str, Any]]) -> NDArray[Any]:
         [people[row]["bbox_head"] for row in rows],
         4,
     )
-    boxes[:, 2:] += boxes[:, :2]
-    heads[rows] = boxes
+    heads[rows] = boxes_xywh_to_xyxy(boxes)
     return heads
