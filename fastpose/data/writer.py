@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..files import atomic_write
+from ..files import atomic_write, read_file
 from ..geometry import boxes_xyxy_to_xywh
 from .images import read_image_size
 from .photos import load_image
@@ -124,5 +123,5 @@ def _put_photos(names: list[str], folder: Path, start: Path) -> list[str]:
         if is_scene(name):
             atomic_write(target, cv2.imencode(".png", load_image(name))[1].tobytes())
         elif target not in stay:
-            shutil.copyfile(name, target)
+            atomic_write(target, read_file(name))
     return [Path(os.path.relpath(target, start)).as_posix() for target in targets]

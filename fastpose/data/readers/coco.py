@@ -213,10 +213,9 @@ def boxes_of_keypoints(points: NDArray[np.float64], known: NDArray[np.bool_]) ->
     """
     low = np.where(known[..., None], points, np.inf).min(1, initial=np.inf)
     high = np.where(known[..., None], points, -np.inf).max(1, initial=-np.inf)
-    someone = known.any(1)
-    low, high = np.where(someone[:, None], low, 0), np.where(someone[:, None], high, 0)
-    margin = np.where(someone[:, None], (high - low) * _MARGIN + _MARGIN_PIXELS, 0)
-    return np.concatenate([low - margin, high + margin], 1)
+    margin = (high - low) * _MARGIN + _MARGIN_PIXELS
+    boxes = np.concatenate([low - margin, high + margin], 1)
+    return np.where(np.isfinite(boxes), boxes, 0.0)
 
 
 @dataclass
@@ -404,7 +403,10 @@ def _match_skeleton(
     """The names of the file's keypoints in order, as the skeleton spells them, and the skeleton."""
     if not names:  # nothing to go by but the order
         if skeleton is None:
-            raise DataError(f"{path}: the categories do not name the keypoints; pass the skeleton")
+            raise DataError(
+                f'{path}: the categories do not name the keypoints; expected "keypoints": [names] in the one to read, or, '
+                "in Python, the skeleton"
+            )
         return skeleton.keypoints, skeleton
     if skeleton is None:
         skeleton = find_skeleton(names)
