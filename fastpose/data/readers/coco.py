@@ -404,8 +404,8 @@ def _match_skeleton(
     if not names:  # nothing to go by but the order
         if skeleton is None:
             raise DataError(
-                f'{path}: the categories do not name the keypoints; expected "keypoints": [names] in the one to read, or, '
-                "in Python, the skeleton"
+                f'{path}: the categories do not name the keypoints; expected "keypoints": [names] in the one to read, '
+                "or, in Python, the skeleton"
             )
         return skeleton.keypoints, skeleton
     if skeleton is None:
