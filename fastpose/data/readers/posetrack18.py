@@ -41,7 +41,8 @@ def read_posetrack18(
         1, the video's number and the frame's four digits. ``track_ids``, ``head_boxes`` and ``head_sizes`` are set.
 
     Raises:
-        DataError: As :func:`fastpose.data.readers.read_coco`, or the folder holds no annotations.
+        DataError: As :func:`fastpose.data.readers.read_coco`, the folder holds no annotations, or two of its files have
+            an image id in common.
     """
     if isinstance(annotations, (str, Path)) and Path(annotations).is_dir():
         files = sorted(Path(annotations).glob("*.json"))
@@ -50,6 +51,10 @@ def read_posetrack18(
         if detections is not None:
             raise DataError(f"{annotations}: detections go with one annotation file, got a folder")
         records = concatenate([read_posetrack18(f, image_root, keep_ignored=keep_ignored) for f in files])
+        ids, times = np.unique(records.image_ids, return_counts=True)
+        if (times > 1).any():
+            # Results name photos by id alone: those of one would count as those of another.
+            raise DataError(f"{annotations}: image id {ids[times > 1][0]} occurs in two files, or twice in one")
         return replace(records, source=str(annotations))
     file = open_json(annotations)
     records, people = read_coco_style(
