@@ -8,12 +8,13 @@ import re
 import socket
 import stat
 import time
+from pathlib import Path
 
 import pytest
 import yaml
 
 from fastpose import files
-from fastpose.files import atomic_write, open_file, parse_json, parse_yaml, read_file
+from fastpose.files import atomic_write, open_file, parse_json, parse_yaml, printable, read_file, unreadable
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path):
@@ -276,3 +277,23 @@ def test_aliases_are_bounded(entry):
     assert time.process_time() - start < 5
     with pytest.raises(ValueError, match=r"^name: nested too deeply"):
         parse_yaml(levels(2_000, 1), "name")
+
+
+def test_a_name_as_one_line_of_text():
+    name = os.fsdecode(b"a\xffb\n\x1b[31m\xc3\xa9 \xe5\x86\x99")
+    assert printable(Path(name)) == "a\\xffb\\n\\x1b[31mé 写"
+    assert printable("\ud800\u2028\x85") == "\\ud800\\u2028\\x85"
+    printable(name).encode("utf-8")
+
+
+def test_why_a_file_could_not_be_read(tmp_path):
+    def reason(name):
+        with pytest.raises(OSError) as caught:  # noqa: PT011
+            read_file(tmp_path / name)
+        return unreadable(caught.value)
+
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    assert reason("gone") == "no such file"
+    assert reason("folder") == "is a folder, expected a file"
+    assert reason("loop").startswith("cannot be read (")

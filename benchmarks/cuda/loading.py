@@ -14,12 +14,13 @@ import cv2
 import torch
 
 from fastpose.data import write_coco
-from fastpose.data.ahead import processors
 from fastpose.data.augment import Augmentation
 from fastpose.data.dataset import PoseDataset, Source
 from fastpose.data.loader import Batch, Loader
+from fastpose.data.photos import load_image
+from fastpose.data.prefetch import processors
 from fastpose.data.records import PathTable, PoseRecords
-from fastpose.data.synthetic import load_image, synthetic_records
+from fastpose.data.synthetic import synthetic_records
 from fastpose.models import PoseModel, create_model
 from fastpose.ops import heatmap_loss
 

@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from .._version import __version__
+from .stderr import without_decoder_lines
 
 __all__ = ["main"]
 
@@ -75,7 +76,8 @@ class _Verbs(click.Group):
         debug = "--debug" in given or os.environ.get("FASTPOSE_DEBUG", "") not in ("", "0")
         given = [word for word in given if word != "--debug"]  # wherever it stands
         try:
-            code = super().main(given, prog_name, standalone_mode=False, **extra)
+            with without_decoder_lines():
+                code = super().main(given, prog_name, standalone_mode=False, **extra)
         except _NO_ARGUMENTS as error:
             error.show()
             sys.exit(2)

@@ -173,7 +173,7 @@ def _tile(records: PoseRecords, row: int, reasons: list[str]) -> Any:
     import numpy as np
 
     from ..data.images import ImageError
-    from ..data.synthetic import load_image
+    from ..data.photos import load_image
 
     path = records.image_paths[int(records.image_index[row])]
     tile = np.empty((_TILE[0] + _CAPTION, _TILE[1], 3), np.uint8)

@@ -18,8 +18,9 @@ from ..ops import oks
 from ..skeletons import Skeleton
 from ..skeletons.names import find_flip_pairs
 from .images import ImageError, read_image_size
+from .photos import load_image
 from .records import PoseRecords
-from .synthetic import is_scene, load_image
+from .synthetic import is_scene
 
 __all__ = ["DataReport", "SwappedPair", "check_records", "odd_flip_pairs", "swapped_pairs"]
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from ..skeletons import Skeleton
 from .images import ImageError, read_orientation
 from .labels import label_weights, match_keypoints
+from .photos import load_image, load_reduced
 from .records import PathTable, PoseRecords
-from .synthetic import load_image, load_reduced
 
 __all__ = ["PhotoStore", "PoseDataset", "Source", "can_be_cropped"]
 

@@ -17,13 +17,13 @@ from ..skeletons import Skeleton
 from .readers.files import read_json
 from .records import DataError, PoseRecords
 
-__all__ = ["Teacher", "apply_teacher", "label_weights", "match_keypoints", "read_teacher"]
+__all__ = ["LabelCleaning", "clean_labels", "label_weights", "match_keypoints", "read_teacher"]
 
 Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Teacher:
+class LabelCleaning:
     """How a second file of keypoints corrects the labels of a data set.
 
     The file is a JSON object: annotation id (as text) → K triples [x, y, score], ordered as the data set's skeleton.
@@ -121,8 +121,8 @@ def torso_lengths(keypoints: Array, present: Array, boxes: Array, skeleton: Skel
     return lengths.astype(np.float32)
 
 
-def apply_teacher(
-    records: PoseRecords, teacher_points: Array, settings: Teacher
+def clean_labels(
+    records: PoseRecords, teacher_points: Array, settings: LabelCleaning
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], dict[str, int]]:
     """Labels corrected by a teacher.
 

@@ -23,11 +23,11 @@ from torch import Tensor
 from ..ops import affine_crop
 from ..spec import PoseSpec
 from ..views import ViewAverage
-from .ahead import MapAhead
 from .augment import Augmentation, Crops, draw_seeds, draw_table, make_crops, plain_crops
 from .dataset import PoseDataset
 from .images import MAX_HELD_BYTES
 from .pixels import PixelChanges, change_pixels
+from .prefetch import Prefetch
 from .sending import make_sender
 
 __all__ = ["Batch", "Loader"]
@@ -253,7 +253,7 @@ class Loader:
         results: Iterable[Any] = map(read, keys)
         if not ready:
             options: dict[str, Any] = {"pool": pool, "workers": self.workers, "largest": self._largest}
-            results = MapAhead(read, keys, size=_bytes, room=MAX_HELD_BYTES, most=len(keys), **options)
+            results = Prefetch(read, keys, size=_bytes, room=MAX_HELD_BYTES, most=len(keys), **options)
         for key, found in enumerate(results):
             if found is not None:
                 place[key] = len(photos)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..geometry import invert_matrices, transform_points
 from ..ops._native import C
-from .ahead import local_processes, processors
+from .prefetch import local_processes, processors
 
 __all__ = ["CudaSender", "Sender", "make_sender", "shown_parts"]
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
-from ..files import atomic_write
+import numpy as np
+
+from ..files import atomic_write, read_file
+from ..geometry import boxes_xyxy_to_xywh
 from .images import read_image_size
+from .photos import load_image
 from .records import PoseRecords
-from .synthetic import is_scene, load_image
+from .synthetic import is_scene
 
 __all__ = ["write_coco"]
 
@@ -72,8 +75,8 @@ def write_coco(
 def _people(records: PoseRecords, numbers: list[int]) -> list[dict[str, Any]]:
     """COCO's entries, one a person; ``numbers`` are the photos' ids."""
     people = []
+    boxes = boxes_xyxy_to_xywh(records.boxes.astype(np.float64)).tolist()
     for row, identity in enumerate(_distinct(records.ids.tolist())):
-        left, top, right, bottom = records.boxes[row].tolist()
         points = [
             value
             for point, seen in zip(records.keypoints[row].tolist(), records.visible[row].tolist(), strict=True)
@@ -84,7 +87,7 @@ def _people(records: PoseRecords, numbers: list[int]) -> list[dict[str, Any]]:
             "image_id": numbers[records.image_index[row]],
             "category_id": 1,
             "iscrowd": int(records.ignore[row]),
-            "bbox": [left, top, right - left, bottom - top],
+            "bbox": boxes[row],
             "area": float(records.areas[row]),
             "num_keypoints": int((records.visible[row] > 0).sum()),
             "keypoints": points,
@@ -120,5 +123,5 @@ def _put_photos(names: list[str], folder: Path, start: Path) -> list[str]:
         if is_scene(name):
             atomic_write(target, cv2.imencode(".png", load_image(name))[1].tobytes())
         elif target not in stay:
-            shutil.copyfile(name, target)
+            atomic_write(target, read_file(name))
     return [Path(os.path.relpath(target, start)).as_posix() for target in targets]

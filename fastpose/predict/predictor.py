@@ -17,8 +17,8 @@ import numpy.typing as npt
 import torch
 
 from ..checks import check_choice
-from ..data.ahead import MapAhead
 from ..data.images import MAX_HELD_BYTES
+from ..data.prefetch import Prefetch
 from ..detection import Detections, Detector, as_detections, run_detector
 from ..devices import pick_device
 from ..engines import Engine, build_engine
@@ -319,7 +319,7 @@ class Predictor:
         )
 
     def _stream(
-        self, pairs: Iterator[tuple[Image, Boxes]], reading: MapAhead | None, options: _Options
+        self, pairs: Iterator[tuple[Image, Boxes]], reading: Prefetch | None, options: _Options
     ) -> Iterator[Poses]:
         jobs = Jobs()
         under_way: deque[_Batch] = deque()

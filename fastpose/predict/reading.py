@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..data.ahead import MapAhead
 from ..data.images import ImageError, decode_image, read_image
+from ..data.prefetch import Prefetch
 from .urls import fetch_image, url_scheme
 
 __all__ = ["Photo", "Unread", "name_of", "pair", "read", "read_ahead", "read_pairs_ahead"]
@@ -91,21 +91,21 @@ def name_of(image: Any) -> Path | str | None:
     return image if isinstance(image, str) and url_scheme(image) else Path(image)
 
 
-def read_ahead(images: Any, *, urls: bool = False) -> MapAhead[Any, Any] | None:
+def read_ahead(images: Any, *, urls: bool = False) -> Prefetch[Any, Any] | None:
     """`read` of each, or the error that it met, for `read` to raise where it is the photo's turn.
 
     None where no file is in a list: only what is there already is asked for ahead of its turn.
     """
     if not isinstance(images, list | tuple) or not any(map(_is_file, images)):
         return None
-    return MapAhead(partial(_attempt, urls=urls), enumerate(images), size=_bytes)
+    return Prefetch(partial(_attempt, urls=urls), enumerate(images), size=_bytes)
 
 
-def read_pairs_ahead(pairs: Any, *, urls: bool = False) -> MapAhead[Any, Any] | None:
+def read_pairs_ahead(pairs: Any, *, urls: bool = False) -> Prefetch[Any, Any] | None:
     """The same for (photo, boxes) pairs."""
     if not isinstance(pairs, list | tuple) or not any(_is_file(image) for image, _ in pairs):
         return None
-    return MapAhead(partial(_attempt_first, urls=urls), enumerate(pairs), size=lambda two: _bytes(two[0]))
+    return Prefetch(partial(_attempt_first, urls=urls), enumerate(pairs), size=lambda two: _bytes(two[0]))
 
 
 def _attempt(numbered: tuple[int, Any], *, urls: bool) -> Any:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from ..data.augment import Augmentation
-from ..data.labels import Teacher
+from ..data.labels import LabelCleaning
 from ..data.readers import list_formats
 from ..metrics import METRICS
 from ..metrics.scoring import NmsMode, ScoreMode
@@ -117,7 +117,7 @@ class SourceSettings(Settings):
     images: str | None = None
     synthetic: SyntheticSettings | None = None
     repeats: Positive = 1.0
-    teacher: Teacher | None = None
+    teacher: LabelCleaning | None = None
 
     @model_validator(mode="after")
     def _one_kind(self) -> SourceSettings:

@@ -7,9 +7,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from ..data.ahead import local_processes
 from ..data.dataset import PoseDataset, Source
-from ..data.labels import apply_teacher, read_teacher
+from ..data.labels import clean_labels, read_teacher
+from ..data.prefetch import local_processes
 from ..data.readers import read_annotations
 from ..data.records import PoseRecords
 from ..data.synthetic import synthetic_records
@@ -73,7 +73,7 @@ def _source(settings: SourceSettings, recipe: Recipe, part: str) -> tuple[Source
         note += "; left out " + ", ".join(f"{count} {reason}" for reason, count in records.skipped.items())
     if settings.teacher is not None:
         teacher = read_teacher(_place(recipe, settings.teacher.file), records)
-        keypoints, weights, counts = apply_teacher(records, teacher, settings.teacher)
+        keypoints, weights, counts = clean_labels(records, teacher, settings.teacher)
         total = max(1, int((records.visible > 0).sum()))
         note += "; labels " + ", ".join(f"{name} {count / total:.1%}" for name, count in counts.items())
     return Source(records, keypoints, weights, settings.repeats), note

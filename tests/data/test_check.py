@@ -14,7 +14,8 @@ import pytest
 
 from fastpose.data import PoseRecords, read_annotations
 from fastpose.data.check import check_records, odd_flip_pairs, swapped_pairs
-from fastpose.data.synthetic import load_image, synthetic_records
+from fastpose.data.photos import load_image
+from fastpose.data.synthetic import synthetic_records
 from fastpose.skeletons import COCO17, Skeleton
 
 SAMPLES = (

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fastpose.data.dataset import PhotoStore, PoseDataset, Source
-from fastpose.data.labels import Teacher, apply_teacher, match_keypoints, read_teacher
+from fastpose.data.labels import LabelCleaning, clean_labels, match_keypoints, read_teacher
 from fastpose.data.records import DataError, PoseRecords
 from fastpose.data.synthetic import render_scene, synthetic_records
 from fastpose.skeletons import COCO17, LSP14
@@ -145,7 +145,7 @@ def index(*names):
 def test_agreement_changes_nothing(taught):
     own, teacher = taught
     teacher[..., 0] += 5  # a tenth of the torso
-    keypoints, weights, counts = apply_teacher(own, teacher, Teacher("t"))
+    keypoints, weights, counts = clean_labels(own, teacher, LabelCleaning("t"))
     np.testing.assert_array_equal(keypoints, own.keypoints)
     assert (weights == 1).all()
     assert counts == {"unswapped": 0, "replaced": 0, "filled": 0}
@@ -154,7 +154,7 @@ def test_agreement_changes_nothing(taught):
 def test_blend_moves_labels_part_of_the_way(taught):
     own, teacher = taught
     teacher[..., 0] += 4
-    keypoints, _, counts = apply_teacher(own, teacher, Teacher("t", blend=0.25))
+    keypoints, _, counts = clean_labels(own, teacher, LabelCleaning("t", blend=0.25))
     np.testing.assert_allclose(keypoints - own.keypoints, np.broadcast_to([1, 0], (1, 17, 2)), atol=1e-5)
     assert counts["blended"] == 17
 
@@ -164,11 +164,11 @@ def test_exchanged_limbs_are_put_right(taught):
     pair = index("left_wrist", "right_wrist")
     own.keypoints[0, pair] = [[10, 100], [60, 100]]
     teacher[0, pair, :2] = [[60, 100], [10, 101]]
-    keypoints, _, counts = apply_teacher(own, teacher, Teacher("t"))
+    keypoints, _, counts = clean_labels(own, teacher, LabelCleaning("t"))
     np.testing.assert_array_equal(keypoints[0, pair], [[60, 100], [10, 100]])
     assert counts["unswapped"] == 2
     assert counts["replaced"] == 0
-    keypoints, _, counts = apply_teacher(own, teacher, Teacher("t", unswap=False))
+    keypoints, _, counts = clean_labels(own, teacher, LabelCleaning("t", unswap=False))
     np.testing.assert_array_equal(keypoints[0, pair], [[60, 100], [10, 101]])
     assert counts["replaced"] == 2
 
@@ -178,16 +178,16 @@ def test_disagreement_by_policy(taught):
     (sure_wrist, unsure_ankle) = index("left_wrist", "right_ankle")
     teacher[0, [sure_wrist, unsure_ankle], 1] += 20  # 0.4 torso
     teacher[0, unsure_ankle, 2] = 0.2
-    keypoints, weights, _ = apply_teacher(own, teacher, Teacher("t", replace_weight=0.7, doubt=0.25))
+    keypoints, weights, _ = clean_labels(own, teacher, LabelCleaning("t", replace_weight=0.7, doubt=0.25))
     np.testing.assert_array_equal(keypoints[0, sure_wrist], teacher[0, sure_wrist, :2])
     np.testing.assert_array_equal(keypoints[0, unsure_ankle], own.keypoints[0, unsure_ankle])
     assert weights[0, sure_wrist] == np.float32(0.7)
     assert weights[0, unsure_ankle] == 0.25
-    _, weights, counts = apply_teacher(own, teacher, Teacher("t", on_disagreement="drop"))
+    _, weights, counts = clean_labels(own, teacher, LabelCleaning("t", on_disagreement="drop"))
     assert weights[0, sure_wrist] == 0
     assert weights.sum() == 16
     assert counts["dropped"] == 1
-    keypoints, weights, _ = apply_teacher(own, teacher, Teacher("t", on_disagreement="keep"))
+    keypoints, weights, _ = clean_labels(own, teacher, LabelCleaning("t", on_disagreement="keep"))
     np.testing.assert_array_equal(keypoints, own.keypoints)
     assert (weights == 1).all()
 
@@ -197,12 +197,12 @@ def test_gaps_are_filled_where_the_teacher_is_sure(taught):
     sure, unsure = index("nose", "left_ear")
     own.visible[0, [sure, unsure]] = 0
     teacher[0, unsure, 2] = 0.1
-    keypoints, weights, counts = apply_teacher(own, teacher, Teacher("t", fill_weight=0.5))
+    keypoints, weights, counts = clean_labels(own, teacher, LabelCleaning("t", fill_weight=0.5))
     np.testing.assert_array_equal(keypoints[0, sure], teacher[0, sure, :2])
     assert weights[0, sure] == 0.5
     assert weights[0, unsure] == 0
     assert counts["filled"] == 1
-    _, weights, _ = apply_teacher(own, teacher, Teacher("t", fill=False))
+    _, weights, _ = clean_labels(own, teacher, LabelCleaning("t", fill=False))
     assert weights[0, sure] == 0
 
 
@@ -229,4 +229,4 @@ def test_teacher_file(tmp_path):
 @pytest.mark.parametrize("values", [{"sure": 1.5}, {"doubt": -0.1}, {"disagree": 0.0}, {"blend": 2.0}])
 def test_wrong_teacher_settings_are_named(values):
     with pytest.raises(ValueError, match=next(iter(values))):
-        Teacher("t", **values)
+        LabelCleaning("t", **values)

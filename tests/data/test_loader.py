@@ -15,8 +15,9 @@ from fastpose.codecs import build_codec
 from fastpose.data.augment import Augmentation
 from fastpose.data.dataset import PoseDataset, Source
 from fastpose.data.loader import Loader, _coarsest_steps
+from fastpose.data.photos import load_image, load_reduced
 from fastpose.data.pixels import Blur, Holes, HueSaturationValue, PixelChanges
-from fastpose.data.synthetic import load_image, load_reduced, synthetic_records
+from fastpose.data.synthetic import synthetic_records
 from fastpose.skeletons import COCO17, LSP14
 from fastpose.spec import PoseSpec
 from fastpose.views import build_views

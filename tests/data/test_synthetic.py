@@ -8,11 +8,12 @@ import cv2
 import numpy as np
 import pytest
 
-from fastpose.data import synthetic
-from fastpose.data.figures import POSES, Figure
 from fastpose.data.images import ImageError
-from fastpose.data.shapes import Canvas, Cloth, Head, Limb
-from fastpose.data.synthetic import load_image, render_scene, synthetic_records
+from fastpose.data.photos import load_image
+from fastpose.data.synthetic import render_scene, synthetic_records
+from fastpose.data.synthetic import scenes as scene_module
+from fastpose.data.synthetic.figures import POSES, Figure
+from fastpose.data.synthetic.shapes import Canvas, Cloth, Head, Limb
 from fastpose.skeletons import COCO17
 
 LEFT, RIGHT = COCO17.index("left_shoulder"), COCO17.index("right_shoulder")
@@ -111,7 +112,7 @@ def test_every_shape_covers_what_it_paints(pose, yaw):
         assert inside.mean() > 0.9
         mask = np.zeros(canvas.person.shape, np.uint8)
         for polygon in part.outline():
-            synthetic.cv2.fillConvexPoly(mask, np.round(polygon * 16).astype(np.int32), 1, shift=4)
+            cv2.fillConvexPoly(mask, np.round(polygon * 16).astype(np.int32), 1, shift=4)
         overlap = (mask & (canvas.person > 0.5)).sum() / max(1, (mask | (canvas.person > 0.5)).sum())
         assert overlap > 0.7
 
@@ -183,12 +184,12 @@ def test_nearer_person_hides_the_farther_one():
 
 
 def test_occluder_hides_joints_and_takes_area():
-    scenes = [synthetic._lay_out(seed, (128, 128), 1) for seed in range(60)]
+    scenes = [scene_module._lay_out(seed, (128, 128), 1) for seed in range(60)]
     covered = [scene for scene in scenes if scene.occluders]
     assert 3 <= len(covered) <= 25
     for scene in covered:
-        bare = synthetic._Scene(**{**vars(scene), "occluders": []})
-        with_it, without = synthetic._truth(scene)[0], synthetic._truth(bare)[0]
+        bare = scene_module._Scene(**{**vars(scene), "occluders": []})
+        with_it, without = scene_module._truth(scene)[0], scene_module._truth(bare)[0]
         assert with_it["area"] <= without["area"]
         assert ((with_it["visible"] == 2) <= (without["visible"] == 2)).all()
 
@@ -206,7 +207,7 @@ def test_virtual_path_renders_the_same_picture():
 def test_load_image_reads_files_too(tmp_path):
     path = tmp_path / "a.png"
     image = render_scene(0, (32, 32))[0]
-    assert synthetic.cv2.imwrite(str(path), image)
+    assert cv2.imwrite(str(path), image)
     np.testing.assert_array_equal(load_image(path), image)
 
 
@@ -218,7 +219,13 @@ def test_malformed_virtual_path(name):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [((-1,), "seed: .* got -1"), ((0, (8, 64)), "size: "), ((0, (64, 64), 0), "people: .* got 0")],
+    [
+        ((-1,), "seed: .* got -1"),
+        ((0, (8, 64)), "size: "),
+        ((0, (64_000, 64_000)), "size: expected at most"),
+        ((0, (64, 64), 0), "people: .* got 0"),
+        ((0, (64, 64), 10**9), "people: expected 1 to 1000"),
+    ],
 )
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):

@@ -71,9 +71,7 @@ def test_what_cannot_be_compiled_runs_as_it_is_and_says_so_once(model, monkeypat
     engine = Compiled(model, CPU, torch.float32)
     crops = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
-        with pytest.warns(
-            UserWarning, match=r"resnet18_slim.* cannot be compiled .*: no C\+\+ compiler$"
-        ):
+        with pytest.warns(UserWarning, match=r"resnet18_slim.* cannot be compiled .*: no C\+\+ compiler$"):
             first = engine.run(2, 2, lambda out: crops).last
         with warnings.catch_warnings():
             warnings.simplefilter("error")

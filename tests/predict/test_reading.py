@@ -92,7 +92,7 @@ def test_one_photo_takes_no_thread(predictor, files, read):
 
 def test_as_far_ahead_as_there_is_room(predictor, files, read, monkeypatch):
     paths, boxes = files
-    monkeypatch.setitem(reading.MapAhead.__init__.__kwdefaults__, "most", 5)
+    monkeypatch.setitem(reading.Prefetch.__init__.__kwdefaults__, "most", 5)
     stream = predictor.stream(list(zip(paths, boxes, strict=True)), batch_size=1)
     for taken in range(1, 4):
         next(stream)

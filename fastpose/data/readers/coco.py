@@ -23,6 +23,7 @@ from fastpose.data.readers.categories import (
 from fastpose.data.readers.detections import DetectionFile, FoundBoxes
 from fastpose.data.readers.files import JsonFile, entries, integer, kind, numbers, open_json
 from fastpose.data.records import DataError, PathTable, PoseRecords
+from fastpose.geometry import boxes_xywh_to_xyxy
 from fastpose.skeletons import COCO17, Skeleton, find_skeleton
 from fastpose.skeletons.names import canonical_name
 
@@ -194,8 +195,8 @@ def _boxes(where: Callable[[int], str], people: list[dict[str, Any]], joints: in
     """[N, 4] xyxy as stated, else those of the labelled keypoints."""
     boxes = np.zeros((len(people), 4))
     stated = [row for row, entry in enumerate(people) if entry.get("bbox") is not None]
-    boxes[stated] = numbers(lambda i: where(stated[i]), "bbox", [people[row]["bbox"] for row in stated], 4)
-    boxes[:, 2:] += boxes[:, :2]
+    values = [people[row]["bbox"] for row in stated]
+    boxes[stated] = boxes_xywh_to_xyxy(numbers(lambda i: where(stated[i]), "bbox", values, 4))
     others = [row for row, entry in enumerate(people) if entry.get("bbox") is None]
     values = [people[row]["keypoints"] for row in others]
     points = numbers(lambda i: where(others[i]), "keypoints", values, 3 * joints).reshape(-1, joints, 3)
@@ -212,10 +213,9 @@ def boxes_of_keypoints(points: NDArray[np.float64], known: NDArray[np.bool_]) ->
     """
     low = np.where(known[..., None], points, np.inf).min(1, initial=np.inf)
     high = np.where(known[..., None], points, -np.inf).max(1, initial=-np.inf)
-    someone = known.any(1)
-    low, high = np.where(someone[:, None], low, 0), np.where(someone[:, None], high, 0)
-    margin = np.where(someone[:, None], (high - low) * _MARGIN + _MARGIN_PIXELS, 0)
-    return np.concatenate([low - margin, high + margin], 1)
+    margin = (high - low) * _MARGIN + _MARGIN_PIXELS
+    boxes = np.concatenate([low - margin, high + margin], 1)
+    return np.where(np.isfinite(boxes), boxes, 0.0)
 
 
 @dataclass
@@ -403,7 +403,10 @@ def _match_skeleton(
     """The names of the file's keypoints in order, as the skeleton spells them, and the skeleton."""
     if not names:  # nothing to go by but the order
         if skeleton is None:
-            raise DataError(f"{path}: the categories do not name the keypoints; pass the skeleton")
+            raise DataError(
+                f'{path}: the categories do not name the keypoints; expected "keypoints": [names] in the one to read, '
+                "or, in Python, the skeleton"
+            )
         return skeleton.keypoints, skeleton
     if skeleton is None:
         skeleton = find_skeleton(names)

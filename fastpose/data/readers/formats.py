@@ -49,6 +49,7 @@ _READERS: dict[str, Callable[..., PoseRecords]] = {
 _WITHOUT_DETECTIONS = ("mpii", "mpii_trb", "ultralytics")
 _WITH_SPLIT = ("jhmdb", "lsp", "mpii", "ultralytics")
 _WITH_SKELETON = ("coco", "ultralytics")
+_WITH_CATEGORY = ("coco", "ultralytics")
 # Sets in COCO's format whose list of keypoints is theirs alone.
 _BY_SKELETON = {
     AIC14: "aic",
@@ -87,7 +88,8 @@ def read_annotations(
             form of :class:`fastpose.data.readers.DetectionFile`.
         split: A part of a data set that is in one place: ``train``, ``val``, ``test`` of a YAML file, ``train``,
             ``test`` of LSP, ``sub1_train`` … ``sub3_test`` of Sub-JHMDB's folder.
-        category: Name or id of the category to read, or ``all``, where a file in COCO's format has several.
+        category: Name or id of the category to read, or ``all``, where a file in COCO's format has several; or name
+            or number of the class in Ultralytics' layout.
 
     Returns:
         The people.
@@ -111,7 +113,7 @@ def read_annotations(
     else:
         check_split(path, split, [])
     if category is not None:
-        if name != "coco":
+        if name not in _WITH_CATEGORY:
             raise DataError(f"{path}: category: this format ({name}) has no categories")
         options["category"] = category
     if name in _WITH_SKELETON:

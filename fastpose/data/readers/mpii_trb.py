@@ -12,6 +12,7 @@ from fastpose.data.readers.coco import read_coco_style
 from fastpose.data.readers.files import JsonFile, entries, integer, kind, numbers, open_json
 from fastpose.data.readers.mpii import HEAD_OF_DIAGONAL, boxes_of_scales
 from fastpose.data.records import DataError, PoseRecords
+from fastpose.geometry import boxes_xyxy_to_xywh
 from fastpose.skeletons import MPII_TRB40
 
 __all__ = ["read_mpii_trb"]
@@ -58,8 +59,7 @@ def read_mpii_trb(
     scale = numbers(where, "scale", [[entry.get("scale")] for entry in people], 1)[:, 0]
     if scale_is_factor:
         scale = _CROP / _PADDING / 200 / np.where(scale > 0, scale, np.inf)
-    corners = boxes_of_scales(center, scale).astype(np.float64)
-    boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], 1)
+    boxes = boxes_xyxy_to_xywh(boxes_of_scales(center, scale).astype(np.float64))
     annotations = [entry | {"bbox": box} for entry, box in zip(people, boxes.tolist(), strict=True)]
     records, kept = read_coco_style(
         JsonFile(file.path, file.content | {"annotations": annotations}),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fastpose.data.readers.coco import read_coco_style
 from fastpose.data.readers.files import JsonFile, numbers, open_json
 from fastpose.data.records import DataError, PoseRecords, concatenate
+from fastpose.geometry import boxes_xywh_to_xyxy
 from fastpose.skeletons import POSETRACK18_17
 
 __all__ = ["read_posetrack18"]
@@ -40,7 +41,8 @@ def read_posetrack18(
         1, the video's number and the frame's four digits. ``track_ids``, ``head_boxes`` and ``head_sizes`` are set.
 
     Raises:
-        DataError: As :func:`fastpose.data.readers.read_coco`, or the folder holds no annotations.
+        DataError: As :func:`fastpose.data.readers.read_coco`, the folder holds no annotations, or two of its files have
+            an image id in common.
     """
     if isinstance(annotations, (str, Path)) and Path(annotations).is_dir():
         files = sorted(Path(annotations).glob("*.json"))
@@ -49,6 +51,10 @@ def read_posetrack18(
         if detections is not None:
             raise DataError(f"{annotations}: detections go with one annotation file, got a folder")
         records = concatenate([read_posetrack18(f, image_root, keep_ignored=keep_ignored) for f in files])
+        ids, times = np.unique(records.image_ids, return_counts=True)
+        if (times > 1).any():
+            # Results name photos by id alone: those of one would count as those of another.
+            raise DataError(f"{annotations}: image id {ids[times > 1][0]} occurs in two files, or twice in one")
         return replace(records, source=str(annotations))
     file = open_json(annotations)
     records, people = read_coco_style(
@@ -79,6 +85,5 @@ def _head_boxes(file: JsonFile, people: list[dict[str, Any]]) -> NDArray[Any]:
         [people[row]["bbox_head"] for row in rows],
         4,
     )
-    boxes[:, 2:] += boxes[:, :2]
-    heads[rows] = boxes
+    heads[rows] = boxes_xywh_to_xyxy(boxes)
     return heads

@@ -31,6 +31,7 @@ def read_ultralytics(
     *,
     split: str | None = None,
     skeleton: Skeleton | None = None,
+    category: int | str | None = None,
 ) -> PoseRecords:
     """Read people from a data set in Ultralytics' layout.
 
@@ -47,10 +48,11 @@ def read_ultralytics(
         skeleton: What the K keypoints are. By default the known skeleton of exactly the names in ``kpt_names``; COCO's
             where there are none, K is 17 and left and right change places as in COCO; else one of the names that there
             are, or of numbers. Without ``flip_idx`` the flip pairs are those that the names say, or unknown.
+        category: Name or number of the class to read; by default the only one, or ``person`` of several.
 
     Returns:
         N people in the order of the photos' names; photos are numbered from 1 and people are too. Boxes are cut to the
-        photo. Of two classes or more, ``person`` is read.
+        photo.
 
     Raises:
         DataError: The YAML file or a line of a label file does not say this, ``split`` is not one of its parts, or two
@@ -60,10 +62,10 @@ def read_ultralytics(
     content = _read_yaml(path)
     parts = [name for name in _SPLITS if content.get(name)]
     check_split(path, split or "", parts)
-    joints, columns, skeleton = _layout(path, content, skeleton)
+    person = _person_class(path, content.get("names"), category)
+    joints, columns, skeleton = _layout(path, content, skeleton, person)
     root = Path(image_root) if image_root is not None else path.parent / str(content.get("path") or ".")
     photos = _photos(path, root, content[split or ""])
-    person = _person_class(path, content.get("names"))
 
     skipped: Counter[str] = Counter()
     people: list[tuple[int, NDArray[np.float64]]] = []
@@ -136,7 +138,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def _layout(path: Path, content: Mapping[str, Any], skeleton: Skeleton | None) -> tuple[int, int, Skeleton]:
+def _layout(
+    path: Path, content: Mapping[str, Any], skeleton: Skeleton | None, person: int | None
+) -> tuple[int, int, Skeleton]:
     """K, the numbers of a keypoint, and what the keypoints are."""
     shape = content["kpt_shape"]
     whole = isinstance(shape, list) and len(shape) == 2 and all(type(number) is int for number in shape)
@@ -151,7 +155,7 @@ def _layout(path: Path, content: Mapping[str, Any], skeleton: Skeleton | None) -
     known = isinstance(flip, list) and all(type(other) is int and 0 <= other < joints for other in flip)
     if flip is not None and (not known or len(flip) != joints or any(flip[flip[i]] != i for i in range(joints))):
         raise DataError(f"{path}: flip_idx: expected the numbers 0 to {joints - 1}, pairs exchanged, got {flip!r:.80}")
-    names = _keypoint_names(path, content, joints)
+    names = _keypoint_names(path, content, joints, person)
     if not names and flip is not None and tuple(flip) == COCO17.flip_index:
         return joints, shape[1], COCO17
     skeleton = find_skeleton(names)
@@ -164,25 +168,27 @@ def _layout(path: Path, content: Mapping[str, Any], skeleton: Skeleton | None) -
     return joints, shape[1], skeleton
 
 
-def _keypoint_names(path: Path, content: Mapping[str, Any], joints: int) -> tuple[str, ...]:
+def _keypoint_names(path: Path, content: Mapping[str, Any], joints: int, person: int | None) -> tuple[str, ...]:
     """``kpt_names``, a list or a list of each class; empty where there are none."""
     named = content.get("kpt_names")
     if isinstance(named, dict) and named:
-        named = named.get(_person_class(path, content.get("names")), next(iter(named.values())))
+        named = named.get(person, next(iter(named.values())))
     if named and (not isinstance(named, list) or len(named) != joints or len(set(map(str, named))) != joints):
         raise DataError(f"{path}: kpt_names: expected {joints} different names, got {named!r:.80}")
     return tuple(map(str, named or ()))
 
 
-def _person_class(path: Path, names: Any) -> int | None:
+def _person_class(path: Path, names: Any, wanted: int | str | None) -> int | None:
     """The number of the class to read; None: there is only one."""
     classes = dict(enumerate(names)) if isinstance(names, list) else names if isinstance(names, dict) else {}
-    if len(classes) < 2:
+    if len(classes) < 2 and wanted is None:
         return None
+    wanted = "person" if wanted is None else wanted
     for number, name in classes.items():
-        if name == "person" and type(number) is int:
+        if type(number) is int and (name == wanted or str(number) == str(wanted)):
             return number
-    raise DataError(f"{path}: names: several classes and none is 'person': {list(classes.values())}")
+    there = ", ".join(f"{name!r} ({number})" for number, name in classes.items()) or "none"
+    raise DataError(f"{path}: names: no class is {wanted!r}; choose one with category: {there}")
 
 
 def _photos(path: Path, root: Path, part: Any) -> list[Path]:

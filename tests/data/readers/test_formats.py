@@ -220,6 +220,9 @@ def test_folders(figures: Any, tmp_path: Path) -> None:
     assert both.ids.tolist() == [6, 5, 1006, 1005]
     assert both[3].image_path == tmp_path / "a.jpg"
     assert both.skipped == {"crowd": 2, "no keypoints": 2}
+    write(videos / "003.json", other)
+    with pytest.raises(DataError, match=r"val: image id 10\d\d occurs in two files"):
+        read_annotations(videos)
 
 
 def test_aic_as_its_authors_publish_it(tmp_path: Path) -> None:

@@ -115,8 +115,11 @@ def test_two_numbers_a_keypoint_and_several_classes(file: Path) -> None:
     records = read_annotations(write(folder, flat), split="train")
     assert records.visible.tolist() == [[2, 0, 2]]
     assert records.skipped["other category"] == 1
-    with pytest.raises(DataError, match=r"names: several classes and none is 'person': \['dog', 'cat'\]"):
-        read_annotations(write(folder, flat | {"names": ["dog", "cat"]}), split="train")
+    pets = write(folder, flat | {"names": ["dog", "cat"]})
+    with pytest.raises(DataError, match=r"names: no class is 'person'; choose one with category: 'dog' \(0\), 'cat'"):
+        read_annotations(pets, split="train")
+    for cat in ("cat", 1, "1"):
+        assert read_annotations(pets, split="train", category=cat).skipped["other category"] == 1
 
 
 def test_photos_that_are_turned(tmp_path: Path) -> None:

@@ -16,18 +16,19 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..skeletons import COCO17
+from ...skeletons import COCO17
+from ..image_headers import MAX_PIXELS
+from ..records import PathTable, PoseRecords
 from .backdrops import finish, paint_backdrop
 from .figures import POSES, Figure, PlacedFigure
-from .images import ImageError, read_image, read_reduced
-from .records import PathTable, PoseRecords
 from .shapes import Canvas, pick_colour
 
-__all__ = ["is_scene", "load_image", "load_reduced", "render_scene", "synthetic_records"]
+__all__ = ["is_scene", "paint_scene", "render_scene", "synthetic_records"]
 
 Array = npt.NDArray[Any]
 
 _PREFIX = "synthetic:"
+_MOST_PEOPLE = 1000
 # In a scene with a ground people stand on it; alone, they may sit or fly.
 _ON_THE_GROUND = tuple(name for name in POSES if name not in ("sit", "free", "jump", "bend"))
 
@@ -55,7 +56,7 @@ def render_scene(
     Args:
         seed: Any non-negative number; the same seed, size and number of people give the same scene.
         size: (height, width) px, each at least 16.
-        people: How many, at least 1.
+        people: How many, 1 to 1000.
 
     Returns:
         The picture, uint8 [h, w, 3] BGR, and its truth: one `PoseRecord` a person, the farthest first, COCO17 skeleton,
@@ -71,7 +72,7 @@ def render_scene(
 
 
 def synthetic_records(count: int, seed: int = 0, size: tuple[int, int] = (256, 256), people: int = 1) -> PoseRecords:
-    """The truth of many scenes, whose pictures `load_image` renders from their virtual paths.
+    """The truth of many scenes, whose pictures `paint_scene` renders from their virtual paths.
 
     Args:
         count: Number of scenes, seeded `seed`, `seed` + 1, ….
@@ -94,39 +95,29 @@ def synthetic_records(count: int, seed: int = 0, size: tuple[int, int] = (256, 2
 
 
 def is_scene(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is a virtual one, of a picture that `load_image` renders."""
+    """Whether a path is a virtual one, of a picture that `paint_scene` renders."""
     return os.fspath(path).startswith(_PREFIX)
 
 
-def load_image(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
-    """`read_image`, and the picture of a scene where the path is a virtual one.
+def paint_scene(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
+    """The picture of a scene.
 
     Args:
-        path: A file, or ``synthetic:SEED:HEIGHTxWIDTH:PEOPLE``.
+        path: Virtual path, ``synthetic:SEED:HEIGHTxWIDTH:PEOPLE``.
 
     Returns:
         uint8 [H, W, 3], BGR.
 
     Raises:
-        ImageError: The file cannot be read, or the virtual path is malformed.
+        ValueError: The path is malformed, or a number in it is out of range.
     """
-    name = os.fspath(path)
-    if not is_scene(name):
-        return read_image(name)
     try:
-        number, size, people = name.removeprefix(_PREFIX).split(":")
+        number, size, people = os.fspath(path).removeprefix(_PREFIX).split(":")
         height, width = size.split("x")
         scene = _lay_out(int(number), (int(height), int(width)), int(people))
     except ValueError as error:
-        raise ImageError(name, f"is no scene; expected synthetic:SEED:HEIGHTxWIDTH:PEOPLE ({error})") from None
+        raise ValueError(f"is no scene; expected {_PREFIX}SEED:HEIGHTxWIDTH:PEOPLE ({error})") from None
     return _paint(scene, int(number))
-
-
-def load_reduced(path: str | os.PathLike[str], step: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64]]:
-    """`read_reduced`, and the whole picture of a scene where the path is a virtual one."""
-    if is_scene(path):
-        return load_image(path), np.eye(2, 3)
-    return read_reduced(path, step)
 
 
 def _virtual_path(seed: int, size: tuple[int, int], people: int) -> Path:
@@ -142,8 +133,10 @@ def _lay_out(seed: int, size: tuple[int, int], people: int) -> _Scene:
         raise ValueError(f"seed: expected 0 or more, got {seed}")
     if min(size) < 16:
         raise ValueError(f"size: expected a height and width of at least 16, got {tuple(size)}")
-    if people < 1:
-        raise ValueError(f"people: expected 1 or more, got {people}")
+    if size[0] * size[1] > MAX_PIXELS:
+        raise ValueError(f"size: expected at most {MAX_PIXELS} pixels in all, got {tuple(size)}")
+    if not 1 <= people <= _MOST_PEOPLE:
+        raise ValueError(f"people: expected 1 to {_MOST_PEOPLE}, got {people}")
     rng = _generator(seed, 0)
     direction = np.array([rng.uniform(-0.8, 0.8), rng.uniform(-0.9, -0.3), -rng.uniform(0.5, 1.0)])
     light = direction / np.linalg.norm(direction)

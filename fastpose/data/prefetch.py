@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from .images import MAX_HELD_BYTES
 
-__all__ = ["MapAhead", "local_processes", "processors"]
+__all__ = ["Prefetch", "local_processes", "processors"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -43,7 +43,7 @@ class _Call(Generic[Item, Result]):
             self.error = error
 
 
-class MapAhead(Iterator[Result], Generic[Item, Result]):
+class Prefetch(Iterator[Result], Generic[Item, Result]):
     """`function` of the items, in order; threads compute it ahead of its turn.
 
     The caller's thread computes what nobody has begun when its turn comes. That is always so until the size of a result
@@ -107,7 +107,7 @@ class MapAhead(Iterator[Result], Generic[Item, Result]):
             raise call.error
         return call.result
 
-    def __enter__(self) -> MapAhead[Item, Result]:
+    def __enter__(self) -> Prefetch[Item, Result]:
         return self
 
     def __exit__(

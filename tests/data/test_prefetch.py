@@ -11,7 +11,7 @@ import weakref
 import numpy as np
 import pytest
 
-from fastpose.data.ahead import MapAhead
+from fastpose.data.prefetch import Prefetch
 
 SIZE = 100
 
@@ -51,7 +51,7 @@ def settled(work, expected):
 @pytest.mark.parametrize("workers", [1, 3])
 def test_in_order_and_once_each(workers):
     work = Work()
-    with MapAhead(work, range(50), size=work.size, workers=workers) as results:
+    with Prefetch(work, range(50), size=work.size, workers=workers) as results:
         assert list(results) == list(range(50))
     assert sorted(work.begun) == list(range(50))
     assert any(name.startswith("fastpose-ahead") for name in work.by)
@@ -60,7 +60,7 @@ def test_in_order_and_once_each(workers):
 def test_one_item_takes_no_thread_and_neither_do_results_without_size():
     for items, sizes in ((range(1), None), (range(30), [0] * 30)):
         work = Work(sizes)
-        with MapAhead(work, items, size=work.size) as results:
+        with Prefetch(work, items, size=work.size) as results:
             assert list(results) == list(items)
         assert work.by == {threading.current_thread().name}
 
@@ -68,7 +68,7 @@ def test_one_item_takes_no_thread_and_neither_do_results_without_size():
 @pytest.mark.parametrize(("room", "most", "expected"), [(10**9, 4, 4), (3 * SIZE, 20, 3), (SIZE - 1, 20, 0)])
 def test_no_further_ahead_than_there_is_room(room, most, expected):
     work = Work()
-    with MapAhead(work, range(30), size=work.size, room=room, most=most, workers=2) as results:
+    with Prefetch(work, range(30), size=work.size, room=room, most=most, workers=2) as results:
         for taken in range(1, 6):
             next(results)
             assert settled(work, taken + expected) == taken + expected
@@ -77,7 +77,7 @@ def test_no_further_ahead_than_there_is_room(room, most, expected):
 
 def test_larger_results_than_expected_are_at_most_one_a_thread():
     work = Work(sizes=[1] * 3 + [SIZE] * 20)
-    with MapAhead(work, range(23), size=work.size, room=SIZE, workers=2) as results:
+    with Prefetch(work, range(23), size=work.size, room=SIZE, workers=2) as results:
         assert next(results) == 0
         assert 3 < settled(work, 3 + 2) <= 3 + 2  # four where one thread was done before the other began
         assert list(results) == list(range(1, 23))
@@ -86,7 +86,7 @@ def test_larger_results_than_expected_are_at_most_one_a_thread():
 def test_an_error_comes_in_its_turn_and_the_next_can_be_taken():
     work = Work(wrong=(0, 7))
     found = []
-    with MapAhead(work, range(12), size=work.size, workers=2) as results:
+    with Prefetch(work, range(12), size=work.size, workers=2) as results:
         while True:
             try:
                 found.append(next(results))
@@ -99,7 +99,7 @@ def test_an_error_comes_in_its_turn_and_the_next_can_be_taken():
 
 def test_closed_it_begins_nothing_more(ahead_threads):
     work = Work()
-    with MapAhead(work, range(1000), size=work.size, most=500, workers=2) as results:
+    with Prefetch(work, range(1000), size=work.size, most=500, workers=2) as results:
         next(results)
     assert not ahead_threads()
     assert len(work.begun) < 100
@@ -115,7 +115,7 @@ def test_closed_it_keeps_no_results():
         made.append(weakref.ref(result := np.zeros(9)))
         return result
 
-    with MapAhead(make, range(6), workers=1) as results:
+    with Prefetch(make, range(6), workers=1) as results:
         next(results)
         deadline = time.monotonic() + 10
         while len(made) < 6 and time.monotonic() < deadline:
@@ -133,7 +133,7 @@ def test_a_thread_of_its_own_may_close_it(ahead_threads):
             closed.set()
         return item
 
-    results = MapAhead(close, range(9), size=lambda item: SIZE, workers=2)
+    results = Prefetch(close, range(9), size=lambda item: SIZE, workers=2)
     assert next(results) == 0
     assert closed.wait(10)
     deadline = time.monotonic() + 10
@@ -144,7 +144,7 @@ def test_a_thread_of_its_own_may_close_it(ahead_threads):
 def test_a_script_may_end_in_the_middle_and_go_on_behind_the_end():
     script = """
 import atexit, threading, time
-from fastpose.data.ahead import MapAhead
+from fastpose.data.prefetch import Prefetch
 
 def work(item):
     time.sleep(0.01)
@@ -154,7 +154,7 @@ def rest():
     print(*results, [thread.name for thread in threading.enumerate()])
 
 atexit.register(rest)
-results = MapAhead(work, range(8), size=lambda item: 1, most=3, workers=2)
+results = Prefetch(work, range(8), size=lambda item: 1, most=3, workers=2)
 next(results), next(results)
 """
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..skeletons import COCO17
+from ...skeletons import COCO17
 from .shapes import Cloth, Head, Limb, Part, Trunk, pick_colour
 
 __all__ = ["POSES", "Figure", "PlacedFigure"]
