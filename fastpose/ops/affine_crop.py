@@ -187,7 +187,9 @@ class _Crops:
             batch = (None,) if self.batched else ()
             expect_shape("images", photo, (*batch, None, None, 3), "[B, H, W, 3]" if self.batched else "[H, W, 3]")
         size, mean, std, swap_rb, border, border_value, antialias, layout = self.key
-        one = self.batched or len(self.photos) == 1  # of a single photo nobody must ask for an index, which traces cannot
+        one = (
+            self.batched or len(self.photos) == 1
+        )  # of a single photo nobody must ask for an index, which traces cannot
         return reference(
             self.photos[0] if one else self.photos,
             self.matrices,

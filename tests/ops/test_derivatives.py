@@ -61,7 +61,10 @@ def test_heatmap_loss_of_float64_arrays() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"predicted": torch.zeros(2, 3, 8, 5)}, r"predicted: expected shape .* = \[any, any, 8, 6\], got \[2, 3, 8, 5\]"),
+        (
+            {"predicted": torch.zeros(2, 3, 8, 5)},
+            r"predicted: expected shape .* = \[any, any, 8, 6\], got \[2, 3, 8, 5\]",
+        ),
         ({"keypoints": torch.zeros(2, 2, 2)}, r"keypoints: expected shape \[B, K, 2\] = \[2, 3, 2\], got \[2, 2, 2\]"),
         ({"weights": torch.ones(3)}, r"weights: expected shape \[B, K\] = \[2, 3\], got \[3\]"),
         ({"keypoints": None}, "keypoints: expected either keypoints or target, got neither"),

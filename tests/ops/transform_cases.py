@@ -36,7 +36,9 @@ class Op:
         def scalar(x: Tensor) -> Tensor:
             result = (self.plainly if plainly else self.call)(x)
             parts = result if isinstance(result, tuple) else (result,)
-            return torch.stack([(p.square() * torch.linspace(0.5, 1.5, p.numel()).view(p.shape)).sum() for p in parts]).sum()
+            return torch.stack(
+                [(p.square() * torch.linspace(0.5, 1.5, p.numel()).view(p.shape)).sum() for p in parts]
+            ).sum()
 
         return scalar
 
