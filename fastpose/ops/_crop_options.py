@@ -121,7 +121,7 @@ def _as_given(scale: Sequence[float], shift: Sequence[float]) -> tuple[list[floa
 
 
 def _are_fractions(photos: Any) -> bool:
-    """Whether all values of a photo are from 0 to 1, and one of them is no whole number (a black photo says nothing)."""
+    """Whether all values of one photo are from 0 to 1, and one is no whole number (a black photo says nothing)."""
     if isinstance(photos, Tensor):
         if photos.device.type != "cpu" or not photos.dtype.is_floating_point:
             return False

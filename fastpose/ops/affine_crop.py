@@ -58,7 +58,8 @@ def affine_crop(
     Args:
         images: uint8, float32 or float64 (0..255), three channels last: one photo [H,W,3], a batch [B,H,W,3], or a
             list of photos [H,W,3] of any sizes. Copied only if the channels of a pixel, or the pixels of a row, are not
-            adjacent.
+            adjacent. Float photos on the CPU that hold nothing but fractions from 0 to 1, where ``mean`` or ``std`` are
+            of 0..255, are warned of.
         matrices: [M,2,3], source pixels (x, y) to crop pixels, pixel centres at integers, as ``cv2.warpAffine`` takes
             them. For photos on CUDA they may stay on the CPU.
         image_index: [M] integers, the photo of each crop. Default: one after the other if there are M photos, the only
@@ -81,12 +82,24 @@ def affine_crop(
 
     Returns:
         [M,3,h,w] or [M,h,w,3]. Within 0.02 of a grey level of the exact value (before rounding to ``dtype``).
-        Differentiable with respect to float photos.
+        Differentiable with respect to float photos: once by ``backward()``; under torch.func and forward-mode AD by
+        ``fastpose.ops.reference.affine_crop``, as often as wanted.
 
     Raises:
         TypeError: A dtype is wrong, arrays and tensors are mixed, or a gradient is wanted for anything but the photos.
         ValueError: A shape or an option is wrong, an index has no photo, or a matrix is not finite and invertible
             (named by its row; where the matrices lie on CUDA such a crop is all border: looking would mean waiting).
+
+    Example:
+        >>> import numpy as np
+        >>> from fastpose.ops import affine_crop
+        >>> photo = np.full((480, 640, 3), (200, 128, 0), np.uint8)  # BGR
+        >>> halved = np.array([[[0.5, 0, -100], [0, 0.5, -50]]])  # the photo from (200, 100) on, at half its size
+        >>> crops = affine_crop(photo, halved, size=(64, 48), mean=127.5, std=127.5, swap_rb=True)
+        >>> crops.shape, crops.dtype
+        ((1, 3, 64, 48), dtype('float32'))
+        >>> crops[0, :, 10, 10].round(3)  # red, green, blue
+        array([-1.   ,  0.004,  0.569], dtype=float32)
     """
     key = (size, mean, std, swap_rb, border, border_value, antialias, layout)
     if dtype is None and not is_dynamo_compiling():

@@ -51,6 +51,17 @@ def batch_norm_act(
         TypeError: A dtype is wrong.
         ValueError: A shape, layout or device is wrong.
 
+    Example:
+        >>> import torch
+        >>> from fastpose.ops import batch_norm_act
+        >>> x = torch.randn(8, 4, 16, 12).contiguous(memory_format=torch.channels_last)
+        >>> norm = torch.nn.BatchNorm2d(4)
+        >>> y = batch_norm_act(
+        ...     x, norm.weight, norm.bias, norm.running_mean, norm.running_var, momentum=0.1, eps=norm.eps, relu=True
+        ... )
+        >>> torch.allclose(y, torch.nn.BatchNorm2d(4)(x).relu(), atol=1e-5)
+        True
+
     Source: Ioffe & Szegedy, "Batch Normalization", https://arxiv.org/abs/1502.03167.
     """
     running = {"running_mean": running_mean, "running_var": running_var}

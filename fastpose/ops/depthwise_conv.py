@@ -34,6 +34,13 @@ def depthwise_conv(x: Tensor, weight: Tensor, stride: int = 1) -> Tensor:
     Raises:
         TypeError: A dtype is wrong.
         ValueError: A shape, layout or device is wrong.
+
+    Example:
+        >>> import torch
+        >>> from fastpose.ops import depthwise_conv
+        >>> x = torch.randn(2, 8, 16, 12).contiguous(memory_format=torch.channels_last)
+        >>> depthwise_conv(x, torch.randn(8, 1, 3, 3), stride=2).shape
+        torch.Size([2, 8, 8, 6])
     """
     tensor_argument("x", x), tensor_argument("weight", weight)
     stride = whole_argument("stride", stride)

@@ -61,6 +61,20 @@ def heatmap_decode(
         ValueError: A shape, an index or the codec does not fit, ``flipped`` and ``flip_index`` do not come together, or
             a matrix is not finite (not checked on CUDA).
 
+    Example:
+        >>> import torch
+        >>> from fastpose import CodecSpec
+        >>> from fastpose.ops import heatmap_decode
+        >>> codec = CodecSpec(kind="gaussian", heatmap_size=(64, 48), sigma=2.0)
+        >>> maps = torch.zeros(1, 2, 64, 48)
+        >>> maps[0, 0, 32, 24], maps[0, 0, 32, 25] = 1.0, 0.5  # a peak that leans to the right
+        >>> keypoints, scores = heatmap_decode(maps, codec, (256, 192))
+        >>> keypoints[0, 0].tolist(), scores.tolist()  # 4 * (24 + a quarter), 4 * 32; nothing in the second map
+        ([97.0, 128.0], [[1.0, 0.0]])
+        >>> to_photo = torch.tensor([[[2.0, 0, 200], [0, 2, 100]]])  # crop pixels to those of the photo
+        >>> heatmap_decode(maps, codec, (256, 192), inverse=to_photo)[0][0, 0].tolist()
+        [394.0, 356.0]
+
     Source: DARK, https://arxiv.org/abs/1910.06278; UDP, https://arxiv.org/abs/1911.07524; MSPN,
         https://arxiv.org/abs/1901.00148.
     """

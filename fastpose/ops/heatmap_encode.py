@@ -48,6 +48,18 @@ def heatmap_encode(
         TypeError: A dtype is wrong, arrays and tensors are mixed, or a gradient is wanted.
         ValueError: A shape or the codec does not fit; the message names the argument.
 
+    Example:
+        >>> import numpy as np
+        >>> from fastpose import CodecSpec
+        >>> from fastpose.ops import heatmap_encode
+        >>> codec = CodecSpec(kind="gaussian", heatmap_size=(64, 48), sigma=2.0)
+        >>> keypoints = np.array([[[96.0, 128.0], [-500.0, 0.0]]], np.float32)  # one person, the second one far outside
+        >>> maps, weights = heatmap_encode(keypoints, np.ones((1, 2)), codec, (256, 192))
+        >>> maps.shape, weights.tolist()
+        ((1, 2, 64, 48), [[1.0, 0.0]])
+        >>> [int(i) for i in np.unravel_index(maps[0, 0].argmax(), (64, 48))]  # row, column
+        [32, 24]
+
     Source: MSRA, https://arxiv.org/abs/1804.06208; DARK, https://arxiv.org/abs/1910.06278; UDP,
         https://arxiv.org/abs/1911.07524; MSPN, https://arxiv.org/abs/1901.00148.
     """

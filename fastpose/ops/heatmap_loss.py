@@ -44,11 +44,12 @@ def heatmap_loss(
     w²/2 [(p₀ - t₀)² + t₀² (p₁ - t₁)² + t₀² (p₂ - t₂)²] (CombinedTargetMSELoss).
 
     Args:
-        predicted: [B,K,h,w] (``udp_combined``: [B,3K,h,w]) float32, float16 or bfloat16; the only differentiable
-            argument. For float64 there is ``fastpose.ops.reference.heatmap_loss``. What is not a number makes the loss
-            NaN; but with ``keypoints``, offsets outside a disc are not looked at (their t₀ is 0), whatever they hold,
-            where MMPose's 0 · NaN is NaN. The gradient of float16 maps is made in float32: a scaled loss scales it
-            before it is rounded.
+        predicted: [B,K,h,w] (``udp_combined``: [B,3K,h,w]) float32, float16, bfloat16 or float64; the only
+            differentiable argument. float64 is left to ``fastpose.ops.reference.heatmap_loss``, which makes the target;
+            so are torch.func's transforms and forward-mode AD. What is not a number makes the loss NaN; but with
+            ``keypoints``, offsets outside a disc are not looked at (their t₀ is 0), whatever they hold, where MMPose's
+            0 · NaN is NaN. The gradient of float16 maps is made in float32: a scaled loss scales it before it is
+            rounded.
         keypoints: [B,K,2] (x, y) in pixels of the network's input, drawn where the weight is above 0; None with
             ``target``.
         weights: [B,K] weight of each keypoint (visibility as 0 or 1, or what ``heatmap_encode`` returns; with joint
@@ -60,13 +61,27 @@ def heatmap_loss(
         ohkm_topk: Keypoints of each sample that count: those with the largest loss; of equal ones the first.
 
     Returns:
-        Loss, float32 without dimensions. 0 for an empty batch.
+        Loss without dimensions, float32 (of float64 maps float64). 0 for an empty batch. Differentiable once by
+        ``backward()``, a second time is refused; of float64, and under torch.func, as often as wanted.
 
     Raises:
         TypeError: A dtype is wrong, arrays and tensors are mixed, or a gradient with respect to another argument is
             wanted.
         ValueError: A shape, ``ohkm_topk`` or the codec does not fit, or not exactly one of ``keypoints`` and ``target``
             is given.
+
+    Example:
+        >>> import torch
+        >>> from fastpose import CodecSpec
+        >>> from fastpose.ops import heatmap_loss
+        >>> codec = CodecSpec(kind="gaussian", heatmap_size=(64, 48), sigma=2.0)
+        >>> predicted = torch.zeros(1, 1, 64, 48, requires_grad=True)
+        >>> keypoints, weights = torch.tensor([[[96.0, 128.0]]]), torch.ones(1, 1)
+        >>> loss = heatmap_loss(predicted, keypoints, weights, codec, (256, 192))
+        >>> loss.backward()
+        >>> row, column = divmod(int(predicted.grad.argmin()), 48)  # where the map should rise most
+        >>> f"{loss:.4f}", row, column
+        ('0.0041', 32, 24)
 
     Source: OHKM, https://arxiv.org/abs/1711.07319; UDP, https://arxiv.org/abs/1911.07524.
     """

@@ -34,6 +34,15 @@ def interleave(first: Tensor, second: Tensor, weights: Tensor | None = None) -> 
         TypeError: A dtype is wrong.
         ValueError: A shape, layout or device is wrong.
 
+    Example:
+        >>> import torch
+        >>> from fastpose.ops import interleave
+        >>> first, second = (
+        ...     torch.full((1, 2, 1, 1), value).contiguous(memory_format=torch.channels_last) for value in (1.0, 2.0)
+        ... )
+        >>> interleave(first, second, torch.tensor([[1.0, 10.0]])).flatten().tolist()
+        [1.0, 2.0, 1.0, 20.0]
+
     Source: Zhang et al., "ShuffleNet", https://arxiv.org/abs/1707.01083.
     """
     for name, value in (("first", first), ("second", second)):

@@ -49,6 +49,14 @@ def oks(
             (``fastpose.ops.reference.oks`` is differentiable).
         ValueError: A shape is wrong, or a sigma is not a finite number above 0 (not checked on CUDA).
 
+    Example:
+        >>> import numpy as np
+        >>> from fastpose.ops import oks
+        >>> pose = np.array([[[10.0, 20.0], [30.0, 40.0]]])
+        >>> others = np.concatenate([pose, pose + 10])
+        >>> oks(pose, others, areas=[2500.0], sigmas=[0.1, 0.1]).round(3)
+        array([[1.   , 0.368]])
+
     Source: https://cocodataset.org/#keypoints-eval
     """
     if not is_dynamo_compiling():

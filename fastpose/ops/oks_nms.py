@@ -70,6 +70,17 @@ def oks_nms(
         ValueError: A shape or parameter is wrong, a sigma is not a finite number above 0 (not checked on CUDA), or
             there are more than 131072 poses on CUDA.
 
+    Example:
+        >>> import numpy as np
+        >>> from fastpose.ops import oks_nms
+        >>> pose = np.array([[10.0, 20.0], [30.0, 40.0]], np.float32)
+        >>> poses = np.stack([pose, pose + 1, pose + 100])  # the second one is much like the first
+        >>> oks_nms(poses, [0.8, 0.9, 0.7], [2500.0] * 3, [0.1, 0.1], 0.9)
+        array([1, 2])
+        >>> kept, lowered = oks_nms(poses, [0.8, 0.9, 0.7], [2500.0] * 3, [0.1, 0.1], 0.5, soft=True)
+        >>> kept, lowered.round(2)
+        (array([1, 2, 0]), array([0.9 , 0.7 , 0.11]))
+
     Source: Papandreou et al., CVPR 2017 (OKS-NMS); Bodla et al., ICCV 2017 (soft).
     """
     if not is_dynamo_compiling():

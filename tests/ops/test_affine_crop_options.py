@@ -91,12 +91,10 @@ def test_wrong_options(options: dict[str, Any], error: type[Exception], message:
         ops.affine_crop(PHOTO, MATRICES, **{"size": (9, 8), **options})
 
 
-# --- values from 0 to 1 where 0 to 255 is meant ------------------------------------------------------------------------
+# --- values from 0 to 1 where 0 to 255 is meant ------------------------------------------------------------------
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 FRACTIONS = (PHOTO / np.float32(255)).astype(np.float32)
-WARNING = (
-    r"^images: expected float values from 0 to 255.*mean=\(123\.675, .*between 0 and 1: multiply the images by 255"
-)
+WARNING = r"^images: expected float values from 0 to 255.*mean=\(123\.675, .*between 0 and 1: multiply"
 FORMS: dict[str, Callable[[np.ndarray], Any]] = {
     "array": lambda a: a,
     "float64": lambda a: a.astype(np.float64),

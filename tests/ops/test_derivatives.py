@@ -80,12 +80,12 @@ def test_the_reference_is_reached_by_right_arguments_only(change: dict, message:
     maps = arguments.pop("predicted")
     if way == "float64":
         maps = maps.double()
-    rest = {"codec": codec, "input_size": SIZE, **arguments}
+
+    def loss(x: Tensor) -> Tensor:
+        return ops.heatmap_loss(x, codec=codec, input_size=SIZE, **arguments)
+
     with pytest.raises(ValueError, match=message):
-        if way == "float64":
-            ops.heatmap_loss(maps, **rest)
-        else:
-            torch.func.grad(lambda x: ops.heatmap_loss(x, **rest))(maps)
+        (loss if way == "float64" else torch.func.grad(loss))(maps)
 
 
 @pytest.mark.parametrize("kind", KINDS)

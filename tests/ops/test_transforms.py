@@ -1,11 +1,11 @@
-"""Every op under everything of torch that looks on: the right value or a clear error, never a wrong value in silence."""
+"""Every op under everything of torch that looks on: the right value or a clear error, never a wrong value."""
 
 from __future__ import annotations
 
 import contextlib
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -44,7 +44,7 @@ class Wrapped(Tensor):
     """A tensor that holds another and no memory of its own, as DTensor does; remembers which ops came to it."""
 
     inner: Tensor
-    seen: list[str] = []
+    seen: ClassVar[list[str]] = []
 
     @staticmethod
     def __new__(cls, inner: Tensor) -> Wrapped:
@@ -115,7 +115,7 @@ def fake(f: Function, _: Tensor, b: Tensor) -> Any:
     return tree_map(checked, made, f(b))
 
 
-# From the op, an example and another input: what the transformed op makes of the latter. Must be what the op makes of it.
+# From the op, an example and another input: what the transformed op makes of the latter: what the op makes.
 VALUES: dict[str, Callable[[Function, Tensor, Tensor], Any]] = {
     "jit.trace": lambda f, a, b: torch.jit.trace(f, (a,))(b),
     "jit.trace with a gradient": lambda f, a, b: torch.jit.trace(f, (a,))(b.requires_grad_()),

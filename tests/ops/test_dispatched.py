@@ -1,0 +1,161 @@
+"""Calls that go through torch's dispatcher: outputs that the caller gave, and every argument that sends one there."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from test_fuzz_arguments import as_tensor, correct_calls
+from test_transforms import Wrapped
+from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._pytree import tree_map_only
+
+from fastpose import ops
+from fastpose.ops._native import C
+from fastpose.spec import CodecSpec
+
+CODEC, SIZE = CodecSpec("gaussian", (8, 6)), (32, 24)
+POSES, AREAS, SIGMAS = torch.rand(4, 3, 2) * 30, torch.full((4,), 900.0), torch.full((3,), 0.1)
+
+
+def calls(op: str, outputs: bool = True) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """A call of the op that works, all arrays as tensors."""
+    function, arguments = correct_calls()[op]
+    kept = {k: as_tensor(v) for k, v in arguments.items() if outputs or not k.startswith("out")}
+    if op == "affine_crop":
+        kept["dtype"] = None
+    return function, kept
+
+
+def parts(result: Any) -> list[Tensor]:
+    return list(result) if isinstance(result, tuple) else [result]
+
+
+@pytest.mark.parametrize("op", [name for name, (_, arguments) in correct_calls().items() if "out" in arguments])
+@pytest.mark.parametrize("way", ["make_fx", "jit.trace"])
+@pytest.mark.filterwarnings("ignore")
+def test_outputs_are_filled(op: str, way: str) -> None:
+    function, arguments = calls(op)
+    outputs = {name: torch.full_like(arguments[name], 77) for name in arguments if name.startswith("out")}
+    first, *_ = (name for name in arguments if isinstance(arguments[name], Tensor))
+    whole = {"padded": True} if op == "oks_nms" else {}
+    wanted = parts(function(**calls(op, outputs=False)[1] | whole))
+
+    def run(x: Tensor) -> Any:
+        return function(**arguments | outputs | {first: x})
+
+    x = arguments[first]
+    trace: Any = make_fx(run)(x) if way == "make_fx" else torch.jit.trace(run, (x,), check_trace=False)
+    for out in outputs.values():
+        out.fill_(77)
+    trace(x)
+    for out, value in zip(outputs.values(), wanted, strict=False):
+        torch.testing.assert_close(out, value)
+
+
+@pytest.mark.parametrize("op", list(correct_calls()))
+def test_one_wrapped_argument_is_enough(op: str) -> None:
+    """A tensor whose memory the core cannot see sends the call to the dispatcher, at whatever place it stands."""
+    function, arguments = calls(op, outputs=False)
+    wanted = parts(function(**calls(op, outputs=False)[1]))
+    for name, value in arguments.items():
+        if not isinstance(value, Tensor) or name in ("running_mean", "running_var"):
+            continue
+        Wrapped.seen.clear()
+        _, again = calls(op, outputs=False)
+        result = parts(function(**again | {name: Wrapped(value)}))
+        assert any("fastpose" in seen or "aten" in seen for seen in Wrapped.seen), name
+        for got, right in zip(result, wanted, strict=True):
+            plain = tree_map_only(Wrapped, lambda w: w.inner, got)
+            torch.testing.assert_close(plain, right, check_stride=False, msg=lambda m, name=name: f"{name}: {m}")
+
+
+@pytest.mark.parametrize("op", list(correct_calls()))
+def test_gradients_are_given_or_refused_by_name(op: str) -> None:
+    """Of no argument a gradient is lost."""
+    function, _ = calls(op)
+    for name in calls(op, outputs=False)[1]:
+        _, arguments = calls(op, outputs=False)
+        value = arguments[name]
+        if name == "images":
+            value = value.float()
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            continue
+        arguments[name] = value.requires_grad_()
+        refusal, result = "", None
+        try:
+            result = function(**arguments)
+        except TypeError as error:
+            refusal = str(error)
+        if result is None:
+            assert name in refusal
+            assert "grad" in refusal
+        else:
+            sum(part.sum() for part in parts(result) if part.is_floating_point()).backward()
+            assert value.grad is not None, name
+        if name in ("running_mean", "running_var"):  # written in place: never
+            continue
+        with torch.no_grad():
+            for part in parts(function(**arguments)):
+                assert not part.requires_grad
+
+
+def test_outputs_of_another_kind_are_refused() -> None:
+    def run(out: Any) -> Callable[[Tensor], Any]:
+        return lambda x: ops.oks(x, x, AREAS, SIGMAS, out=out)
+
+    for out, error, text in [
+        (torch.zeros(4, 5), ValueError, r"out: expected shape \[4, 4\], got \[4, 5\]"),
+        (torch.zeros(1, 4), ValueError, r"out: expected shape"),
+        (torch.zeros(4, 4).double(), TypeError, "out: expected torch.float32"),
+        (np.zeros((4, 4), np.float32), TypeError, "out: expected a tensor, got ndarray"),
+    ]:
+        with pytest.raises(error, match=text):
+            make_fx(run(out))(POSES)
+
+
+def test_arrays_are_looked_on_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trace does not follow arrays: the core may have them."""
+    direct: list[str] = []
+    oks = C.oks_eager
+    monkeypatch.setattr(C, "oks_eager", lambda *a: direct.append("oks") or oks(*a))
+
+    def run(x: Tensor) -> Tensor:
+        similarity = ops.oks(POSES.numpy(), POSES.numpy(), AREAS.numpy(), SIGMAS.numpy())
+        assert isinstance(similarity, np.ndarray)
+        return x * float(similarity[0, 0])
+
+    torch.testing.assert_close(make_fx(run)(torch.ones(2))(torch.full((2,), 3.0)), torch.full((2,), 3.0))
+    assert direct == ["oks"]
+
+
+def test_the_core_says_whether_somebody_looks_on() -> None:
+    seen: list[bool] = []
+
+    def run(x: Tensor) -> Tensor:
+        seen.append(C.watched())
+        return x + 1
+
+    torch.jit.trace(run, (torch.ones(1),), check_trace=False)
+    make_fx(run)(torch.ones(1))
+    make_fx(run, pre_dispatch=True)(torch.ones(1))
+    with torch.autograd.forward_ad.dual_level():
+        run(torch.ones(1))
+    assert seen == [True] * 4
+    with torch.device("cpu"), torch.inference_mode():  # a function mode, but nobody's trace
+        assert not C.watched()
+    assert not C.watched()
+
+
+def test_every_op_stands_in_the_tables() -> None:
+    from transform_cases import OPS
+
+    names = {name for name in ops.__all__ if inspect.isfunction(getattr(ops, name))}
+    assert names == set(ops.__all__)
+    assert names <= set(OPS)
+    assert names == set(correct_calls())
