@@ -34,9 +34,6 @@ def _check_metric(name: str) -> str:
     return name
 
 
-MetricName = Annotated[str, AfterValidator(_check_metric)]
-
-
 class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
@@ -367,7 +364,7 @@ class EvalSettings(_Settings):
         flip_test: Average with the mirrored crop; the model's setting where not given.
     """
 
-    metric: MetricName = "auto"
+    metric: Annotated[str, AfterValidator(_check_metric)] = "auto"
     score_mode: ScoreMode = "bbox_keypoint"
     nms: NmsMode = "oks_nms"
     use_area: bool = True
