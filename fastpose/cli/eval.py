@@ -14,6 +14,7 @@ import click
 from .options import Numbers, annotation_options, given_options, view_options
 
 if TYPE_CHECKING:
+    from ..data.records import PoseRecords
     from ..evaluate import Evaluator, Predictions
     from ..metrics import PoseResults, Scores
     from ..models import PoseModel
@@ -25,6 +26,11 @@ __all__ = ["evaluate"]
 _OF_MODEL = (
     *("detections", "score_mode", "nms", "nms_threshold"),
     *("flip_test", "scales", "rotations", "batch_size", "device"),
+)
+# What the report says of how it was made, beside the sigmas, the flip test and the detections.
+_SETTINGS = (
+    *("scales", "rotations", "score_mode", "nms", "nms_threshold"),
+    *("use_area", "bootstrap", "seed"),
 )
 _OF_AP = ("detections", "errors", "nms", "nms_threshold", "sigmas", "use_area")
 _NOTHING_TO_MEASURE = "there are no annotations, so there is nothing to measure"
@@ -140,35 +146,21 @@ def evaluate(
     if predictions is not None and (given := given_options(ctx, _OF_MODEL)):
         raise click.UsageError(f"{given[0]} goes with MODEL: existing results are scored as they are")
     # Imported here: the command line's help must not wait for torch.
-    from ..data.readers import read_annotations
     from ..devices import pick_device
-    from ..evaluate import Evaluator, default_metric, has_annotations, read_predictions, write_predictions
+    from ..evaluate import Evaluator, read_predictions, write_predictions
+    from ..files import atomic_write
     from ..metrics import METRICS
     from ..models import find_model
     from ..views import build_views
 
     with _processes() as rank:
         network = None if predictions is not None else find_model(model).to(pick_device(device, "--device"))
-        # Of annotated people the file is not read a second time to see whether there are any.
-        annotated = detections is None or has_annotations(data)
+        options = {"format": data_format, "detections": detections, "split": split}
+        records, metric, annotated = _read_people(data, images, options, metric, network)
         if not annotated and save_predictions is None:
             raise click.UsageError(
                 f"{data}: {_NOTHING_TO_MEASURE}; --save-predictions FILE writes what a model predicts"
             )
-        # A list of photos names no keypoints either: those of the network are what it is asked for.
-        keypoints = {} if annotated or network is None else {"skeleton": network.spec.skeleton, "format": "coco"}
-        options: dict[str, Any] = {"format": data_format, "detections": detections, "split": split, **keypoints}
-        try:
-            records = read_annotations(data, images, **options)
-        except ValueError:
-            if detections is None and not has_annotations(data):
-                raise click.UsageError(
-                    f"{data}: {_NOTHING_TO_MEASURE}; with --detections FILE and --save-predictions FILE a model's "
-                    "predictions are written"
-                ) from None
-            raise
-        if metric == "auto":
-            metric = default_metric(records, None if network is None else network.spec.skeleton)
         if not METRICS[metric].ranks_poses and (given := given_options(ctx, _OF_AP)):
             names = ", ".join(name for name, other in METRICS.items() if other.ranks_poses)
             raise click.UsageError(f"{given[0]} goes with average precision ({names}), not with {metric}")
@@ -216,22 +208,9 @@ def evaluate(
     _print_table(title, figures, intervals)
     _print_left_out(evaluator, scores.unpredicted)
     if json_file:
-        from ..files import atomic_write
-
-        settings = {
-            "flip_test": flip,
-            "scales": scales,
-            "rotations": rotations,
-            "score_mode": score_mode,
-            "nms": nms,
-            "nms_threshold": nms_threshold,
-            "sigmas": list(evaluator.skeleton.sigmas),
-            "sigmas_known": evaluator.sigmas_known,
-            "use_area": use_area,
-            "detections": None if detections is None else str(detections),
-            "bootstrap": bootstrap,
-            "seed": seed,
-        }
+        settings: dict[str, Any] = {name: ctx.params[name] for name in _SETTINGS}
+        settings |= {"sigmas": list(evaluator.skeleton.sigmas), "sigmas_known": evaluator.sigmas_known}
+        settings |= {"flip_test": flip, "detections": None if detections is None else str(detections)}
         if network is None:
             settings |= dict.fromkeys(settings.keys() & set(_OF_MODEL))
         report = {
@@ -251,6 +230,35 @@ def evaluate(
             "failed_photos": evaluator.failed,
         }
         atomic_write(json_file, (json.dumps(report, indent=1) + "\n").encode())
+
+
+def _read_people(
+    data: Path, images: Path | None, options: dict[str, Any], metric: str, network: PoseModel | None
+) -> tuple[PoseRecords, str, bool]:
+    """The people, the metric's name where it was ``auto``, and whether anybody is annotated."""
+    from ..data.readers import read_annotations
+    from ..evaluate import default_metric, has_annotations
+    from ..metrics import COCO_AP
+
+    detections = options["detections"]
+    # Of annotated people the file is not read a second time to see whether there are any.
+    annotated = detections is None or has_annotations(data)
+    if not annotated and network is not None:
+        # A list of photos names no keypoints either: those of the network are what it is asked for.
+        options = {**options, "format": "coco", "skeleton": network.spec.skeleton}
+        metric = COCO_AP.name if metric == "auto" else metric
+    try:
+        records = read_annotations(data, images, **options)
+    except ValueError:
+        if detections is None and not has_annotations(data):
+            raise click.UsageError(
+                f"{data}: {_NOTHING_TO_MEASURE}; with --detections FILE and --save-predictions FILE a model's "
+                "predictions are written"
+            ) from None
+        raise
+    if metric == "auto":
+        metric = default_metric(records, None if network is None else network.spec.skeleton)
+    return records, metric, annotated
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from fastpose.metrics.trb import TRB_ACCURACY, trb_accuracy
 from fastpose.metrics.truth import Truth
 
 __all__ = [
+    "COCO_AP",
     "METRICS",
     "Metric",
     "PCKResult",

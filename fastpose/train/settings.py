@@ -39,9 +39,6 @@ def _check_metric(name: str) -> str:
     return name
 
 
-MetricName = Annotated[str, AfterValidator(_check_metric)]
-
-
 class Settings(BaseModel):
     """A group of keys: unknown ones are refused."""
 
@@ -378,7 +375,7 @@ class EvalSettings(Settings):
         flip_test: Average with the mirrored crop; the model's setting where not given.
     """
 
-    metric: MetricName = "auto"
+    metric: Annotated[str, AfterValidator(_check_metric)] = "auto"
     score_mode: ScoreMode = "bbox_keypoint"
     nms: NmsMode = "oks_nms"
     use_area: bool = True
