@@ -276,9 +276,9 @@ class Trainer:
         """
         run, recipe = self.run, self.recipe
         epoch = run.epoch - 1
-        phase, loader = next(
-            (p, x) for p, x in zip(self.phases, self.loaders, strict=True) if epoch < p.first_epoch + p.epochs
-        )
+        pairs = list(zip(self.phases, self.loaders, strict=True))
+        # A recipe that has become shorter ends before the epoch.
+        phase, loader = next((pair for pair in pairs if epoch < pair[0].first_epoch + pair[0].epochs), pairs[-1])
         networks = {"trained": self.state.model}
         if self.state.ema:
             networks["ema"] = self.state.ema.model
