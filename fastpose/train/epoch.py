@@ -84,9 +84,9 @@ class Trainer:
         return self.state.run
 
     @property
-    def is_failing(self) -> bool:
-        """Whether the last steps had no finite loss: the weights may be what none comes from."""
-        return self._failures > 0
+    def can_save(self) -> bool:
+        """Not after steps without a finite loss: the weights may be what none comes from. At the end all the same."""
+        return not self._failures or self.run.epoch == self.recipe.train.epochs
 
     def epochs(self) -> Iterator[tuple[int, Phase, Loader]]:
         """Epochs that are left: number from 0, phase and loader."""

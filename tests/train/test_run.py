@@ -198,6 +198,22 @@ def test_a_gpu_has_its_own_rule(recipe_text, monkeypatch):
         assert choose_precision(recipe, torch.device("cuda")) == expected
 
 
+# Data
+
+
+def test_a_file_of_annotations_is_trained_on(recipe_text, figures, tmp_path):
+    done, said = run(recipe_text, tmp_path / "a", f"data={figures / 'train.json'}", "train.epochs=1")
+    assert done.finished
+    assert "train.json: 24 people" in said
+    assert said.count("data.val is not given, so nothing is validated") == 1
+    assert done.best_checkpoint.is_file()
+    done, said = run(
+        recipe_text, tmp_path / "b", f"data={figures / 'train.json'}", "data.val.annotations=val.json", "train.epochs=1"
+    )
+    assert done.best is not None
+    assert "nothing is validated" not in said
+
+
 # Photos that cannot be read
 
 
