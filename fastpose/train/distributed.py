@@ -10,6 +10,7 @@ import dataclasses
 import datetime
 import itertools
 import os
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,7 +39,8 @@ _meetings = itertools.count()
 def join_processes(device: torch.device, timeout: float = 30.0) -> Iterator[World]:
     """Meet the other processes of ``torchrun``, if it started this one, and part at the end of the block.
 
-    Where the caller has begun torch.distributed, that is taken and left running.
+    Where the caller has begun torch.distributed, that is taken and left running. Otherwise nothing in the block may
+    outlive it that holds the processes' group, as DistributedDataParallel does: make it in a function of its own.
 
     Args:
         device: What this process computes on; a GPU is its default within the block.
@@ -68,8 +70,10 @@ def join_processes(device: torch.device, timeout: float = 30.0) -> Iterator[Worl
                 timeout=datetime.timedelta(minutes=timeout),
             )
         yield World()
-    except RuntimeError as error:
-        lost = (joins or running) and _is_lost(error)
+    except BaseException as error:
+        if joins:
+            _clear_frames(error)
+        lost = (joins or running) and isinstance(error, RuntimeError) and _is_lost(error)
         if not lost:
             raise
         reason = str(error).strip().splitlines()[0]
@@ -80,6 +84,18 @@ def join_processes(device: torch.device, timeout: float = 30.0) -> Iterator[Worl
         # NCCL would wait for work that nobody finishes any more.
         if joins and dist.is_initialized() and not (lost and device.type == "cuda"):
             dist.destroy_process_group()
+
+
+def _clear_frames(error: BaseException) -> None:
+    """Let go of what the calls that failed held.
+
+    DistributedDataParallel among it would hold the processes' group until it is freed itself, with the interpreter's
+    lock, which a thread of gloo that the group waits for then may need.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        traceback.clear_frames(seen.__traceback__)
+        seen = seen.__context__
 
 
 def _is_lost(error: RuntimeError) -> bool:

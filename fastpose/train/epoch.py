@@ -84,9 +84,9 @@ class Trainer:
         return self.state.run
 
     @property
-    def is_failing(self) -> bool:
-        """Whether the last steps had no finite loss: the weights may be what none comes from."""
-        return self._failures > 0
+    def can_save(self) -> bool:
+        """Not after steps without a finite loss: the weights may be what none comes from. At the end all the same."""
+        return not self._failures or self.run.epoch == self.recipe.train.epochs
 
     def epochs(self) -> Iterator[tuple[int, Phase, Loader]]:
         """Epochs that are left: number from 0, phase and loader."""
@@ -276,9 +276,9 @@ class Trainer:
         """
         run, recipe = self.run, self.recipe
         epoch = run.epoch - 1
-        phase, loader = next(
-            (p, x) for p, x in zip(self.phases, self.loaders, strict=True) if epoch < p.first_epoch + p.epochs
-        )
+        pairs = list(zip(self.phases, self.loaders, strict=True))
+        # A recipe that has become shorter ends before the epoch.
+        phase, loader = next((pair for pair in pairs if epoch < pair[0].first_epoch + pair[0].epochs), pairs[-1])
         networks = {"trained": self.state.model}
         if self.state.ema:
             networks["ema"] = self.state.ema.model

@@ -67,15 +67,22 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, console: Console |
         if not world.main:
             console = Console(quiet=True, force_terminal=False)
         console = console or Console(stderr=True, highlight=False, soft_wrap=True)
-        trainer = _prepare(recipe, Run(out), saved, device, world, console)
-        started = time.monotonic()
-        with trainer.log, _interrupts() as interrupted:
-            trainer.run.finished = _train(trainer, interrupted)
-        _conclude(trainer, time.monotonic() - started)
-        return trainer.run
+        return _run(recipe, Run(out), saved, device, world, console)
 
 
-def _train(trainer: Trainer, interrupted: threading.Event) -> bool:
+def _run(
+    recipe: Recipe, run: Run, saved: dict[str, Any] | None, device: torch.device, world: World, console: Console
+) -> Run:
+    """:func:`train`, where nobody else writes to the folder, in each of the processes."""
+    trainer = _prepare(recipe, run, saved, device, world, console)
+    started = time.monotonic()
+    with trainer.log, _interrupts() as interrupted:
+        run.finished = _train_epochs(trainer, interrupted)
+    _conclude(trainer, time.monotonic() - started)
+    return run
+
+
+def _train_epochs(trainer: Trainer, interrupted: threading.Event) -> bool:
     """The epochs of a run, each saved before it is validated; False if it was interrupted."""
     run, recipe, world, say = trainer.run, trainer.recipe, trainer.state.world, trainer.log.say
     if run.validation_due:
@@ -87,7 +94,7 @@ def _train(trainer: Trainer, interrupted: threading.Event) -> bool:
             return False
         final = run.epoch == recipe.train.epochs
         run.validation_due = final or run.epoch % recipe.eval.every == 0
-        if final or not trainer.is_failing:
+        if trainer.can_save:
             trainer.save()
         if run.validation_due:
             _validate(trainer)
@@ -105,13 +112,13 @@ def _validate(trainer: Trainer) -> None:
     try:
         trainer.validate()
     except Exception:
-        if not trainer.is_failing:
+        if trainer.can_save:
             trainer.log.say(
                 f"epoch {trainer.run.epoch} is saved, but its validation failed: --resume validates it again and goes "
                 "on, with data.val=null without"
             )
         raise
-    if not trainer.is_failing or trainer.run.epoch == trainer.recipe.train.epochs:
+    if trainer.can_save:
         trainer.save()
 
 

@@ -6,6 +6,7 @@ The runs of two processes are made once, by one pair of them, and compared test 
 from __future__ import annotations
 
 import csv
+import gc
 import io
 import os
 import shutil
@@ -29,6 +30,7 @@ from fastpose.skeletons import COCO17
 from fastpose.train import loop
 from fastpose.train.checkpoint import CheckpointError, load_state, save_state
 from fastpose.train.distributed import DistributedModel, FirstProcessError, World, join_processes
+from fastpose.train.epoch import Trainer
 from fastpose.train.loop import TrainingError, train
 from fastpose.train.precision import choose_precision
 from fastpose.train.recipe import RecipeError, parse_recipe
@@ -372,14 +374,51 @@ def test_a_lost_connection_is_told_from_other_errors(monkeypatch):
     assert not isinstance(raised.value, TrainingError)
 
 
+def parting_worker(rank: int, size: int, text: str, folder: Path, ports: list[int]) -> None:
+    """Runs that end well, in an error and before they begin; counts what holds the processes' group when they part."""
+    torch.set_num_threads(1)
+    os.environ.update(RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(ports.pop()))
+    held: list[int] = []
+    part = torch.distributed.destroy_process_group
+
+    def counted() -> None:
+        kind = torch.nn.parallel.DistributedDataParallel
+        held.append(sum(type(thing) is kind for thing in gc.get_objects()))
+        part()
+
+    torch.distributed.destroy_process_group = counted
+    options = ["train.batch_size=4", "train.epochs=1"]
+    run(text, folder / "well", [*options, NOTHING_TO_VALIDATE])
+    Trainer.validate = lambda self: 1 / 0  # type: ignore[assignment]
+    os.environ["MASTER_PORT"] = str(ports.pop())  # the first process's store ends with each meeting
+    with pytest.raises(ZeroDivisionError):
+        run(text, folder / "badly", options)
+    os.environ["MASTER_PORT"] = str(ports.pop())
+    with pytest.raises((CheckpointError, FirstProcessError)):
+        run(text, folder / "badly", options)
+    save_state(folder / f"held{rank}.pt", {"held": held})
+
+
+def test_no_process_holds_the_group_when_they_part(text, tmp_path):
+    """Freed later, by DistributedDataParallel, it now and then waited for ever."""
+    torch.multiprocessing.spawn(parting_worker, (2, text, tmp_path, [free_port() for _ in range(3)]), nprocs=2)
+    for rank in range(2):
+        assert load_state(tmp_path / f"held{rank}.pt")["held"] == [0, 0, 0]
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(Path(loop.__file__).parents[2])])}
 
 
 def start(count: int, recipe: Path, out: Path, *words: str) -> list[subprocess.Popen[str]]:
     """``fastpose train`` in so many processes, as torchrun starts them."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     processes = []
     for rank in range(count):
         several = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}

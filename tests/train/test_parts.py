@@ -274,6 +274,10 @@ def test_what_does_not_fit_is_named():
         ("{name: resnet18_slim, options: {nonsense: 1}}", "nonsense"),
         ("{name: resnet18_slim, skeleton: lsp15}", "lsp15"),
         ("{name: resnet18_slim, codec: {kind: gauss}}", "codec.kind"),
+        (
+            "{name: gone.safetensors}",
+            "expected a zoo name or an architecture, .*; model.init takes the weights",
+        ),
         ("{name: resnet18_slim, init: gone.safetensors}", r"gone\.safetensors: .*expected a file of weights$"),
         ("{name: resnet18_slim, options: {input_size: 64}}", r"input_size: expected \(height, width\) .* got 64"),
         (
@@ -369,3 +373,6 @@ def test_one_file_about_training_and_validation(tmp_path):
     model = build_model(recipe, print)
     assert len(build_data(recipe, model.spec, print)) == 3
     assert len(build_evaluator(recipe)) == 2
+    other = parse_recipe(recipe.to_yaml(), ["data.train.0.split=val", "data.val.split=train"])
+    assert len(build_data(other, model.spec, print)) == 2
+    assert len(build_evaluator(other)) == 3

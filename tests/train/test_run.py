@@ -12,6 +12,7 @@ from rich.console import Console
 
 import fastpose
 from fastpose.cli import main
+from fastpose.data.loader import Loader
 from fastpose.evaluate import Evaluator
 from fastpose.models import create_model
 from fastpose.train import precision
@@ -23,6 +24,7 @@ from fastpose.train.precision import choose_precision
 from fastpose.train.recipe import RecipeError, parse_recipe
 from fastpose.train.run import Run
 from fastpose.train.setup import build_model, build_phases
+from fastpose.train.sources import build_data
 
 
 def run(text, out, *overrides, resume=False):
@@ -194,6 +196,51 @@ def test_a_gpu_has_its_own_rule(recipe_text, monkeypatch):
     for capability, expected in (((9, 0), "bfloat16"), ((7, 5), "float16")):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, found=capability: found)
         assert choose_precision(recipe, torch.device("cuda")) == expected
+
+
+# Data
+
+
+def test_a_file_of_annotations_is_trained_on(recipe_text, figures, tmp_path):
+    done, said = run(recipe_text, tmp_path / "a", f"data={figures / 'train.json'}", "train.epochs=1")
+    assert done.finished
+    assert "train.json: 24 people" in said
+    assert said.count("data.val is not given, so nothing is validated") == 1
+    assert done.best_checkpoint.is_file()
+    done, said = run(
+        recipe_text, tmp_path / "b", f"data={figures / 'train.json'}", "data.val.annotations=val.json", "train.epochs=1"
+    )
+    assert done.best is not None
+    assert "nothing is validated" not in said
+
+
+# Photos that cannot be read
+
+
+def test_the_others_count_for_those_that_cannot_be_read(recipe_text, tmp_path, draw_set):
+    """Loss and gradient of a batch are those of the crops that there are, worked out here without the loop."""
+    data = tmp_path / "data"
+    data.mkdir()
+    draw_set(data, "train", 8)
+    for number in (1, 4, 6):
+        (data / f"train{number}.png").unlink()
+    options = [f"data.root={data}", "data.val=null", "train.epochs=1", "train.channels_last=false"]
+    done, _ = run(recipe_text, tmp_path / "out", *options)
+
+    recipe = parse_recipe(recipe_text, options)
+    torch.manual_seed(recipe.train.seed)
+    model = build_model(recipe, print).train()
+    (phase,) = build_phases(recipe, model)
+    people = build_data(recipe, model.spec, print)
+    loader = Loader(people, model.spec, batch_size=8, augmentation=phase.augmentation, seed=recipe.train.seed)
+    (batch,) = loader.epoch(0)
+    assert len(batch.people) == 5
+    weights = batch.weights * torch.tensor(model.spec.skeleton.joint_weights)
+    loss = phase.loss(model(batch.images), batch.keypoints, weights, batch.annotated)
+    loss.backward()
+    gradient = torch.cat([parameter.grad.flatten() for parameter in model.parameters()]).norm()
+    assert done.curve("loss")[1] == pytest.approx([loss.item()], rel=1e-4)
+    assert done.curve("grad_norm")[1] == pytest.approx([gradient.item()], rel=1e-3)
 
 
 # Batches of one crop, where BatchNorm sees maps of one pixel
