@@ -117,7 +117,8 @@ class Poses:
             ``version`` (1), ``file`` (None without one), ``image_size`` [height, width], ``skeleton``, its
             ``keypoint_names``, and ``people``. Each of these has ``keypoints`` [[x, y, score], …] (px), ``box``
             [x1, y1, x2, y2] (px), ``box_score``, ``score``, and, where it is known, ``track_id`` and ``visibility``
-            [K].
+            [K]. Where boxes were left out there is ``dropped``, what was wrong with each; and ``error`` where the
+            photo could not be used.
         """
         people: list[dict[str, Any]] = [
             {
@@ -136,6 +137,9 @@ class Poses:
         if self.visibility is not None:
             for person, visible in zip(people, self.visibility.tolist(), strict=True):
                 person["visibility"] = [_short(value, 4) for value in visible]
+        problems: dict[str, Any] = {"dropped": list(self.dropped)} if self.dropped else {}
+        if self.error is not None:
+            problems["error"] = self.error
         return {
             "version": JSON_VERSION,
             "file": None if self.path is None else os.fspath(self.path),
@@ -143,6 +147,7 @@ class Poses:
             "skeleton": self.skeleton.name,
             "keypoint_names": list(self.skeleton.keypoints),
             "people": people,
+            **problems,
         }
 
     def to_coco(self, image_id: int, category_id: int = 1) -> list[dict[str, Any]]:

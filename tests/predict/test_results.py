@@ -101,7 +101,9 @@ def schema():
 
 def test_json_fits_its_schema(schema):
     tracked = poses(3, path=Path("a.jpg"), track_ids=np.arange(3), visibility=np.ones((3, 17), np.float32))
-    report = [some.to_dict() for some in (poses(), tracked, poses(0), poses(1, LSP14))]
+    troubled = poses(0, dropped=("row 0 is not finite",), error="a.jpg: is empty", image_size=(0, 0))
+    report = [some.to_dict() for some in (poses(), tracked, poses(0), poses(1, LSP14), troubled)]
+    assert (report[-1]["dropped"], report[-1]["error"]) == (["row 0 is not finite"], "a.jpg: is empty")
     assert report[0]["version"] == JSON_VERSION
     schema(json.loads(json.dumps(report)))
     for key in report[0]:
