@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ..metrics.scoring import score_poses
 from ..skeletons import Skeleton
+from ..skeletons.names import canonical_name
 
 if TYPE_CHECKING:
     import torch
@@ -179,23 +180,26 @@ class Poses:
     def to_openpose(self) -> dict[str, Any]:
         """The content of an OpenPose JSON file: its 18 COCO points, the neck between the shoulders.
 
-        Points that the skeleton does not have are 0, 0, 0, as OpenPose writes those that it did not find.
+        Points are told by their names, in any spelling. Those that the skeleton does not have are 0, 0, 0, as OpenPose
+        writes those that it did not find.
 
         Raises:
             ValueError: The skeleton has none of the points.
         """
-        names = self.skeleton.keypoints
-        if not set(names) & set(_OPENPOSE):
+        places = {canonical_name(name): place for place, name in enumerate(self.skeleton.keypoints)}
+        ours = [places.get(canonical_name(name)) for name in _OPENPOSE]
+        if all(place is None for place in ours):
             raise ValueError(f"skeleton: {self.skeleton.name!r} has none of OpenPose's points ({', '.join(_OPENPOSE)})")
         values = self.numpy()
         points = np.zeros((len(self), len(_OPENPOSE), 3), np.float32)
-        for place, name in enumerate(_OPENPOSE):
-            if name in names:
-                points[:, place] = values[:, self.skeleton.index(name)]
-            elif name == "neck" and {"left_shoulder", "right_shoulder"} <= set(names):
-                pair = values[:, [self.skeleton.index("left_shoulder"), self.skeleton.index("right_shoulder")]]
-                points[:, place, :2] = pair[..., :2].mean(axis=1)
-                points[:, place, 2] = pair[..., 2].min(axis=1)
+        for theirs, place in enumerate(ours):
+            if place is not None:
+                points[:, theirs] = values[:, place]
+        neck, shoulders = _OPENPOSE.index("neck"), ("leftshoulder", "rightshoulder")
+        if ours[neck] is None and places.keys() >= set(shoulders):
+            pair = values[:, [places[name] for name in shoulders]]
+            points[:, neck, :2] = pair[..., :2].mean(axis=1)
+            points[:, neck, 2] = pair[..., 2].min(axis=1)
         people = [
             {"person_id": [-1 if self.track_ids is None else int(self.track_ids[i])], "pose_keypoints_2d": flat}
             for i, flat in enumerate(points.reshape(len(self), 3 * len(_OPENPOSE)).round(4).tolist())

@@ -173,6 +173,13 @@ _OLD = ("xy", "class_id", "confidence", "data")
 _NEW = ("xy", "class_id", "keypoint_confidence", "detection_confidence", "visible", "data")
 
 
+def test_openpose_of_other_spellings():
+    spelled = [name.replace("left_", "L ").replace("right_", "R ").title() for name in COCO17.keypoints]
+    assert spelled[5] == "L Shoulder"
+    other = poses(skeleton=Skeleton.from_names("spelled", spelled))
+    assert other.to_openpose() == poses().to_openpose()
+
+
 @pytest.mark.parametrize("names", [_OLD, _NEW])
 def test_supervision_old_and_new(monkeypatch, names):
     made = dataclasses.make_dataclass("KeyPoints", names)
