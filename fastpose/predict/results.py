@@ -269,11 +269,14 @@ class Poses:
         from .draw import draw_poses, write_image
         from .inputs import as_picture
         from .reading import Photo, read
+        from .urls import url_scheme
 
         if image is None:
             image = self.image if self.image is not None else self.path
             if image is None:
                 raise ValueError("image: these poses come from no file; give the photo to draw on")
+        if isinstance(image, str) and url_scheme(image):
+            raise ValueError(f"image: expected a file or pixels to draw on, got the address {image}")
         photo = read(image)
         picture = photo.pixels if isinstance(photo, Photo) else as_picture(photo, "image").cpu().numpy()
         if picture.shape[:2] != tuple(self.image_size):

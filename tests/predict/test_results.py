@@ -326,6 +326,9 @@ def test_show_on_a_screen(monkeypatch, tmp_path):
 def test_plot_says_what_is_missing(tmp_path):
     with pytest.raises(ValueError, match="these poses come from no file"):
         poses().plot()
+    for call in (poses(path="https://a.org/b.jpg").plot, lambda: poses().plot("https://a.org/b.jpg")):
+        with pytest.raises(ValueError, match=r"expected a file or pixels to draw on, got the address https://a"):
+            call()
     with pytest.raises(ValueError, match="expected the photo of size"):
         poses().plot(np.zeros((9, 9, 3), np.uint8))
     with pytest.raises(ImageError, match="no such file"):
