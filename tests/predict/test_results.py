@@ -168,6 +168,18 @@ def test_openpose_of_another_skeleton():
         poses(1, Skeleton("other", ("a", "b"))).to_openpose()
 
 
+def test_the_page_can_be_run(tmp_path, monkeypatch):
+    page = (Path(__file__).parents[2] / "docs" / "poses.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    cv2.imwrite("photo.jpg", np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8))
+    names = {}
+    for block in page.split("```python\n")[1:]:
+        exec(block.split("```")[0], names)
+    np.testing.assert_array_equal(names["same"].keypoints, names["poses"].keypoints)
+    assert names["scored"].box_scores.tolist() == pytest.approx([0.9])
+    assert names["schema"]["type"] == "array"
+
+
 # Names of the fields that supervision had until 0.27, and has from 0.28 on.
 _OLD = ("xy", "class_id", "confidence", "data")
 _NEW = ("xy", "class_id", "keypoint_confidence", "detection_confidence", "visible", "data")
