@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from fastpose.ops import heatmap_decode, reference
-from fastpose.spec import str
 
 from .bench_heatmap_encode import ONE_THREAD, mmpose_codec
 from .data import SIZES, Poses, poses, size_name

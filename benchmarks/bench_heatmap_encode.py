@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from fastpose.ops import heatmap_encode, reference
-from fastpose.spec import str
 
 from . import peers
 from .data import SIZES, Poses, poses, size_name

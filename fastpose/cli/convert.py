@@ -97,7 +97,7 @@ def _build(checkpoint: Path, content: Checkpoint, name: str | None, skeleton: Sk
             f"({describe_matches(find_matches(content.tensors))})"
         )
     options: dict[str, Any] = {} if skeleton is None else {"skeleton": skeleton}
-    if skeleton is not None and not skeleton.flip_pairs:
+    if skeleton is not None and not skeleton.mirror_known:
         options["flip_test"] = False  # it would average left with right
     model = create_model(name, **options)
     try:
@@ -105,9 +105,11 @@ def _build(checkpoint: Path, content: Checkpoint, name: str | None, skeleton: Sk
     except WeightsError as error:
         raise click.UsageError(f"{error}; {describe_matches(find_matches(content.tensors))}") from None
     if "flip_test" in options:
-        click.echo("Note: none of its keypoints are known as left and right, so its flip test is off.", err=True)
-        if skeleton is not None and skeleton.keypoints[0] == "keypoint_0":
-            click.echo("--keypoints nose,left_eye,right_eye,… gives them names, and so their pairs.", err=True)
+        click.echo(
+            "Note: which of its keypoints are left and right is not known, so its flip test is off; --keypoints "
+            "nose,left_eye,right_eye,… names them.",
+            err=True,
+        )
     return model
 
 

@@ -9,16 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ..models import Match
 
-__all__ = ["checkpoint_facts", "describe_matches", "file_facts", "is_file_name"]
+__all__ = ["checkpoint_facts", "describe_matches", "file_facts"]
 
-_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 _MOST_NAMES = 6
-
-
-def is_file_name(name: str) -> bool:
-    """Whether this is meant as a file rather than as a model's name."""
-    path = Path(name)
-    return "/" in name or path.suffix.lower() in _SUFFIXES or path.is_file()
 
 
 def file_facts(path: Path, tensors: dict[str, Any], metadata: dict[str, str]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .file_report import checkpoint_facts, file_facts, is_file_name
+from .file_report import checkpoint_facts, file_facts
 from .options import annotation_options, category_option, given_options
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def info(
         else:
             print_report(report, limit)
         return
-    facts = _facts() if name is None else _file_facts(Path(name)) if is_file_name(name) else _model_facts(name)
+    facts = _facts() if name is None else _named_facts(name)
     if as_json:
         click.echo(json.dumps(facts, indent=1))
         return
@@ -103,6 +103,12 @@ def _inner(value: Any) -> str:
     if isinstance(value, dict):
         return f"({_text(value)})"
     return f"[{', '.join(map(_inner, value))}]" if isinstance(value, list) else str(value)
+
+
+def _named_facts(name: str) -> dict[str, Any]:
+    from ..models.find import is_weights_file
+
+    return _file_facts(Path(name)) if is_weights_file(name) else _model_facts(name)
 
 
 def _file_facts(path: Path) -> dict[str, Any]:

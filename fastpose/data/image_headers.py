@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from .photo_files import why_unreadable
+
 __all__ = [
     "JPEG_MAGIC",
     "MAX_DECODE_BYTES",
@@ -87,7 +89,7 @@ def read_header(data: bytes) -> ImageHeader:
         raise HeaderError("is empty (0 bytes)")
     kind, read = next(((kind, read) for kind, magic, read in _FORMATS if magic.match(data)), ("", None))
     if read is None:
-        raise HeaderError("is damaged, cut short or no image")
+        raise HeaderError(why_unreadable(data))
     try:
         header = read(data)
     except (struct.error, LookupError, ValueError):
@@ -359,18 +361,28 @@ def _jpeg2000(data: bytes) -> ImageHeader:
 
 
 def _avif(data: bytes) -> ImageHeader:
-    sizes = [(0, 0)]
+    sizes, turns, mirror = [(0, 0)], 0, 0
     for kind, start, end in _boxes(data, 0, len(data)):
         if kind == b"moov":
             raise HeaderError("is a sequence of AVIF pictures; a single one can be read")
         for inner, first, last in _boxes(data, start + 4, end) if kind == b"meta" else ():
             for part, one, stop in _boxes(data, first, last) if inner == b"iprp" else ():
-                properties = _boxes(data, one, stop) if part == b"ipco" else ()
-                sizes += [struct.unpack_from(">II", data, at + 4) for name, at, _ in properties if name == b"ispe"]
+                for name, at, _ in _boxes(data, one, stop) if part == b"ipco" else ():
+                    if name == b"ispe":
+                        sizes.append(struct.unpack_from(">II", data, at + 4))
+                    elif name == b"irot":
+                        turns = data[at] & 3
+                    elif name == b"imir":
+                        mirror = 1 + (data[at] & 1)
     width, height = max(sizes, key=lambda size: size[0] * size[1])
     if not width * height:
         raise HeaderError("is a damaged AVIF (no size)")
-    return ImageHeader(height, width, 28.0)
+    return ImageHeader(height, width, 28.0, _AVIF_ORIENTATION[turns][mirror])
+
+
+# EXIF's number by quarter turns to the left, and what is exchanged after them: nothing, top and bottom, left and right.
+# OpenCV leaves this to us, as it does EXIF's own.
+_AVIF_ORIENTATION = ((1, 4, 2), (8, 5, 7), (3, 2, 4), (6, 7, 5))
 
 
 def _unreadable(what: str) -> Callable[[bytes], ImageHeader]:
@@ -381,7 +393,6 @@ def _unreadable(what: str) -> Callable[[bytes], ImageHeader]:
 
 
 _FLOAT = _unreadable("has float32 pixels; 8-bit and 16-bit unsigned ones can be read")
-_VIDEO = _unreadable("is a video, not a photo")
 _FORMATS: list[tuple[str, re.Pattern[bytes], Callable[[bytes], ImageHeader]]] = [
     (kind, re.compile(magic, re.DOTALL), read)
     for kind, magic, read in (
@@ -396,13 +407,6 @@ _FORMATS: list[tuple[str, re.Pattern[bytes], Callable[[bytes], ImageHeader]]] = 
         ("JPEG 2000", rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51", _jpeg2000),
         ("AVIF", rb"....ftypavi[fs]|....ftypmif1.{4,32}avif", _avif),
         ("HDR", rb"#\?(RADIANCE|RGBE)|P[Ff]\s|\x76\x2f\x31\x01", _FLOAT),
-        (
-            "HEIC",
-            rb"....ftyp(hei|hev|mif1|msf1)",
-            _unreadable("is HEIC, which OpenCV cannot decode; convert it to JPEG"),
-        ),
-        ("JPEG XL", rb"\xff\x0a|\0\0\0\x0cJXL ", _unreadable("is JPEG XL, which OpenCV cannot decode")),
-        ("video", rb"....ftyp|RIFF....AVI |\x1a\x45\xdf\xa3|\0\0\x01[\xb3\xba]|FLV\x01|OggS", _VIDEO),
     )
 ]
 

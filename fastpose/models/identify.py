@@ -50,10 +50,8 @@ def find_matches(tensors: Mapping[str, Tensor]) -> list[Match]:
     for entry in list_entries():
         if abs(entry.parameters - parameters) > _NEAR * max(entry.parameters, parameters):
             continue
-        # Whatever else the spec says changes no entry of the network.
-        spec = entry.spec
-        options = repr(sorted(entry.arguments.items()))
-        network = (entry.architecture, options, spec.input_size, spec.num_keypoints, spec.codec.kind)
+        # Another input size changes no more than tables of positions, which are fitted as they are loaded.
+        network = (entry.architecture, repr(sorted(entry.arguments.items())), entry.spec.codec.kind)
         if network not in fitting:
             fitting[network] = _keypoints(entry, shapes)
         count = fitting[network]

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from ..files import atomic_write
 from ..skeletons import Skeleton
+from ..skeletons.names import canonical_name
 
 __all__ = ["draw_poses", "encode_preview", "show_image", "write_image"]
 
@@ -180,12 +181,8 @@ def _draw_person(
 
 
 def _colour(name: str) -> tuple[int, int, int]:
-    lower = name.lower()
-    if lower.startswith(("left", "l_")) or lower.endswith("_left"):
-        return _LEFT
-    if lower.startswith(("right", "r_")) or lower.endswith("_right"):
-        return _RIGHT
-    return _MIDDLE
+    side = canonical_name(name)
+    return _LEFT if side.startswith("left") else _RIGHT if side.startswith("right") else _MIDDLE
 
 
 def _fixed(point: Array) -> tuple[int, int]:

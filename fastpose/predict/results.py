@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ..metrics.scoring import score_poses
 from ..skeletons import Skeleton
+from ..skeletons.names import canonical_name
 
 if TYPE_CHECKING:
     import torch
@@ -117,7 +118,8 @@ class Poses:
             ``version`` (1), ``file`` (None without one), ``image_size`` [height, width], ``skeleton``, its
             ``keypoint_names``, and ``people``. Each of these has ``keypoints`` [[x, y, score], …] (px), ``box``
             [x1, y1, x2, y2] (px), ``box_score``, ``score``, and, where it is known, ``track_id`` and ``visibility``
-            [K].
+            [K]. Where boxes were left out there is ``dropped``, what was wrong with each; and ``error`` where the
+            photo could not be used.
         """
         people: list[dict[str, Any]] = [
             {
@@ -136,6 +138,9 @@ class Poses:
         if self.visibility is not None:
             for person, visible in zip(people, self.visibility.tolist(), strict=True):
                 person["visibility"] = [_short(value, 4) for value in visible]
+        problems: dict[str, Any] = {"dropped": list(self.dropped)} if self.dropped else {}
+        if self.error is not None:
+            problems["error"] = self.error
         return {
             "version": JSON_VERSION,
             "file": None if self.path is None else os.fspath(self.path),
@@ -143,6 +148,7 @@ class Poses:
             "skeleton": self.skeleton.name,
             "keypoint_names": list(self.skeleton.keypoints),
             "people": people,
+            **problems,
         }
 
     def to_coco(self, image_id: int, category_id: int = 1) -> list[dict[str, Any]]:
@@ -174,23 +180,26 @@ class Poses:
     def to_openpose(self) -> dict[str, Any]:
         """The content of an OpenPose JSON file: its 18 COCO points, the neck between the shoulders.
 
-        Points that the skeleton does not have are 0, 0, 0, as OpenPose writes those that it did not find.
+        Points are told by their names, in any spelling. Those that the skeleton does not have are 0, 0, 0, as OpenPose
+        writes those that it did not find.
 
         Raises:
             ValueError: The skeleton has none of the points.
         """
-        names = self.skeleton.keypoints
-        if not set(names) & set(_OPENPOSE):
+        places = {canonical_name(name): place for place, name in enumerate(self.skeleton.keypoints)}
+        ours = [places.get(canonical_name(name)) for name in _OPENPOSE]
+        if all(place is None for place in ours):
             raise ValueError(f"skeleton: {self.skeleton.name!r} has none of OpenPose's points ({', '.join(_OPENPOSE)})")
         values = self.numpy()
         points = np.zeros((len(self), len(_OPENPOSE), 3), np.float32)
-        for place, name in enumerate(_OPENPOSE):
-            if name in names:
-                points[:, place] = values[:, self.skeleton.index(name)]
-            elif name == "neck" and {"left_shoulder", "right_shoulder"} <= set(names):
-                pair = values[:, [self.skeleton.index("left_shoulder"), self.skeleton.index("right_shoulder")]]
-                points[:, place, :2] = pair[..., :2].mean(axis=1)
-                points[:, place, 2] = pair[..., 2].min(axis=1)
+        for theirs, place in enumerate(ours):
+            if place is not None:
+                points[:, theirs] = values[:, place]
+        neck, shoulders = _OPENPOSE.index("neck"), ("leftshoulder", "rightshoulder")
+        if ours[neck] is None and places.keys() >= set(shoulders):
+            pair = values[:, [places[name] for name in shoulders]]
+            points[:, neck, :2] = pair[..., :2].mean(axis=1)
+            points[:, neck, 2] = pair[..., 2].min(axis=1)
         people = [
             {"person_id": [-1 if self.track_ids is None else int(self.track_ids[i])], "pose_keypoints_2d": flat}
             for i, flat in enumerate(points.reshape(len(self), 3 * len(_OPENPOSE)).round(4).tolist())
@@ -260,11 +269,14 @@ class Poses:
         from .draw import draw_poses, write_image
         from .inputs import as_picture
         from .reading import Photo, read
+        from .urls import url_scheme
 
         if image is None:
             image = self.image if self.image is not None else self.path
             if image is None:
                 raise ValueError("image: these poses come from no file; give the photo to draw on")
+        if isinstance(image, str) and url_scheme(image):
+            raise ValueError(f"image: expected a file or pixels to draw on, got the address {image}")
         photo = read(image)
         picture = photo.pixels if isinstance(photo, Photo) else as_picture(photo, "image").cpu().numpy()
         if picture.shape[:2] != tuple(self.image_size):

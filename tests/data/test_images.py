@@ -368,11 +368,11 @@ def test_time_is_linear_in_the_size_of_the_file():
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"\0\0\0\x18ftypheic" + bytes(40), "is HEIC"),
+        (b"\0\0\0\x18ftypheic" + bytes(40), "is a photo in HEIC"),
         (b"\0\0\0\x18ftypisom" + bytes(40), "is a video"),
         (b"\x1a\x45\xdf\xa3" + bytes(40), "is a video"),
         (b"RIFF\0\0\0\0AVI LIST", "is a video"),
-        (b"\xff\x0a" + bytes(40), "is JPEG XL"),
+        (b"\xff\x0a" + bytes(40), "is a photo in JPEG XL"),
         (b"#?RADIANCE\n", "float32 pixels"),
     ],
 )

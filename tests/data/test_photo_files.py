@@ -111,3 +111,25 @@ def test_avif_is_read_or_named(monkeypatch):
     assert why_unreadable(damaged) == "is a damaged or cut short photo (AVIF)"
     monkeypatch.setattr(photo_files, "image_suffixes", lambda: (".jpg",))
     assert why_unreadable(damaged).startswith(f"is a photo in AVIF, which OpenCV {cv2.__version__}")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_avif_is_upright(orientation, tmp_path):
+    """Pillow writes EXIF's orientation as AVIF's own properties, which OpenCV does not look at."""
+    image_module = pytest.importorskip("PIL.Image")
+    if ".avif" not in image_suffixes():
+        pytest.skip("this OpenCV reads no AVIF")
+    image = cv2.resize(np.random.default_rng(0).integers(0, 256, (3, 4, 3), dtype=np.uint8), (64, 48))
+    tags = image_module.Exif()
+    tags[0x0112] = orientation
+    path = tmp_path / "photo.avif"
+    try:
+        image_module.fromarray(image[..., ::-1].copy()).save(path, exif=tags, quality=95)
+    except (KeyError, OSError):
+        pytest.skip("this Pillow writes no AVIF")
+    wanted = image.transpose(1, 0, 2) if orientation >= 5 else image
+    wanted = wanted[::-1] if orientation in (3, 4, 7, 8) else wanted
+    wanted = wanted[:, ::-1] if orientation in (2, 3, 6, 7) else wanted
+    found = read_image(path)
+    assert found.shape == wanted.shape
+    assert np.abs(found.astype(int) - wanted).mean() < 8

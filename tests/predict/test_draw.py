@@ -29,6 +29,15 @@ def test_sides_have_their_colours():
     assert (picture[0, 0] == 0).all()
 
 
+@pytest.mark.parametrize(
+    "names", [("Left Hand", "Right Hand"), ("handL", "handR"), ("LHand", "RHand"), ("hand (left)", "hand (right)")]
+)
+def test_sides_have_their_colours_in_every_spelling(names):
+    other = Skeleton("stick", (*names, "head"), links=((names[0], "head"), (names[1], "head")))
+    picture = draw_poses(np.zeros((100, 100, 3), np.uint8), POINTS, np.ones((1, 3)), other)
+    np.testing.assert_array_equal(picture, draw())
+
+
 def test_image_is_left_as_it_is():
     image = np.full((100, 100, 3), 7, np.uint8)
     image.flags.writeable = False

@@ -10,7 +10,7 @@ import pytest
 import torch
 from spot_model import random_spots
 
-from fastpose.data.images import ImageError
+from fastpose.data.images import ImageError, read_image
 from fastpose.predict.inputs import as_picture, check_boxes, clean_boxes, is_picture
 
 RNG = np.random.default_rng(5)
@@ -59,9 +59,7 @@ def test_pil_images_are_bgr_whatever_their_mode(pil):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_turned_pil_image_is_what_its_file_is(pil, tmp_path, orientation, predictor):
-    from fastpose.data.images import read_image
-
+def test_a_turned_pil_image_is_what_its_file_is(pil, tmp_path, orientation):
     tags = pil.Exif()
     tags[0x0112] = orientation
     path = tmp_path / "turned.png"

@@ -101,7 +101,9 @@ def schema():
 
 def test_json_fits_its_schema(schema):
     tracked = poses(3, path=Path("a.jpg"), track_ids=np.arange(3), visibility=np.ones((3, 17), np.float32))
-    report = [some.to_dict() for some in (poses(), tracked, poses(0), poses(1, LSP14))]
+    troubled = poses(0, dropped=("row 0 is not finite",), error="a.jpg: is empty", image_size=(0, 0))
+    report = [some.to_dict() for some in (poses(), tracked, poses(0), poses(1, LSP14), troubled)]
+    assert (report[-1]["dropped"], report[-1]["error"]) == (["row 0 is not finite"], "a.jpg: is empty")
     assert report[0]["version"] == JSON_VERSION
     schema(json.loads(json.dumps(report)))
     for key in report[0]:
@@ -166,9 +168,28 @@ def test_openpose_of_another_skeleton():
         poses(1, Skeleton("other", ("a", "b"))).to_openpose()
 
 
+def test_the_page_can_be_run(tmp_path, monkeypatch):
+    page = (Path(__file__).parents[2] / "docs" / "poses.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    cv2.imwrite("photo.jpg", np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8))
+    names = {}
+    for block in page.split("```python\n")[1:]:
+        exec(block.split("```")[0], names)
+    np.testing.assert_array_equal(names["same"].keypoints, names["poses"].keypoints)
+    assert names["scored"].box_scores.tolist() == pytest.approx([0.9])
+    assert names["schema"]["type"] == "array"
+
+
 # Names of the fields that supervision had until 0.27, and has from 0.28 on.
 _OLD = ("xy", "class_id", "confidence", "data")
 _NEW = ("xy", "class_id", "keypoint_confidence", "detection_confidence", "visible", "data")
+
+
+def test_openpose_of_other_spellings():
+    spelled = [name.replace("left_", "L ").replace("right_", "R ").title() for name in COCO17.keypoints]
+    assert spelled[5] == "L Shoulder"
+    other = poses(skeleton=Skeleton.from_names("spelled", spelled))
+    assert other.to_openpose() == poses().to_openpose()
 
 
 @pytest.mark.parametrize("names", [_OLD, _NEW])
@@ -317,6 +338,9 @@ def test_show_on_a_screen(monkeypatch, tmp_path):
 def test_plot_says_what_is_missing(tmp_path):
     with pytest.raises(ValueError, match="these poses come from no file"):
         poses().plot()
+    for call in (poses(path="https://a.org/b.jpg").plot, lambda: poses().plot("https://a.org/b.jpg")):
+        with pytest.raises(ValueError, match=r"expected a file or pixels to draw on, got the address https://a"):
+            call()
     with pytest.raises(ValueError, match="expected the photo of size"):
         poses().plot(np.zeros((9, 9, 3), np.uint8))
     with pytest.raises(ImageError, match="no such file"):
