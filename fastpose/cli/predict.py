@@ -65,7 +65,7 @@ DEMO_SEED, DEMO_SIZE, DEMO_PEOPLE = 2_000_013, (540, 960), 4
     type=click.Choice(["json", "coco"]),
     default="json",
     show_default=True,
-    help="json: one object a photo, as poses.schema.json in the package says. coco: COCO keypoint results; a photo's id "
+    help="json: one object a photo, as poses.schema.json in the package says. coco: COCO results; a photo's id "
     "is that of the box file, else the number in its name, else its place, from 1.",
 )
 @click.option("--recursive", is_flag=True, help="Take the photos of folders in a FOLDER, too.")

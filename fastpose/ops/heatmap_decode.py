@@ -63,9 +63,9 @@ def heatmap_decode(
 
     Example:
         >>> import torch
-        >>> from fastpose import CodecSpec
+        >>> from fastpose import Codec
         >>> from fastpose.ops import heatmap_decode
-        >>> codec = CodecSpec(kind="gaussian", heatmap_size=(64, 48), sigma=2.0)
+        >>> codec = build_codec(kind="gaussian", heatmap_size=(64, 48), sigma=2.0)
         >>> maps = torch.zeros(1, 2, 64, 48)
         >>> maps[0, 0, 32, 24], maps[0, 0, 32, 25] = 1.0, 0.5  # a peak that leans to the right
         >>> keypoints, scores = heatmap_decode(maps, codec, (256, 192))

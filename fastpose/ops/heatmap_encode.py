@@ -50,9 +50,9 @@ def heatmap_encode(
 
     Example:
         >>> import numpy as np
-        >>> from fastpose import CodecSpec
+        >>> from fastpose import Codec
         >>> from fastpose.ops import heatmap_encode
-        >>> codec = CodecSpec(kind="gaussian", heatmap_size=(64, 48), sigma=2.0)
+        >>> codec = build_codec(kind="gaussian", heatmap_size=(64, 48), sigma=2.0)
         >>> keypoints = np.array([[[96.0, 128.0], [-500.0, 0.0]]], np.float32)  # one person, the second one far outside
         >>> maps, weights = heatmap_encode(keypoints, np.ones((1, 2)), codec, (256, 192))
         >>> maps.shape, weights.tolist()

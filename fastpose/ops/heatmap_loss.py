@@ -72,9 +72,9 @@ def heatmap_loss(
 
     Example:
         >>> import torch
-        >>> from fastpose import CodecSpec
+        >>> from fastpose import Codec
         >>> from fastpose.ops import heatmap_loss
-        >>> codec = CodecSpec(kind="gaussian", heatmap_size=(64, 48), sigma=2.0)
+        >>> codec = build_codec(kind="gaussian", heatmap_size=(64, 48), sigma=2.0)
         >>> predicted = torch.zeros(1, 1, 64, 48, requires_grad=True)
         >>> keypoints, weights = torch.tensor([[[96.0, 128.0]]]), torch.ones(1, 1)
         >>> loss = heatmap_loss(predicted, keypoints, weights, codec, (256, 192))

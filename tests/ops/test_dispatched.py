@@ -16,10 +16,10 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_map_only
 
 from fastpose import ops
+from fastpose.codecs import build_codec
 from fastpose.ops._native import C
-from fastpose.spec import CodecSpec
 
-CODEC, SIZE = CodecSpec("gaussian", (8, 6)), (32, 24)
+CODEC, SIZE = build_codec("gaussian", heatmap_size=(8, 6)), (32, 24)
 POSES, AREAS, SIGMAS = torch.rand(4, 3, 2) * 30, torch.full((4,), 900.0), torch.full((3,), 0.1)
 
 
