@@ -214,18 +214,24 @@ class _Run:
 
     def work(self) -> None:
         """Find the poses of all photos and write their pictures."""
-        numbers: list[int] = []
+        faults: dict[int, str] = {}
         pairs = []
         for number, path in enumerate(self._paths):
             try:
                 pairs.append((path, self._boxes(path)))
             except ValueError as error:  # the file says nothing about it, or too much
-                self._complain(str(error))
-                continue
-            numbers.append(number)
+                there = not isinstance(path, Path) or path.exists()
+                faults[number] = str(error) if there else f"{path}: no such file"
         drawn = any(target is not None for target in self._targets)
-        stream = self._predictor.stream(pairs, on_error="skip", keep_images=drawn, **self._options)
-        for number, poses in zip(numbers, stream, strict=True):
+        alone = len(self._paths) == 1  # then its error is that of the command
+        stream = self._predictor.stream(
+            pairs, on_error="raise" if alone else "skip", keep_images=drawn, **self._options
+        )
+        for number in range(len(self._paths)):
+            if number in faults:
+                self._complain(faults[number])
+                continue
+            poses = next(stream)
             if poses.error is not None:
                 self._complain(poses.error)
                 continue

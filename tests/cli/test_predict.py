@@ -262,7 +262,10 @@ def test_bad_ones_among_good_ones(run, photos):
     ):
         assert line.startswith("Error: ")
         assert part in line
-    assert [entry["file"] for entry in json.loads((photos / "o.json").read_text())] == ["7.png", "b.jpg"]
+    found = json.loads((photos / "o.json").read_text())
+    assert [entry["file"] for entry in found] == ["7.png", "out.jpg", "b.jpg"]
+    assert found[1]["people"] == []
+    assert "row 0 lies outside the photo" in found[1]["dropped"][0]
 
 
 @pytest.mark.parametrize(
@@ -311,36 +314,36 @@ def test_bad_outputs(run, photos):
 
 def _at_photo(monkeypatch, name, action):
     """Something is done when the photo of that name is to be read."""
-    from fastpose.data import images
+    from fastpose.predict import reading as module
 
-    read = images.read_image
+    read = module.read_image
 
     def reading(path):
         if Path(path).name == name:
             action()
         return read(path)
 
-    monkeypatch.setattr(images, "read_image", reading)
+    monkeypatch.setattr(module, "read_image", reading)
 
 
 def _at_turn(monkeypatch, name, action):
     """Something is done when it is the turn of the photo of that name, which may have been read before."""
-    from fastpose.predict import inputs
+    from fastpose.predict import predictor
 
-    check_boxes = inputs.check_boxes
+    clean_boxes = predictor.clean_boxes
 
     def checking(boxes, size, where):
         if Path(where).name == name:
             action()
-        return check_boxes(boxes, size, where)
+        return clean_boxes(boxes, size, where)
 
-    monkeypatch.setattr(inputs, "check_boxes", checking)
+    monkeypatch.setattr(predictor, "clean_boxes", checking)
 
 
 def test_photos_are_read_ahead_and_once(run, photos, monkeypatch):
-    from fastpose.data import images
+    from fastpose.predict import reading as module
 
-    read_image, calls = images.read_image, []
+    read_image, calls = module.read_image, []
 
     def reading(path):
         calls.append((path.name, threading.current_thread()))
@@ -351,7 +354,7 @@ def test_photos_are_read_ahead_and_once(run, photos, monkeypatch):
         (photos / name).write_bytes((photos / "b.jpg").read_bytes())
     (photos / "11.jpg").write_bytes(b"")
     (photos / "12.jpg").unlink()
-    monkeypatch.setattr(images, "read_image", reading)
+    monkeypatch.setattr(module, "read_image", reading)
     result = run(*names, "--json", "o.json", "--out", "drawn")
     assert result.exit_code == 2
     assert [line.split(" ")[1] for line in result.stderr.splitlines()[:2]] == ["11.jpg:", "12.jpg:"]
