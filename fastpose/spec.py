@@ -37,7 +37,7 @@ class PoseSpec:
         channel_order: Order of the input's channels; photos are read as BGR.
         mean: Subtracted from the pixels (0..255), in ``channel_order``.
         std: Divides what is left, in ``channel_order``.
-        flip_test: Prediction averages with the mirrored crop unless told otherwise.
+        flip_test: Prediction averages with the mirrored crop unless told otherwise (see `mirrors`).
         output_stages: How many stages the network returns; the last one predicts.
 
     Raises:
@@ -83,6 +83,20 @@ class PoseSpec:
     def output_channels(self) -> int:
         """Channels of one stage of the network's output."""
         return self.codec.output_channels(self.num_keypoints)
+
+    def mirrors(self, asked: bool | None = None) -> bool:
+        """Whether a prediction averages with the mirrored crop.
+
+        Args:
+            asked: What the user wants; None is ``flip_test``, or False where nobody knows which keypoints change places
+                in a mirror.
+
+        Raises:
+            ValueError: It is asked for, and nobody knows which keypoints change places.
+        """
+        if asked and not self.skeleton.mirror_known:
+            raise ValueError(f"flip_test: {self.skeleton.name}: {self.skeleton.warnings[0]}")
+        return self.flip_test and self.skeleton.mirror_known if asked is None else asked
 
     def replace(self, **changes: Any) -> PoseSpec:
         """A copy with some values changed; a heatmap keeps its ratio to the input when only ``input_size`` changes.

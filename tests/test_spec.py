@@ -5,7 +5,7 @@ import json
 import pytest
 
 from fastpose.codecs import build_codec, change_codec
-from fastpose.skeletons import COCO17, LSP14
+from fastpose.skeletons import COCO17, LSP14, Skeleton
 from fastpose.spec import PoseSpec
 
 SPEC = PoseSpec(COCO17, (256, 192), build_codec("gaussian", heatmap_size=(64, 48)))
@@ -85,3 +85,14 @@ def test_the_shift_of_the_mirror_follows_the_codec():
     shifts = {"gaussian": True, "dark": True, "udp": False, "udp_combined": False, "megvii": False}
     for kind, shift in shifts.items():
         assert change_codec(SPEC.codec, kind=kind).shifts_mirror == shift
+
+
+def test_nothing_is_mirrored_where_nobody_knows_what_changes_places():
+    """A skeleton of eyeX and eyeY has sides, perhaps; the flip test averaged left with right."""
+    skeleton = Skeleton("eyes", ("nose", "left_one", "right_other"), flip_pairs=None)
+    spec = SPEC.replace(skeleton=skeleton)
+    assert (SPEC.mirrors(), SPEC.mirrors(False), SPEC.mirrors(True)) == (True, False, True)
+    assert (spec.mirrors(), spec.mirrors(False)) == (False, False)
+    assert PoseSpec.from_json(spec.to_json()).mirrors() is False
+    with pytest.raises(ValueError, match="flip_test: eyes: it is not known which keypoints change places"):
+        spec.mirrors(True)

@@ -158,6 +158,7 @@ def _network_facts(model: PoseModel) -> dict[str, Any]:
         "flip test": {"by default": spec.flip_test},
         "skeleton": spec.skeleton.name,
         "keypoints": list(spec.skeleton.keypoints),
+        **({"beware": spec.skeleton.warnings} if spec.skeleton.warnings else {}),
     }
 
 

@@ -2,7 +2,7 @@
 
 from .evaluator import Evaluator, Predictions
 from .files import read_predictions, write_predictions
-from .truth import default_metric, has_annotations, read_annotated, sigmas_known, truth_of_records
+from .truth import default_metric, has_annotations, read_annotated, truth_of_records
 
 __all__ = [
     "Evaluator",
@@ -11,7 +11,6 @@ __all__ = [
     "has_annotations",
     "read_annotated",
     "read_predictions",
-    "sigmas_known",
     "truth_of_records",
     "write_predictions",
 ]

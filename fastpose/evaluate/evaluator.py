@@ -28,7 +28,7 @@ from ..models import PoseModel
 from ..spec import PoseSpec
 from ..views import ViewAverage
 from ..world import World
-from .truth import default_metric, read_annotated, sigmas_known, truth_of_records
+from .truth import default_metric, read_annotated, truth_of_records
 
 __all__ = ["Evaluator", "Predictions"]
 
@@ -122,7 +122,7 @@ class Evaluator:
                 f"sigmas: expected {records.skeleton.num_keypoints} numbers above 0 ({records.skeleton.name}), got "
                 f"{values.tolist()}"
             )
-        self.sigmas_known = sigmas is not None or sigmas_known(records.skeleton)
+        self.sigmas_known = sigmas is not None or records.skeleton.sigmas_known
         self.skeleton = dataclasses.replace(records.skeleton, sigmas=tuple(values.tolist()))
         self.score_mode, self.nms, self.nms_threshold, self.use_area = score_mode, nms, nms_threshold, use_area
         self._everybody, self._annotations = records, annotations
@@ -189,7 +189,7 @@ class Evaluator:
             ValueError: Not one photo can be read.
         """
         spec = spec or model.spec
-        flip = spec.flip_test if flip_test is None else flip_test
+        flip = spec.mirrors(flip_test)
         parameter = next(model.parameters())
         engine = build_engine(model, "eager", device=parameter.device, dtype=parameter.dtype)
         estimator = Estimator(engine, spec)

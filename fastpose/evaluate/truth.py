@@ -15,9 +15,8 @@ from ..metrics import METRICS, Truth, read_truth
 from ..metrics.coco_files import read_content
 from ..metrics.pck import LIMB_KEYPOINTS, LIMB_PCK
 from ..skeletons import JHMDB15, Skeleton
-from ..skeletons.skeleton import DEFAULT_SIGMA
 
-__all__ = ["default_metric", "has_annotations", "read_annotated", "sigmas_known", "truth_of_records"]
+__all__ = ["default_metric", "has_annotations", "read_annotated", "truth_of_records"]
 
 
 def default_metric(records: PoseRecords, predicted: Skeleton | None = None) -> str:
@@ -52,11 +51,6 @@ def default_metric(records: PoseRecords, predicted: Skeleton | None = None) -> s
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
-
-
-def sigmas_known(skeleton: Skeleton) -> bool:
-    """Whether the sigmas are anybody's: false where each is the 0.079 that stands in for unknown ones."""
-    return any(sigma != DEFAULT_SIGMA for sigma in skeleton.sigmas)
 
 
 def truth_of_records(records: PoseRecords) -> Truth:

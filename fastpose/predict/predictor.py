@@ -304,7 +304,7 @@ class Predictor:
             raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
         views = build_views(self.spec, scales, rotations)
         return _Options(
-            flip=self.spec.flip_test if flip_test is None else flip_test,
+            flip=self.spec.mirrors(flip_test),
             views=views,
             people=max(1, batch_size // len(views)) if views else batch_size,
             ahead=self.engine.ahead if all_there else 0,

@@ -227,6 +227,7 @@ def _first_line(trainer: Trainer, steps: int, *, resumed: bool) -> str:
         + (f", warm-up {warmup} of {steps} steps" if warmup < wanted else "")
         + (f", resumed at epoch {run.epoch + 1}, step {run.steps}" if resumed else "")
         + ("" if trainer.evaluator else "; data.val is not given, so nothing is validated")
+        + "".join(f"; {sentence}" for sentence in trainer.phases[-1].spec.skeleton.warnings)
     )
 
 
