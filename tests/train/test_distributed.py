@@ -6,19 +6,13 @@ The runs of two processes are made once, by one pair of them, and compared test 
 from __future__ import annotations
 
 import csv
-import gc
 import io
 import os
 import shutil
 import signal
-import socket
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from rich.console import Console
@@ -29,9 +23,8 @@ from fastpose.models import create_model, load_model, objective
 from fastpose.skeletons import COCO17
 from fastpose.train import loop
 from fastpose.train.checkpoint import CheckpointError, load_state, save_state
-from fastpose.train.distributed import DistributedModel, FirstProcessError, World, join_processes
-from fastpose.train.epoch import Trainer
-from fastpose.train.loop import TrainingError, train
+from fastpose.train.distributed import DistributedModel, FirstProcessError, World
+from fastpose.train.loop import train
 from fastpose.train.precision import choose_precision
 from fastpose.train.recipe import RecipeError, parse_recipe
 from fastpose.train.run import Run
@@ -56,6 +49,9 @@ RUNS: dict[str, list[str]] = {
     "unreadable": [FIXED, SGD, NOTHING_TO_VALIDATE, "data.root=BROKEN"],
     "unreadable_sync": [SYNC, SGD, NOTHING_TO_VALIDATE, "data.root=BROKEN"],
 }
+
+EVERYDAY = ("fixed", "unreadable")
+NAMES = [name if name in EVERYDAY else pytest.param(name, marks=pytest.mark.slow) for name in RUNS]
 
 
 def quiet() -> Console:
@@ -101,8 +97,8 @@ def stop_at(step: int, here: bool) -> Any:
     return before
 
 
-def worker(rank: int, size: int, text: str, folder: Path, broken: Path) -> None:
-    """Everything that a pair of processes does for the tests below."""
+def worker(rank: int, size: int, text: str, folder: Path, broken: Path, everyday: bool) -> None:
+    """Everything that a pair of processes does for the tests below, those of every day or the slow ones."""
     torch.set_num_threads(1)
     meeting = f"file://{folder / 'meeting'}"
     torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=size)
@@ -110,11 +106,21 @@ def worker(rank: int, size: int, text: str, folder: Path, broken: Path) -> None:
     options = {name: [o.replace("BROKEN", str(broken)) for o in values] for name, values in RUNS.items()}
     half = "train.batch_size=4"
     for name, values in options.items():
+        if (name in EVERYDAY) != everyday:
+            continue
         share = "train.batch_size=2" if name == "accumulated" else half
         console = quiet()
         outcome = run(text, folder / name, [*values, share], console=console)
         told[name] = {"outcome": told_of(outcome), "said": console.file.getvalue()}
+    if everyday:
+        do_more(rank, text, folder, told)
+    save_state(folder / f"told{rank}.pt", told)
+    torch.distributed.destroy_process_group()
 
+
+def do_more(rank: int, text: str, folder: Path, told: dict[str, Any]) -> None:
+    """What a pair does once: it is interrupted, has a bad loss, is refused, and agrees."""
+    half = "train.batch_size=4"
     plain = [half, "train.ema={decay: 0.9}"]
     run(text, folder / "whole", plain)
     before = stop_at(2, here=rank == 1)  # only one process is asked to end
@@ -147,9 +153,6 @@ def worker(rank: int, size: int, text: str, folder: Path, broken: Path) -> None:
     network = DistributedModel(world, model)
     model.backbone.bn1.running_mean.fill_(rank + 5.0)
     told["mean"] = network.full_model(model).backbone.bn1.running_mean.tolist()
-
-    save_state(folder / f"told{rank}.pt", told)
-    torch.distributed.destroy_process_group()
 
 
 def dividing_worker(rank: int, size: int, text: str, folder: Path, broken: Path) -> None:
@@ -197,16 +200,32 @@ def broken(figures, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def pair(text, broken, tmp_path_factory):
-    """Folder of the runs of two processes, with what each one told."""
-    folder = tmp_path_factory.mktemp("pair")
-    torch.multiprocessing.spawn(worker, (2, text, folder, broken), nprocs=2)
-    return folder
+def of_pair(text, broken, tmp_path_factory):
+    """Makes the runs of two processes, those of every day or the slow ones: folder, and what each process told."""
+    made: dict[bool, tuple[Path, list[dict[str, Any]]]] = {}
+
+    def make(name: str = EVERYDAY[0]) -> tuple[Path, list[dict[str, Any]]]:
+        everyday = name in EVERYDAY
+        if everyday not in made:
+            folder = tmp_path_factory.mktemp("pair")
+            torch.multiprocessing.spawn(worker, (2, text, folder, broken, everyday), nprocs=2)
+            told = [torch.load(folder / f"told{rank}.pt", weights_only=True) for rank in range(2)]
+            made[everyday] = folder, told
+        return made[everyday]
+
+    return make
 
 
 @pytest.fixture(scope="module")
-def told(pair):
-    return [torch.load(pair / f"told{rank}.pt", weights_only=True) for rank in range(2)]
+def pair(of_pair):
+    """Folder of the runs of every day."""
+    return of_pair()[0]
+
+
+@pytest.fixture(scope="module")
+def told(of_pair):
+    """What each of the processes told of them."""
+    return of_pair()[1]
 
 
 @pytest.fixture(scope="module")
@@ -225,9 +244,10 @@ def alone(text, broken, tmp_path_factory):
     return make
 
 
-@pytest.mark.parametrize("name", list(RUNS))
-def test_two_processes_train_as_one(name, pair, told, alone):
+@pytest.mark.parametrize("name", NAMES)
+def test_two_processes_train_as_one(name, of_pair, alone):
     folder, outcome = alone(name)
+    pair, told = of_pair(name)
     assert losses(pair / name) == pytest.approx(losses(folder), rel=2e-4)
     close(folder, pair / name)
     for one in told:
@@ -239,8 +259,9 @@ def test_two_processes_train_as_one(name, pair, told, alone):
     assert not torch.equal(of_first, of_second)
 
 
-@pytest.mark.parametrize("name", ["fixed", "sync", "averaged"])
-def test_the_metric_is_what_one_process_measures_on_the_saved_model(name, pair, told, text):
+@pytest.mark.parametrize("name", [*NAMES[:3]])
+def test_the_metric_is_what_one_process_measures_on_the_saved_model(name, of_pair, text):
+    pair, told = of_pair(name)
     evaluator = build_evaluator(parse_recipe(text))
     figures = evaluator(load_model(pair / name / "last.safetensors"))
     for one in told:
@@ -248,9 +269,10 @@ def test_the_metric_is_what_one_process_measures_on_the_saved_model(name, pair, 
         assert one[name]["outcome"]["best"] is not None
 
 
-def test_statistics_over_all_processes_are_those_of_one(pair, alone):
+@pytest.mark.slow
+def test_statistics_over_all_processes_are_those_of_one(of_pair, alone):
     folder, _ = alone("sync")
-    one, two = weights(folder), weights(pair / "sync")
+    one, two = weights(folder), weights(of_pair("sync")[0] / "sync")
     means = [name for name in one if name.endswith("running_mean")]
     assert means
     for name in means:
@@ -365,135 +387,3 @@ def test_the_rate_counts_the_crops_of_all_processes(text):
     model = build_model(recipe, print)
     assert [build_phases(recipe, model, n)[0].lr for n in (1, 4)] == pytest.approx([2e-3 * 16 / 64, 2e-3 * 64 / 64])
     assert build_phases(recipe, model, 4)[0].images == 32
-
-
-def test_a_lost_connection_is_told_from_other_errors(monkeypatch):
-    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: False)
-    with pytest.raises(RuntimeError, match="shape") as raised, join_processes(torch.device("cpu")):
-        raise RuntimeError("shape mismatch")
-    assert not isinstance(raised.value, TrainingError)
-
-
-def parting_worker(rank: int, size: int, text: str, folder: Path, ports: list[int]) -> None:
-    """Runs that end well, in an error and before they begin; counts what holds the processes' group when they part."""
-    torch.set_num_threads(1)
-    os.environ.update(RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(ports.pop()))
-    held: list[int] = []
-    part = torch.distributed.destroy_process_group
-
-    def counted() -> None:
-        kind = torch.nn.parallel.DistributedDataParallel
-        held.append(sum(type(thing) is kind for thing in gc.get_objects()))
-        part()
-
-    torch.distributed.destroy_process_group = counted
-    options = ["train.batch_size=4", "train.epochs=1"]
-    run(text, folder / "well", [*options, NOTHING_TO_VALIDATE])
-    Trainer.validate = lambda self: 1 / 0  # type: ignore[assignment]
-    os.environ["MASTER_PORT"] = str(ports.pop())  # the first process's store ends with each meeting
-    with pytest.raises(ZeroDivisionError):
-        run(text, folder / "badly", options)
-    os.environ["MASTER_PORT"] = str(ports.pop())
-    with pytest.raises((CheckpointError, FirstProcessError)):
-        run(text, folder / "badly", options)
-    save_state(folder / f"held{rank}.pt", {"held": held})
-
-
-def test_no_process_holds_the_group_when_they_part(text, tmp_path):
-    """Freed later, by DistributedDataParallel, it now and then waited for ever."""
-    torch.multiprocessing.spawn(parting_worker, (2, text, tmp_path, [free_port() for _ in range(3)]), nprocs=2)
-    for rank in range(2):
-        assert load_state(tmp_path / f"held{rank}.pt")["held"] == [0, 0, 0]
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
-
-
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(Path(loop.__file__).parents[2])])}
-
-
-def start(count: int, recipe: Path, out: Path, *words: str) -> list[subprocess.Popen[str]]:
-    """``fastpose train`` in so many processes, as torchrun starts them."""
-    port = free_port()
-    processes = []
-    for rank in range(count):
-        several = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
-        environment = os.environ | ENVIRONMENT | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)} | several
-        command = [sys.executable, "-m", "fastpose", "train", str(recipe), "--out", str(out), *words]
-        processes.append(
-            subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        )
-    return processes
-
-
-def wait_for(happened: Any, processes: list[subprocess.Popen[str]]) -> None:
-    deadline = time.monotonic() + 120
-    while not happened():
-        assert time.monotonic() < deadline
-        assert all(process.poll() is None for process in processes)
-        time.sleep(0.01)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(os.name != "posix", reason="kills as POSIX does")
-@pytest.mark.parametrize("killed", [0, 1])
-def test_a_killed_process_ends_the_run_which_others_continue(killed, text, tmp_path):
-    recipe, out = tmp_path / "recipe.yaml", tmp_path / "out"
-    recipe.write_text(text)
-    options = [NOTHING_TO_VALIDATE, "train.batch_size=4"]
-    processes = start(2, recipe, out, *options, "train.epochs=1000")
-    wait_for((out / "state.pt").exists, processes)
-    processes[killed].kill()
-    errors = processes[1 - killed].communicate(timeout=60)[1]
-    processes[killed].communicate()
-    assert processes[1 - killed].returncode == 2
-    said = [line for line in errors.splitlines() if "Error" in line]
-    assert len(said) == 1, errors
-    assert "another process of the run has ended" in said[0]
-
-    done = load_state(out / "state.pt")["epoch"]
-    assert done >= 1
-    (alone,) = start(1, recipe, out, NOTHING_TO_VALIDATE, f"train.epochs={done + 1}", "--resume")
-    errors = alone.communicate(timeout=120)[1]
-    assert alone.returncode == 0, errors
-    assert load_state(out / "state.pt")["steps"] == 3 * (done + 1)
-    again = start(2, recipe, out, *options, f"train.epochs={done + 2}", "--resume")
-    for process in again:
-        errors = process.communicate(timeout=120)[1]
-        assert process.returncode == 0, errors
-    state = load_state(out / "state.pt")
-    assert (state["steps"], state["images_seen"]) == (3 * (done + 2), 24 * (done + 2))
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(os.name != "posix", reason="stops as POSIX does")
-def test_a_process_that_hangs_is_given_up(text, tmp_path):
-    recipe, out = tmp_path / "recipe.yaml", tmp_path / "out"
-    recipe.write_text(text)
-    processes = start(2, recipe, out, NOTHING_TO_VALIDATE, "train.epochs=1000", "train.timeout=0.3")
-    wait_for((out / "state.pt").exists, processes)
-    processes[1].send_signal(signal.SIGSTOP)
-    try:
-        errors = processes[0].communicate(timeout=120)[1]
-    finally:
-        processes[1].kill()
-        processes[1].communicate()
-    assert processes[0].returncode == 2
-    said = [line for line in errors.splitlines() if "Error" in line]
-    assert len(said) == 1, errors
-    assert "another process of the run has ended, hangs or cannot be reached" in said[0]
-
-
-@pytest.mark.slow
-def test_torchrun(text, tmp_path, torchrun):
-    recipe, out = tmp_path / "recipe.yaml", tmp_path / "out"
-    recipe.write_text(text)
-    done = torchrun(2, "train", recipe, "train.batch_size=4", "--out", out)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.count("done in") == 1
-    assert np.isfinite(losses(out)).all()
-    assert load_model(out / "best.safetensors").spec.input_size == (64, 64)

@@ -15,7 +15,8 @@ from fastpose.models import create_model, load_model, save_model
 from fastpose.skeletons import COCO17, Skeleton, get_skeleton
 from fastpose.train.loop import train
 from fastpose.train.optim import limit_warmup
-from fastpose.train.recipe import RecipeError, ScheduleSettings, load_recipe, parse_recipe
+from fastpose.train.recipe import RecipeError, load_recipe, parse_recipe
+from fastpose.train.settings import ScheduleSettings
 from fastpose.train.setup import build_model
 from fastpose.train.sources import build_data, build_evaluator, data_skeleton
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import fastpose
+from fastpose.cli import main
 from fastpose.models import load_model
 
 PAGE = Path(__file__).parents[2] / "docs" / "finetuning.md"
@@ -44,6 +45,37 @@ def run_page(folder, changes=()):
     return [json.loads((folder / f"{name}.json").read_text())["figures"]["AP"] for name in ("head", "all", "scratch")]
 
 
+def test_the_commands_of_the_page(tmp_path, monkeypatch):
+    """In this process, on so little that nothing is learned."""
+    small = {
+        "192": "16",
+        "100, 60_000": "4, 60_000",
+        "[96, 96]": "[32, 32]",
+        "epochs: 4": "epochs: 1",
+        "epochs=8": "epochs=1",
+    }
+    monkeypatch.chdir(tmp_path)
+    for language, text in blocks():
+        for old, new in small.items():
+            text = text.replace(old, new)
+        if language == "yaml":
+            Path("stick.yaml").write_text(text)
+        elif language == "python":
+            exec(compile(text, str(PAGE), "exec"), {})
+        else:
+            for line in filter(None, text.replace("\\\n", " ").splitlines()):
+                program, *words = shlex.split(line)
+                assert program == "fastpose"
+                with pytest.raises(SystemExit) as stop:
+                    main(words)
+                assert not stop.value.code, line
+    for name in ("head", "all", "scratch"):
+        assert json.loads(Path(f"{name}.json").read_text())["figures"].keys() >= {"AP"}
+    assert len(json.loads(Path("stick.json").read_text())[0]["people"]) == 1
+    assert Path("stick.jpg").is_file()
+
+
+@pytest.mark.slow
 def test_the_page_in_small(tmp_path):
     small = (("192", "96"), ("100, 60_000", "40, 60_000"))
     _, everything, scratch = run_page(tmp_path, small)

@@ -1,6 +1,6 @@
 """A run that is killed again and again, at any moment, ends with the weights of one that was left alone.
 
-FASTPOSE_KILLS=50 pytest tests/train/test_kill.py: as often as that, instead of a few times.
+FASTPOSE_KILLS=50 pytest -m slow tests/train/test_kill.py: as often as that, instead of a few times.
 """
 
 from __future__ import annotations
@@ -28,16 +28,17 @@ OPTIONS = ["eval.every=1000", "train.ema.decay=0.9"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="kills as POSIX does")
-def test_killed_runs_lose_unsaved_steps_only(recipe_text, tmp_path, one_thread):
-    options = [*OPTIONS, f"train.epochs={4 * KILLS + 4}"]
+@pytest.mark.parametrize("most", [1, pytest.param(KILLS, marks=pytest.mark.slow)])
+def test_killed_runs_lose_unsaved_steps_only(recipe_text, tmp_path, one_thread, most):
+    options = [*OPTIONS, f"train.epochs={4 * most + 4}"]
     whole, out, recipe = tmp_path / "whole", tmp_path / "killed", tmp_path / "recipe.yaml"
     train(parse_recipe(recipe_text, options), whole, console=Console(file=io.StringIO()))
     recipe.write_text(recipe_text)
     choose = random.Random(0)
     kills, epochs = 0, [0]
-    for _ in range(10 * KILLS):
+    for _ in range(10 * most):
         process = _start(recipe, out, options)
-        if kills < KILLS:
+        if kills < most:
             _wait_for_steps(process, out / "log.csv")
             time.sleep(choose.uniform(0, 0.7))
             kills += process.poll() is None
@@ -52,8 +53,8 @@ def test_killed_runs_lose_unsaved_steps_only(recipe_text, tmp_path, one_thread):
         if process.returncode == 0:
             break
     print(f"{kills} kills; epochs done after each: {epochs}")
-    assert kills == KILLS or process.returncode == 0
-    assert epochs[-1] == 4 * KILLS + 4
+    assert kills == most or process.returncode == 0
+    assert epochs[-1] == 4 * most + 4
     ended, undisturbed = (load_state(folder / "state.pt") for folder in (out, whole))
     for part in ("model", "average"):
         for name, tensor in undisturbed[part].items():

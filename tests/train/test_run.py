@@ -41,7 +41,7 @@ def same_weights(one, two):
 # Saved before it is validated
 
 
-@pytest.mark.parametrize("epoch", [1, 2, 3])
+@pytest.mark.parametrize("epoch", [1, 3])
 def test_a_validation_that_fails_loses_nothing(recipe_text, tmp_path, monkeypatch, epoch):
     options = ("train.epochs=3", "train.ema.decay=0.9", "augment.colour_prob=0.5")
     whole, _ = run(recipe_text, tmp_path / "whole", *options)
