@@ -26,6 +26,7 @@ from fastpose.models import (
     save_model,
     weights,
 )
+from fastpose.spec import CodecSpec
 
 
 def _edit(path, change):
@@ -261,7 +262,7 @@ REST = [pytest.param(name, marks=pytest.mark.slow) for name in list_architecture
 @pytest.mark.parametrize("name", [*COMPUTED, *REST])
 def test_a_network_comes_back_as_it_was_saved(tmp_path, monkeypatch, fill_by_name, name):
     monkeypatch.setattr(os, "fsync", lambda file: None)
-    codec = {"codec": {"heatmap_size": (8, 8)}} if name == "cpm" else {}  # an eighth, not a quarter
+    codec = {"codec": CodecSpec("gaussian", heatmap_size=(8, 8))} if name == "cpm" else {}  # an eighth, not a quarter
     model = create_model(name, input_size=(64, 64), **codec).eval()
     fill_by_name(model)
     _assert_comes_back(model, tmp_path / "m.safetensors")
