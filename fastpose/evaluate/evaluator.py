@@ -67,7 +67,7 @@ class Evaluator:
         batch_size: Crops in a step.
         workers: Threads that decode photos; by default as many as suit the network's device.
         score_mode: What a pose's score is made of; see :func:`fastpose.metrics.score_poses`.
-        nms: How doubles are suppressed; see :func:`fastpose.metrics.coco_results`.
+        nms: How doubles are suppressed; see :func:`fastpose.metrics.rank_poses`.
         nms_threshold: From which similarity on.
         sigmas: [K] of the OKS; by default the data's.
         use_area: Take the annotated areas for the OKS; otherwise 0.53 of the annotated box.
@@ -106,7 +106,7 @@ class Evaluator:
         lacking = [point for point in self.metric.keypoints or () if point not in records.skeleton.keypoints]
         if lacking:
             raise ValueError(
-                f"metric: {name} needs {', '.join(lacking)}, which the data have not ({records.skeleton.name!r})"
+                f"metric: {name} needs {', '.join(lacking)}, which the data's {records.skeleton.name!r} has not"
             )
         fine = can_be_cropped(records.boxes)
         self.skipped = dict(records.skipped)

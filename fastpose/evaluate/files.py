@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from ..data.readers.files import read_mat
+from ..data.records import DataError
 from ..files import atomic_write
 from ..metrics import PoseResults, Truth, read_results, result_entries
 from ..metrics.coco_files import read_content
@@ -33,8 +35,8 @@ def read_predictions(path: Path, truth: Truth, *, with_ids: bool = False) -> Pos
         The poses.
 
     Raises:
-        ImportError: It is a .mat file and SciPy is not installed.
-        ValueError: It cannot be read, is not of such a format, or there is nothing in it.
+        ValueError: It cannot be read (a .mat file not without SciPy), is not of such a format, or there is nothing in
+            it.
     """
     if path.suffix.lower() == ".mat":
         return _read_mat(path, truth)
@@ -147,14 +149,12 @@ def _mat(results: PoseResults, skeleton: Skeleton) -> bytes:
 
 def _read_mat(path: Path, truth: Truth) -> PoseResults:
     try:
-        from scipy.io import loadmat
-    except ImportError:
-        raise ImportError("reading .mat files needs SciPy: pip install scipy") from None
-    try:
-        preds = np.asarray(loadmat(path)["preds"], np.float64)
-    except Exception as error:  # SciPy raises whatever the damage leads to
-        raise ValueError(f"{path}: cannot be read as MATLAB's file of preds ({error})") from None
+        preds = np.asarray(read_mat(path).get("preds"), np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        said = f"{error}" if isinstance(error, DataError) else f"{path}: preds: expected numbers"
+        raise ValueError(said) from None
     joints = truth.skeleton.num_keypoints
+    preds = preds[None] if preds.shape == (joints, 2) else preds  # one person's, without the axis of people
     if preds.ndim != 3 or preds.shape[1:] != (joints, 2):
         raise ValueError(f"{path}: preds: expected shape [N, {joints}, 2], got {preds.shape}")
     if not np.isfinite(preds).all():

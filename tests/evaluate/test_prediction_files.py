@@ -51,7 +51,11 @@ def test_mpiis_file_and_back(tmp_path: Path) -> None:
     figures = score("mpii_pckh", data, poses).figures(None)
     assert score("mpii_pckh", data, back).figures(None) == figures
     assert figures["PCKh@0.1"] < 0.5 < figures["PCKh@0.5"]
+    alone = dataclasses.replace(data.select([1]), ids=np.array([0]))
+    write_predictions(file, results(alone), MPII16, tmp_path)
+    assert score("mpii_pckh", alone, read_predictions(file, truth_of_records(alone))).unpredicted == 0
     # A file of everybody, read beside data that leave somebody out.
+    write_predictions(file, poses, MPII16, tmp_path)
     few = data.select([0, 2])
     assert score("mpii_pckh", few, read_predictions(file, truth_of_records(few))).unpredicted == 0
 
@@ -67,13 +71,14 @@ def test_mpiis_file_refuses_what_it_cannot_hold(tmp_path: Path) -> None:
         ({"preds": np.zeros((4, 14, 2))}, r"preds: expected shape \[N, 16, 2\], got \(4, 14, 2\)"),
         ({"preds": np.full((101, 16, 2), np.nan)}, "a value that is not finite"),
         ({"preds": np.zeros((200, 16, 2))}, "of none of the annotated people"),
-        ({"joints": np.zeros(1)}, "cannot be read as MATLAB's file of preds"),
+        ({"joints": np.zeros(1)}, r"preds: expected shape \[N, 16, 2\], got \(\)"),
+        ({"preds": "text"}, "preds: expected numbers"),
     ):
         scipy.savemat(file, content_of_file)
         with pytest.raises(ValueError, match=said):
             read_predictions(file, truth_of_records(data))
     file.write_bytes(b"MATLAB 5.0 MAT-file")
-    with pytest.raises(ValueError, match="cannot be read as MATLAB's file of preds"):
+    with pytest.raises(ValueError, match=r"pred\.mat: .*MATLAB"):
         read_predictions(file, truth_of_records(data))
 
 

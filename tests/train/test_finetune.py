@@ -136,7 +136,7 @@ def test_names_without_sides_have_no_pairs_until_somebody_says_them(figures, tmp
     skeleton = data_skeleton(recipe)
     assert (skeleton.name, skeleton.flip_index, skeleton.joint_weights) == ("abc", (0, 2, 1), (1, 2, 2))
     assert build_model(recipe, print).spec.skeleton == skeleton
-    assert build_evaluator(recipe).sigmas.tolist() == [0.1, 0.2, 0.3]
+    assert build_evaluator(recipe).skeleton.sigmas == (0.1, 0.2, 0.3)
     assert run(recipe, tmp_path / "out")[0].finished
 
 

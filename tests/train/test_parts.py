@@ -327,9 +327,9 @@ data: {{root: {figures}, train: [{{annotations: train.json}}], val: {{annotation
 """
     assert len(build_evaluator(parse_recipe(text))) == 8
     evaluator = build_evaluator(parse_recipe(text, [f"data.detections={tmp_path / 'boxes.json'}", "eval.nms=none"]))
-    assert (len(evaluator), evaluator.metric, evaluator.nms) == (2, "coco_ap", "none")
+    assert (len(evaluator), evaluator.metric.name, evaluator.nms) == (2, "coco_ap", "none")
     spec = create_model("resnet18_slim", skeleton="lsp14").spec
-    assert build_evaluator(parse_recipe(text), spec).metric == "pck"  # what both skeletons have
+    assert build_evaluator(parse_recipe(text), spec).metric.name == "pck"  # what both skeletons have
     with pytest.raises(RecipeError, match=r"data\.detections: goes with average precision .* not with pck"):
         build_evaluator(parse_recipe(text, [f"data.detections={tmp_path / 'boxes.json'}", "eval.metric=pck"]))
 
