@@ -16,8 +16,8 @@ import torch
 
 from fastpose.ops import affine_crop, heatmap_decode, heatmap_encode, heatmap_loss, oks, oks_nms
 from fastpose.ops._codec import codec_values
+from fastpose.ops._crop_options import plan as crop_options
 from fastpose.ops._native import C
-from fastpose.ops.affine_crop import _plan as crop_options
 from fastpose.spec import CodecSpec
 
 from .harness import Case, Thunk, bench
