@@ -58,6 +58,14 @@ double* workspace(int64_t size) {
   return room.data();
 }
 
+// The gate of the layers. Python's asks more closely where it is shut.
+bool plain_tensors(py::handle optional, const py::args& tensors) {
+  if (!optional.is_none() && !is_plain_tensor(optional)) return false;
+  for (py::handle tensor : tensors)
+    if (!is_plain_tensor(tensor)) return false;
+  return !watched();
+}
+
 // --- batch_norm_act ------------------------------------------------------------------------------------------------------------
 
 void batch_norm_act(py::handle x_object, py::handle residual_object, py::handle weight_object, py::handle bias_object,
@@ -135,6 +143,24 @@ void batch_norm_act_grad(py::handle x_object, py::handle out_object, py::handle 
 }
 
 // --- depthwise_conv ------------------------------------------------------------------------------------------------------------
+// The side of the kernels [C, 1, k, k], which are of that dtype.
+int64_t expect_kernels(const Arg& weight, const Arg& x, DType dtype) {
+  expect_dtype(weight, {dtype});
+  expect_shape(weight, {x.shape[1], 1, -1, -1}, "[C, 1, k, k]");
+  const int64_t kernel = weight.shape[2];
+  if ((kernel != 3 && kernel != 5) || weight.shape[3] != kernel)
+    fail_value(weight, "kernels of 3 x 3 or 5 x 5", "shape " + shape_text(weight));
+  expect_device(weight, x);
+  return kernel;
+}
+
+void depthwise_conv_check(py::handle x_object, py::handle weight_object) {
+  const Arg x = map_view(x_object, "x"), weight = map_view(weight_object, "weight");
+  expect_map(x);
+  if (x.numel() == 0) fail_value(x, "at least one value", "shape " + shape_text(x));
+  expect_kernels(weight, x, DType::Float32);
+}
+
 void depthwise_conv_grad(py::handle x_object, py::handle grad_object, py::handle weight_object, int64_t stride,
                          py::handle grad_x_object, py::handle grad_weight_object) {
   const Arg x = map_view(x_object, "x"), grad = map_view(grad_object, "grad"), weight = map_view(weight_object, "weight");
@@ -147,13 +173,8 @@ void depthwise_conv_grad(py::handle x_object, py::handle grad_object, py::handle
   args.stride = stride;
   if (x.numel() == 0) fail_value(x, "at least one value", "shape " + shape_text(x));
   if (stride != 1 && stride != 2) throw py::value_error("stride: expected 1 or 2, got " + std::to_string(stride));
-  expect_dtype(weight, {x.dtype});
-  expect_shape(weight, {x.shape[1], 1, -1, -1}, "[C, 1, k, k]");
-  args.kernel = weight.shape[2];
-  if ((args.kernel != 3 && args.kernel != 5) || weight.shape[3] != args.kernel)
-    fail_value(weight, "kernels of 3 x 3 or 5 x 5", "shape " + shape_text(weight));
+  args.kernel = expect_kernels(weight, x, x.dtype);
   expect_contiguous(weight);
-  expect_device(weight, x);
   expect_dtype(grad, {x.dtype});
   expect_shape(grad, {x.shape[0], x.shape[1], (args.height - 1) / stride + 1, (args.width - 1) / stride + 1}, "that of the output");
   if (!channels_last(grad)) fail_value(grad, "the channels last in memory", "other strides for shape " + shape_text(grad));
@@ -274,10 +295,12 @@ void interleave_grad(py::handle grad_object, py::handle second_object, py::handl
 }  // namespace
 
 void bind_layers(py::module_& m) {
+  m.def("plain_tensors", &plain_tensors, "Whether all (the first may be None) are plain tensors on the CPU, at which nobody looks on.");
   m.def("batch_norm_act", &batch_norm_act, py::arg("x"), py::arg("residual"), py::arg("weight"), py::arg("bias"), py::arg("running_mean"),
         py::arg("running_var"), py::arg("momentum"), py::arg("eps"), py::arg("relu"), py::arg("out"), py::arg("stats"));
   m.def("batch_norm_act_grad", &batch_norm_act_grad, py::arg("x"), py::arg("out"), py::arg("grad"), py::arg("weight"), py::arg("bias"),
         py::arg("stats"), py::arg("relu"), py::arg("grad_x"), py::arg("grad_residual"), py::arg("grad_weight"), py::arg("grad_bias"));
+  m.def("depthwise_conv_check", &depthwise_conv_check, py::arg("x"), py::arg("weight"), "Raises what the gradient would, before anything is done.");
   m.def("depthwise_conv_grad", &depthwise_conv_grad, py::arg("x"), py::arg("grad"), py::arg("weight"), py::arg("stride"), py::arg("grad_x"),
         py::arg("grad_weight"));
   m.def("interleave", &interleave, py::arg("first"), py::arg("second"), py::arg("weights"), py::arg("out"));

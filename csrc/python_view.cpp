@@ -256,6 +256,18 @@ Plain view_if_plain(Arg& a, py::handle object, const char* name, bool ignore_gra
   return a.device == kCpu && a.contiguous() && (a.data != nullptr || a.numel() == 0) ? kind : Plain::No;
 }
 
+bool is_plain_tensor(py::handle object) {
+  if (!exchange_api_enabled) return false;
+  const TensorType known = tensor_type(Py_TYPE(object.ptr()));
+  dlpack::Tensor t;
+  if (!known.plain || known.api == nullptr) return false;
+  if (known.api->borrow(object.ptr(), &t) != 0) {  // sparse, or wrapped by torch.func
+    PyErr_Clear();
+    return false;
+  }
+  return t.device.type == dlpack::kCpuDevice;
+}
+
 namespace {
 
 PyObject* attribute_of(const char* module, const char* name) {

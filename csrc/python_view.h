@@ -32,6 +32,9 @@ Arg view_out(py::handle object, const char* name);
 enum class Plain { No, NumPy, Torch };
 Plain view_if_plain(Arg& a, py::handle object, const char* name, bool ignore_grad = false);
 
+// Whether it is a tensor of torch's own type in CPU memory, contiguous or not.
+bool is_plain_tensor(py::handle object);
+
 // Whether somebody has a say in what becomes of plain tensors, so that a call must go through torch's dispatcher: torch.jit.trace, a dispatch
 // mode (make_fx, FakeTensorMode, FlopCounterMode) or forward-mode AD. Wrapped tensors (torch.func, subclasses) are not plain in the first place.
 bool watched();

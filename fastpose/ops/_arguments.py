@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from ._native import NUMPY_DTYPE, Array, C, is_compiling
+from ._native import NUMPY_DTYPE, Array, C, is_compiling, is_dynamo_compiling
 
 __all__ = [
     "argument",
@@ -23,6 +23,7 @@ __all__ = [
     "expect_shape",
     "filled",
     "flag_argument",
+    "looked_on",
     "needs_grad",
     "number_argument",
     "refuse_grad",
@@ -205,6 +206,21 @@ def dispatched(*values: Any) -> bool:
     if any(type(tensor) not in _PLAIN for tensor in tensors):
         return True
     return len(tensors) > 0 and (C.watched() or transformed())
+
+
+def looked_on(tensors: tuple[Any, ...], names: str, optional: Any = None, optional_name: str = "") -> bool:
+    """The same of a layer's tensors; where the core knows at once that nobody looks on, nothing else is asked.
+
+    Raises:
+        TypeError: One is no tensor, is sparse, or has no memory; only ``optional`` may be None.
+    """
+    if not is_dynamo_compiling() and C.plain_tensors(optional, *tensors):
+        return False
+    for name, value in zip(names.split(), tensors, strict=True):
+        tensor_argument(name, value)
+    if optional is not None:
+        tensor_argument(optional_name, optional)
+    return dispatched(*tensors, optional)
 
 
 def transformed() -> bool:

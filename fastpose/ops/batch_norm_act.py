@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._arguments import dispatched, flag_argument, number_argument, tensor_argument
+from ._arguments import flag_argument, looked_on, number_argument
 from ._native import C
 from ._registration import differentiable_once
 from .reference.batch_norm_act import batch_norm_act as reference
@@ -64,18 +64,12 @@ def batch_norm_act(
 
     Source: Ioffe & Szegedy, "Batch Normalization", https://arxiv.org/abs/1502.03167.
     """
-    running = {"running_mean": running_mean, "running_var": running_var}
-    for name, value in ({"x": x, "weight": weight, "bias": bias} | running).items():
-        tensor_argument(name, value)
-    if residual is not None:
-        tensor_argument("residual", residual)
     momentum, eps = number_argument("momentum", momentum), number_argument("eps", eps)
     relu = flag_argument("relu", relu)
-    if dispatched(x, weight, bias, running_mean, running_var, residual):
-        return reference(
-            x, weight, bias, running_mean, running_var, momentum=momentum, eps=eps, relu=relu, residual=residual
-        )
-    for name, value in running.items():
+    tensors = (x, weight, bias, running_mean, running_var)
+    if looked_on(tensors, "x weight bias running_mean running_var", residual, "residual"):
+        return reference(*tensors, momentum=momentum, eps=eps, relu=relu, residual=residual)
+    for name, value in (("running_mean", running_mean), ("running_var", running_var)):
         if value.requires_grad:
             raise TypeError(f"{name}: expected a tensor that does not require grad, for it is written in place")
         if not value.is_inference():

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ._arguments import dispatched, tensor_argument, whole_argument
+from ._arguments import looked_on, whole_argument
 from ._native import C
 from ._registration import differentiable_once
 from .reference.depthwise_conv import depthwise_conv as reference
@@ -42,34 +42,14 @@ def depthwise_conv(x: Tensor, weight: Tensor, stride: int = 1) -> Tensor:
         >>> depthwise_conv(x, torch.randn(8, 1, 3, 3), stride=2).shape
         torch.Size([2, 8, 8, 6])
     """
-    tensor_argument("x", x), tensor_argument("weight", weight)
     stride = whole_argument("stride", stride)
     if stride not in (1, 2):
         raise ValueError(f"stride: expected 1 or 2, got {stride}")
-    if dispatched(x, weight):
+    if looked_on((x, weight), "x weight"):
         return reference(x, weight, stride)
-    _check(x, weight)
+    C.depthwise_conv_check(x, weight)
     y: Tensor = _DepthwiseConv.apply(x, weight, stride)
     return y
-
-
-def _check(x: Tensor, weight: Tensor) -> None:
-    """What the core would find only when the gradient is made."""
-    if x.dtype not in (torch.float32, torch.bfloat16):
-        raise TypeError(f"x: expected dtype float32 or bfloat16, got {x.dtype}")
-    if weight.dtype is not torch.float32:
-        raise TypeError(f"weight: expected dtype float32, got {weight.dtype}")
-    for name, value in (("x", x), ("weight", weight)):
-        if value.device.type != "cpu":
-            raise ValueError(f"{name}: expected memory on the CPU, got {value.device}")
-    if x.ndim != 4 or x.numel() == 0:
-        raise ValueError(f"x: expected shape [B, C, h, w] and at least one value, got {list(x.shape)}")
-    if weight.ndim != 4 or weight.shape[:2] != (x.shape[1], 1):
-        raise ValueError(f"weight: expected shape [{x.shape[1]}, 1, k, k], got {list(weight.shape)}")
-    if weight.shape[2:] not in ((3, 3), (5, 5)):
-        raise ValueError(f"weight: expected kernels of 3 x 3 or 5 x 5, got shape {list(weight.shape)}")
-    if not x.is_contiguous(memory_format=torch.channels_last):
-        raise ValueError(f"x: expected the channels last in memory, got strides {x.stride()}")
 
 
 class _DepthwiseConv(torch.autograd.Function):
@@ -86,7 +66,7 @@ class _DepthwiseConv(torch.autograd.Function):
     @differentiable_once("depthwise_conv")
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         x, weight = ctx.saved_tensors
-        rounded, grad = weight.to(x.dtype), grad.contiguous(memory_format=torch.channels_last)
+        rounded, grad = weight.to(x.dtype).contiguous(), grad.contiguous(memory_format=torch.channels_last)
         grad_x = torch.empty_like(x) if ctx.needs_input_grad[0] else None
         grad_weight = torch.empty(weight.shape) if ctx.needs_input_grad[1] else None
         C.depthwise_conv_grad(x, grad, rounded, ctx.stride, grad_x, grad_weight)

@@ -102,10 +102,9 @@ def heatmap_loss(
         raise ValueError(f"ohkm_topk: expected at least 1, got {ohkm_topk}")
     maps = predicted if isinstance(predicted, Tensor) else array_argument("predicted", predicted)
     wide = maps.dtype in (torch.float64, np.float64)
-    points, factors = (
-        None if value is None else argument(name, value, torch.float64 if wide else torch.float32, maps)
-        for name, value in (("keypoints", keypoints), ("weights", weights))
-    )
+    kind = torch.float64 if wide else torch.float32
+    points = None if keypoints is None else argument("keypoints", keypoints, kind, maps)
+    factors = None if weights is None else argument("weights", weights, kind, maps)
     given = None if target is None else array_argument("target", target)
     if wide or (isinstance(maps, Tensor) and transformed()):
         return _plainly(maps, points, factors, given, topk, codec, input_size)

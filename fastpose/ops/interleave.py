@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._arguments import dispatched, tensor_argument
+from ._arguments import looked_on
 from ._native import C
 from ._registration import differentiable_once
 from .reference.interleave import interleave as reference
@@ -45,13 +45,10 @@ def interleave(first: Tensor, second: Tensor, weights: Tensor | None = None) -> 
 
     Source: Zhang et al., "ShuffleNet", https://arxiv.org/abs/1707.01083.
     """
-    for name, value in (("first", first), ("second", second)):
-        if tensor_argument(name, value).ndim != 4:
-            raise ValueError(f"{name}: expected shape [B, C, h, w], got {list(value.shape)}")
-    if weights is not None:
-        tensor_argument("weights", weights)
-    if dispatched(first, second, weights):
+    if looked_on((first, second), "first second", weights, "weights"):
         return reference(first, second, weights)
+    if first.ndim != 4:
+        raise ValueError(f"first: expected shape [B, C, h, w], got {list(first.shape)}")
     y: Tensor = _Interleave.apply(first, second, weights)
     return y
 
