@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import Numbers, annotation_options, given_options, view_options
+from .options import Numbers, annotation_options, category_option, given_options, view_options
 
 if TYPE_CHECKING:
     from ..data.records import PoseRecords
@@ -65,6 +65,7 @@ class _MetricName(click.ParamType):
 @click.argument("model", required=False)
 @click.option("--data", required=True, type=_ANYTHING, help="Annotation file, or the folder of them.")
 @annotation_options
+@category_option
 @click.option(
     "--metric",
     type=_MetricName(),
@@ -118,6 +119,7 @@ def evaluate(
     data_format: str | None,
     split: str | None,
     images: Path | None,
+    category: str | None,
     metric: str,
     detections: Path | None,
     predictions: Path | None,
@@ -145,6 +147,8 @@ def evaluate(
         raise click.UsageError("expected either MODEL or --predictions")
     if predictions is not None and (given := given_options(ctx, _OF_MODEL)):
         raise click.UsageError(f"{given[0]} goes with MODEL: existing results are scored as they are")
+    if category == "all":
+        raise click.UsageError("--category: one is measured at a time; expected a name or an id, got all")
     # Imported here: the command line's help must not wait for torch.
     from ..devices import pick_device
     from ..evaluate import Evaluator, read_predictions, write_predictions
@@ -155,7 +159,7 @@ def evaluate(
 
     with _processes() as rank:
         network = None if predictions is not None else find_model(model).to(pick_device(device, "--device"))
-        options = {"format": data_format, "detections": detections, "split": split}
+        options = {"format": data_format, "detections": detections, "split": split, "category": category}
         records, metric, annotated = _read_people(data, images, options, metric, network)
         if not annotated and save_predictions is None:
             raise click.UsageError(
@@ -174,6 +178,7 @@ def evaluate(
             nms_threshold=nms_threshold,
             sigmas=sigmas,
             use_area=use_area,
+            category=category,
         )
         start = time.perf_counter()
         if network is None:

@@ -71,6 +71,7 @@ class Evaluator:
         nms_threshold: From which similarity on.
         sigmas: [K] of the OKS; by default the data's.
         use_area: Take the annotated areas for the OKS; otherwise 0.53 of the annotated box.
+        category: Name or id of the category that was read, where the annotations have several with keypoints.
 
     Attributes:
         records: The people that can be cropped.
@@ -98,6 +99,7 @@ class Evaluator:
         nms_threshold: float = 0.9,
         sigmas: ArrayLike | None = None,
         use_area: bool = True,
+        category: int | str | None = None,
     ) -> None:
         name = metric or default_metric(records)
         if name not in METRICS:
@@ -125,7 +127,7 @@ class Evaluator:
         self.sigmas_known = sigmas is not None or records.skeleton.sigmas_known
         self.skeleton = dataclasses.replace(records.skeleton, sigmas=tuple(values.tolist()))
         self.score_mode, self.nms, self.nms_threshold, self.use_area = score_mode, nms, nms_threshold, use_area
-        self._everybody, self._annotations = records, annotations
+        self._everybody, self._annotations, self._category = records, annotations, category
         self._cache, self._batch_size, self._workers = cache, batch_size, workers
 
     def __len__(self) -> int:
@@ -140,7 +142,7 @@ class Evaluator:
     def truth(self) -> Truth:
         """The annotated people, as the metric takes them."""
         if self.metric.ranks_poses:
-            truth = read_annotated(self._annotations, self._everybody, self.metric.optional)
+            truth = read_annotated(self._annotations, self._everybody, self.metric.optional, self._category)
         else:
             truth = truth_of_records(self.records)
         truth = dataclasses.replace(truth, skeleton=self.skeleton)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.readers.coco import category_with_keypoints
+from ..data.readers.categories import category_with_keypoints
 from ..data.records import PoseRecords
 from ..metrics import METRICS, Truth, read_truth
 from ..metrics.coco_files import read_content
@@ -84,7 +84,9 @@ def truth_of_records(records: PoseRecords) -> Truth:
     )
 
 
-def read_annotated(path: Path | None, records: PoseRecords, optional: Iterable[str] = ()) -> Truth:
+def read_annotated(
+    path: Path | None, records: PoseRecords, optional: Iterable[str] = (), category: int | str | None = None
+) -> Truth:
     """Everybody on the photos, crowds and detected boxes' people included.
 
     Args:
@@ -92,6 +94,7 @@ def read_annotated(path: Path | None, records: PoseRecords, optional: Iterable[s
             categories that of the one that is read; anything else gives what the records hold.
         records: What was read from it.
         optional: Arrays of :class:`fastpose.metrics.Truth` that are wanted where the file may state them.
+        category: Name or id of the category that was read, where one was asked for.
 
     Returns:
         The people, with the records' skeleton.
@@ -99,7 +102,7 @@ def read_annotated(path: Path | None, records: PoseRecords, optional: Iterable[s
     Raises:
         ValueError: The file cannot be used, or nobody has annotated keypoints.
     """
-    content = _coco_content(path, records)
+    content = _coco_content(path, records, category)
     if content is not None:
         return read_truth(content, records.skeleton, optional=optional)
     if not (records.visible > 0).any():
@@ -115,7 +118,7 @@ def has_annotations(path: Path) -> bool:
     return not (isinstance(content, Mapping) and content.get("images") and not content.get("annotations"))
 
 
-def _coco_content(path: Path | None, records: PoseRecords) -> Mapping[str, Any] | None:
+def _coco_content(path: Path | None, records: PoseRecords, category: int | str | None) -> Mapping[str, Any] | None:
     if path is None or (records.skeleton.keypoints == JHMDB15.keypoints and (records.visible > 0).any()):
         return None  # JHMDB's reader moves boxes and keypoints by one pixel
     if path.is_dir():
@@ -126,11 +129,11 @@ def _coco_content(path: Path | None, records: PoseRecords) -> Mapping[str, Any] 
     if path.suffix.lower() in (".mat", ".yaml", ".yml"):
         return None
     content = read_content(path)
-    return _one_category(path, content) if _is_coco(content) else None
+    return _one_category(path, content, category) if _is_coco(content) else None
 
 
-def _one_category(path: Path, content: Mapping[str, Any]) -> Mapping[str, Any]:
-    chosen = category_with_keypoints(path, content)
+def _one_category(path: Path, content: Mapping[str, Any], category: int | str | None) -> Mapping[str, Any]:
+    chosen = category_with_keypoints(path, content, category)
     if chosen is None:
         return content
     number = chosen.get("id")
