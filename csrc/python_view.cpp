@@ -265,7 +265,7 @@ bool is_plain_tensor(py::handle object) {
     PyErr_Clear();
     return false;
   }
-  return t.device.type == dlpack::kCpuDevice;
+  return t.data != nullptr && t.device.type == dlpack::kCpuDevice;  // without memory: functionalized, fake
 }
 
 namespace {

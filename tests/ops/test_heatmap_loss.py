@@ -300,7 +300,7 @@ def test_empty(shape: tuple[int, int]) -> None:
     ("change", "error", "text"),
     [
         ({"predicted": torch.zeros(2, 3, 64, 47)}, ValueError, "predicted"),
-        ({"predicted": torch.zeros(2, 3, 64, 48).double()}, TypeError, "predicted"),
+        ({"predicted": torch.zeros(2, 3, 64, 48).long()}, TypeError, "predicted"),
         ({"keypoints": torch.zeros(2, 4, 2)}, ValueError, "keypoints"),
         ({"keypoints": None}, ValueError, "keypoints"),
         ({"target": torch.zeros(2, 3, 64, 48)}, ValueError, "keypoints"),
