@@ -194,8 +194,8 @@ def evaluate(
             results = evaluator.results(found, network.spec)
         seconds = time.perf_counter() - start
         if save_predictions:
-            category = int(evaluator.truth.category_ids[0]) if annotated else 1
-            write_predictions(save_predictions, results, evaluator.skeleton, data, category_id=category)
+            number = int(evaluator.truth.category_ids[0]) if annotated else 1
+            write_predictions(save_predictions, results, evaluator.skeleton, data, category_id=number)
 
     subject = str(predictions or (network.name if network is not None and model is None else model))
     crops = len(scales) * len(rotations)
