@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastpose.files import parse_json, read_file
 from fastpose.metrics.results import PoseResults
 from fastpose.metrics.truth import AREA_OF_BOX, Truth, positions
 from fastpose.skeletons import Skeleton
@@ -32,9 +32,12 @@ def read_content(content: Any) -> Any:
     if not isinstance(content, str | Path):
         return content
     try:
-        return json.loads(Path(content).read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{content}: cannot be read as JSON ({error})") from None
+        return parse_json(read_file(content), content)
+    except OSError as error:
+        raise ValueError(f"{content}: cannot be read as JSON ({error.strerror})") from None
+    except ValueError as error:
+        reason = str(error).removeprefix(f"{content}: ")
+        raise ValueError(f"{content}: cannot be read as JSON ({reason})") from None
 
 
 def read_truth(content: Content, skeleton: Skeleton, *, optional: Iterable[str] = ()) -> Truth:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import os
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -68,3 +70,11 @@ def test_nothing_but_figures_or_a_value_error(metric: Callable[[Any, Any], dict[
         except ValueError:
             refused += 1
     assert 100 < refused < 300
+
+
+def test_a_file_that_never_ends_or_is_endlessly_deep(tmp_path: Path) -> None:
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    os.mkfifo(tmp_path / "pipe.json")
+    for name in ("deep.json", "pipe.json"):
+        with pytest.raises(ValueError, match=rf"{name}: cannot be read as JSON"):
+            coco_ap(tmp_path / name, [])
