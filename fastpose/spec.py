@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 
 from .checks import Size, check_bool, check_choice, check_keys, check_number, check_size
 from .codecs import CODECS, Codec, build_codec, codec_parameters
+from .files import parse_json
 from .skeletons import Skeleton
 
 __all__ = ["ChannelOrder", "PoseSpec"]
@@ -121,10 +122,7 @@ class PoseSpec:
         Raises:
             ValueError: Not JSON, or a key is missing, unknown or of the wrong type; the message names it.
         """
-        try:
-            data = json.loads(text)
-        except (TypeError, json.JSONDecodeError) as error:
-            raise ValueError(f"spec: not valid JSON ({error})") from error
+        data = parse_json(text, "spec")
         if isinstance(data, dict):
             data = {key: value for key, value in data.items() if key not in _OLD_FIELDS}
         values = dict(check_keys("spec", data, cls))

@@ -67,6 +67,11 @@ def test_missing_key_and_no_json():
         PoseSpec.from_json(json.dumps(data))
     with pytest.raises(ValueError, match="not valid JSON"):
         PoseSpec.from_json("{")
+    for depth in (200, 100_000):
+        data["codec"] = 0
+        text = json.dumps(data).replace('"codec": 0', f'"codec": {"[" * depth}{"]" * depth}')
+        with pytest.raises(ValueError, match="spec: nested too deeply"):
+            PoseSpec.from_json(text)
 
 
 def test_headers_of_older_files():

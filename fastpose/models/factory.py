@@ -21,7 +21,7 @@ from fastpose.spec import PoseSpec
 from .features import FeatureExtractor
 from .hub import fetch
 from .pose_model import PoseModel
-from .registry import build_model, list_architectures
+from .registry import build_model, build_outline, list_architectures
 from .weights import WeightsError, load_checkpoint
 from .zoo import ZooEntry, close_names, default_spec, find_entry, list_entries
 
@@ -113,7 +113,12 @@ def create_model(
         # Rounded: the network refuses a size that it cannot take, or knows the size of its maps better.
         size = check_size("input_size", changes["input_size"])
         changes["codec"] = base.codec.resized(base.input_size, size, exact=False)
-    model = build_model(entry.architecture if entry else name, base.replace(**changes), arguments)
+    architecture, spec = entry.architecture if entry else name, base.replace(**changes)
+    model = None
+    if pretrained and spec.skeleton.keypoints == base.skeleton.keypoints:  # the file has everything
+        model = build_outline(architecture, spec, arguments)
+    if model is None:
+        model = build_model(architecture, spec, arguments)
     if entry is not None:
         model.name = entry.name
     if pretrained:

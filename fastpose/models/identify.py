@@ -71,7 +71,7 @@ def _keypoints(entry: ZooEntry, shapes: Mapping[str, torch.Size]) -> int | None:
         return usual
     # What depends on the keypoints has a multiple of K rows, so one of these entries says K, and the others confirm it.
     name = other[0]
-    if not expected[name] or not shapes[name] or expected[name][0] % usual:
+    if not expected[name] or shapes[name][1:] != expected[name][1:] or expected[name][0] % usual:
         return None
     rows_each = expected[name][0] // usual
     count, rest = divmod(shapes[name][0], rows_each)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from ..files import atomic_write
+from ..files import atomic_write, open_file
 from .recipe import Recipe, parse_recipe
 
 __all__ = [
@@ -30,6 +30,7 @@ STATE, RECIPE, SKIPPED, LOG = "state.pt", "recipe.yaml", "skipped.txt", "log.csv
 BEST, LAST = "best.safetensors", "last.safetensors"
 _LOCK = ".lock"
 _VERSION = 1
+_MAX_BYTES = 1 << 38  # of a state: weights, their average, and what the optimizer keeps of each
 
 
 class CheckpointError(ValueError):
@@ -55,7 +56,8 @@ def load_state(path: Path) -> dict[str, Any]:
         CheckpointError: The file is missing, cut short, or not a training state of this version.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with open_file(path, limit=_MAX_BYTES) as file:
+            state = torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
         raise CheckpointError(f"{path}: {error.strerror or error}") from None
     except Exception as error:

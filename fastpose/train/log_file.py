@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..files import atomic_write
+from ..files import atomic_write, read_file
 
 __all__ = ["LogFile"]
 
@@ -40,7 +40,7 @@ class LogFile:
         kept: list[dict[str, str]] = []
         if step and path.exists():
             # A power cut may have left anything at its end.
-            lines = path.read_text(errors="replace").replace("\0", "").splitlines()
+            lines = read_file(path).decode(errors="replace").replace("\0", "").splitlines()
             rows = [row for row in csv.DictReader(lines) if (row.get("step") or "").isdecimal()]
             kept = [row for row in rows if int(row["step"]) <= step]
         content = self._text(dict(zip(columns, columns, strict=True))) + "".join(map(self._text, kept))

@@ -9,11 +9,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
+from ..files import parse_yaml, read_file
 
 __all__ = ["RecipeError", "apply_override", "apply_values", "known_keys", "read_mapping", "read_text"]
 
 _YAML = (".yaml", ".yml")
+_MAX_BYTES = 1 << 20  # of a recipe, or a file about data
+_MAX_PARTS = 20  # of a dotted key
 _NULL = ("", "null", "~")  # what stands for no text where none is a choice
 
 
@@ -28,7 +30,7 @@ def read_text(path: Path) -> str:
         RecipeError: It cannot be read, or is no text.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        return read_file(path, limit=_MAX_BYTES).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
 
@@ -40,9 +42,9 @@ def read_mapping(text: str, source: str) -> dict[str, Any]:
         RecipeError: It is not YAML, or something else.
     """
     try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None
+        data = parse_yaml(text, source)
+    except ValueError as error:
+        raise RecipeError(str(error)) from None
     if not isinstance(data, dict):
         raise RecipeError(f"{source}: expected keys and values, got {type(data).__name__}")
     return data
@@ -100,9 +102,9 @@ def _value(key: str, text: str, schema: dict[str, Any]) -> Any:
     if kinds in ({"string"}, {"string", "null"}):
         return None if "null" in kinds and text in _NULL else text
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise RecipeError(f"{key}={text!r}: the value is not valid YAML") from None
+        value = parse_yaml(text, f"{key}={text!r:.80}")
+    except ValueError as error:
+        raise RecipeError(str(error)) from None
     if isinstance(value, str):
         with contextlib.suppress(ValueError):  # YAML 1.1 takes 1e-3 for text; everybody means the number.
             value = float(value)
@@ -111,6 +113,8 @@ def _value(key: str, text: str, schema: dict[str, Any]) -> Any:
 
 def _put(data: dict[str, Any], key: str, value: Any) -> None:
     parts = key.split(".")
+    if len(parts) > _MAX_PARTS:
+        raise RecipeError(f"{key:.80}…: expected a key of at most {_MAX_PARTS} parts, got {len(parts)}")
     node: Any = data
     for part, following in itertools.pairwise(parts):
         place: Any = _position(node, part, key) if isinstance(node, list) else part

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..files import open_file, read_file
 from ..models import PoseModel
 from .averaging import WeightAverage
 from .checkpoint import BEST, LAST, LOG, SKIPPED, STATE, CheckpointError, load_state
@@ -80,7 +82,7 @@ class Run:
         run.finished = not run.validation_due and (run.epoch >= recipe.train.epochs or run.out_of_patience(recipe))
         skipped = run.folder / SKIPPED
         if skipped.is_file():
-            run.failed_photos = skipped.read_text("utf-8", "surrogateescape").splitlines()
+            run.failed_photos = read_file(skipped).decode("utf-8", "surrogateescape").splitlines()
         return run
 
     def out_of_patience(self, recipe: Recipe) -> bool:
@@ -104,7 +106,7 @@ class Run:
             One mapping a line, without the columns that are empty in it: ``step``, ``epoch`` (from 0) and ``images``
             are whole numbers, ``weights`` is text, all others are floats (``loss``, ``lr``, ``grad_norm``, ``metric``).
         """
-        with (self.folder / LOG).open(newline="", encoding="utf-8", errors="replace") as file:
+        with io.TextIOWrapper(open_file(self.folder / LOG), encoding="utf-8", errors="replace", newline="") as file:
             rows = csv.DictReader(file)
             return [{name: _value(name, text) for name, text in row.items() if name and text} for row in rows]
 

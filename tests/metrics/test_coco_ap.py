@@ -245,7 +245,9 @@ def test_errors_name_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"sigmas: expected one per annotated keypoint \(17, annotation 1\), got 14"):
         coco_ap(content, perfect(content), sigmas=[0.1] * 14)
     (tmp_path / "cut.json").write_text('{"images": [')
-    for path in (tmp_path / "cut.json", tmp_path / "absent.json"):
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    (tmp_path / "zero.json").symlink_to("/dev/zero")
+    for path in (tmp_path / f"{name}.json" for name in ("cut", "absent", "deep", "zero")):
         with pytest.raises(ValueError, match=rf"{path.name}: cannot be read as JSON"):
             coco_ap(path, perfect(content))
 

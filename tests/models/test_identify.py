@@ -43,3 +43,11 @@ def test_what_fits_nothing():
     # The last layer's two entries say two numbers of keypoints.
     contradicting = tensors | {"head.final_layer.bias": torch.zeros(18)}
     assert find_matches(contradicting) == []
+
+
+def test_a_file_that_claims_any_number_of_keypoints_matches_nothing():
+    tensors = state("litehrnet18.coco_256x192")
+    claimed = dict(tensors)
+    for name in ("head.final_layer.weight", "head.final_layer.bias"):
+        claimed[name] = torch.empty(10**12, 0, device="meta")
+    assert find_matches(claimed) == []

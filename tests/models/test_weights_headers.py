@@ -237,6 +237,14 @@ def test_a_file_is_loaded_without_drawing_weights_first(saved, no_draws):
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
+def test_published_weights_are_loaded_without_drawing_others_first(no_draws):
+    state = torch.get_rng_state()
+    model = create_model("resnet18_slim_refined.lspet_160x160", pretrained=True)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert model.training
+    assert not any(tensor.is_meta for tensor in model.state_dict().values())
+
+
 def test_a_network_without_memory_gets_it_where_the_file_has_everything(saved):
     with torch.device("meta"):
         model = create_model("resnet18_slim", input_size=(64, 64))

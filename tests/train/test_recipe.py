@@ -58,6 +58,14 @@ def test_overrides(override, value):
         ("data.train.0={synthetic: {}, format: coco}", "format, split, images and teacher go with annotations"),
         ("train.epochs=1 train.phases=2", "train.epochs"),
         ("train.freeze=[", "not valid YAML"),
+        pytest.param("train.freeze=" + "[" * 500, "nested too deeply", id="nested"),
+        pytest.param("train.freeze=" + "[" * 200 + "]" * 200, "nested too deeply", id="nested and closed"),
+        pytest.param("model.options=" + "{a: " * 200 + "1" + "}" * 200, "nested too deeply", id="nested mappings"),
+        pytest.param("model.options." + "a." * 5000 + "b=1", "a key of at most 20 parts, got 5003", id="dotted"),
+        pytest.param("train.epochs=1" + ":59" * 50_000, "a number of 150001 characters", id="in base 60"),
+        pytest.param("train.epochs=" + "9" * 5000, "a number of 5000 characters", id="digits"),
+        ("train.epochs=2001-13-13", "not valid YAML: month must be"),
+        ("train.epochs=!!bool x", "not valid YAML"),
         ("train.optimizer.lr=.inf", "train.optimizer.lr: input should be a finite number"),
         ("augment.scale=[1, .inf]", "augment.scale.1: input should be a finite number"),
         ("data.train.0.teacher={file: a, disagree: .inf}", "disagree: input should be a finite number"),
@@ -135,6 +143,19 @@ def test_files(tmp_path):
     file.write_text("model: [")
     with pytest.raises(RecipeError, match=r"mine\.yaml: not valid YAML"):
         load_recipe(file)
+    levels = [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 10)]
+    file.write_text("\n".join(["a0: &a0 x", *levels]))
+    with pytest.raises(RecipeError, match=r"mine\.yaml: not usable YAML: too long with all aliases written out"):
+        load_recipe(file)
+    file.write_text("[" * 100_000)
+    with pytest.raises(RecipeError, match=r"mine\.yaml: nested too deeply"):
+        load_recipe(file)
+    file.unlink()
+    file.symlink_to("/dev/zero")
+    for read in (lambda: load_recipe(file), lambda: parse_recipe(TEXT, [f"data={file}"])):
+        with pytest.raises(RecipeError, match=r"mine\.yaml: is a device, expected a regular file"):
+            read()
+    file.unlink()
     file.write_text("- 1")
     with pytest.raises(RecipeError, match="expected keys and values"):
         load_recipe(file)

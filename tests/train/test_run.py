@@ -287,3 +287,9 @@ def test_a_crop_that_is_left_over_is_left_out(recipe_text, figures, tmp_path, dr
     (data / "train1.png").unlink()
     with pytest.raises(TrainingError, match="no photo can be read"):
         run(recipe_text, tmp_path / "none", *options)
+
+
+def test_a_state_that_is_no_file_is_refused_at_once(tmp_path):
+    (tmp_path / "state.pt").symlink_to("/dev/zero")
+    with pytest.raises(CheckpointError, match=r"state\.pt: is a device, expected a regular file"):
+        load_state(tmp_path / "state.pt")
