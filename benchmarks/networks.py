@@ -96,8 +96,7 @@ def _plain(config: Any) -> Any:
 
 
 def _run(network: nn.Module, x: Tensor) -> list[Tensor]:
-    output = network(x) if isinstance(network, PoseModel) else network(x, None, mode="tensor")
-    return list(_flat(output))
+    return network(x).tensors() if isinstance(network, PoseModel) else list(_flat(network(x, None, mode="tensor")))
 
 
 def _flat(output: Any) -> Iterator[Tensor]:

@@ -169,7 +169,7 @@ class _Steps:
     def _step(self, batch: Batch) -> None:
         spec = self._model.spec
         with torch.autocast(self._clock.device.type, dtype=torch.bfloat16):
-            maps: Any = self._model(batch.images)
+            maps: Any = self._model(batch.images).last
         heatmap_loss(maps.float(), batch.keypoints, batch.weights, spec.codec, spec.input_size).backward()
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)

@@ -115,7 +115,7 @@ def _alone(network: Any, people: int, size: tuple[int, int], clock: Clock, times
     """The network on crops that lie there already, so many times."""
     crops = torch.zeros((people, 3, *size), dtype=torch.bfloat16, device=clock.device)
     crops = crops.contiguous(memory_format=torch.channels_last)
-    replay = clock.capture(lambda: network.predict(crops))
+    replay = clock.capture(lambda: network(crops))
 
     def run() -> None:
         for _ in range(times):
@@ -167,7 +167,7 @@ class Graphed:
                 dtype=torch.bfloat16,
                 layout="nhwc",
             )
-            maps, _ = network.predict(crops.permute(0, 3, 1, 2))
+            maps = network(crops.permute(0, 3, 1, 2)).last
             heatmap_decode(
                 maps.contiguous(),
                 spec.codec,
@@ -206,7 +206,7 @@ def stand_in(network: Any, host: Crops, device: torch.device) -> tuple[np.ndarra
     batch = torch.from_numpy(np.stack(crops)).to(device)
     mean, std = peers.colours(device)
     batch = ((batch.flip(-1).float() - mean) / std).bfloat16().permute(0, 3, 1, 2)
-    maps, _ = network.predict(batch)
+    maps = network(batch).last
     points, scores = peers.decode_on_cpu(maps)
     inverse = invert_matrices(host.matrices)
     return points @ inverse[:, :, :2].transpose(0, 2, 1) + inverse[:, None, :, 2], scores
@@ -239,7 +239,7 @@ class Step:
     def __call__(self) -> None:
         """Forward, loss, backward, step."""
         with torch.autocast(self.images.device.type, dtype=torch.bfloat16):
-            maps = self.model(self.images)
+            maps = self.model(self.images).last
         self.loss(maps).backward()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
