@@ -181,6 +181,8 @@ def _codec(config: Json | list[Json]) -> Json:
     data = {"kind": kind, "heatmap_size": node.take("heatmap_size")[::-1]}
     if kind == "megvii":
         data["kernel_size"] = node.take("kernel_size")
+    elif kind == "udp_combined":
+        node.ignore("sigma")  # its disc has none
     else:
         data["sigma"] = node.take("sigma")
     blur = node.take("blur_kernel_size", None)

@@ -56,7 +56,10 @@ def simple_baseline(
     if head not in HEADS:
         raise ValueError(f"head: expected one of {', '.join(HEADS)}, got {head!r}")
     module, channels, keypoints = cast(nn.Module, backbone), backbone.out_channels, spec.num_keypoints
-    if head in ("regression", "rle"):
+    gives = RegressionHead.gives if head in ("regression", "rle") else HeatmapHead.gives
+    if gives != spec.codec.takes:
+        raise ValueError(f"head: {head!r} gives {gives}, and the codec {spec.codec.kind!r} takes {spec.codec.takes}")
+    if gives == RegressionHead.gives:
         check_sizes(spec, backbone_stride=backbone.stride, output_stride=None)
         pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         neck = pool if neck is None else nn.Sequential(neck, pool)

@@ -63,7 +63,7 @@ def heatmap_decode(
 
     Example:
         >>> import torch
-        >>> from fastpose import Codec
+        >>> from fastpose import build_codec
         >>> from fastpose.ops import heatmap_decode
         >>> codec = build_codec(kind="gaussian", heatmap_size=(64, 48), sigma=2.0)
         >>> maps = torch.zeros(1, 2, 64, 48)

@@ -50,7 +50,7 @@ def heatmap_encode(
 
     Example:
         >>> import numpy as np
-        >>> from fastpose import Codec
+        >>> from fastpose import build_codec
         >>> from fastpose.ops import heatmap_encode
         >>> codec = build_codec(kind="gaussian", heatmap_size=(64, 48), sigma=2.0)
         >>> keypoints = np.array([[[96.0, 128.0], [-500.0, 0.0]]], np.float32)  # one person, the second one far outside

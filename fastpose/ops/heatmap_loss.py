@@ -72,7 +72,7 @@ def heatmap_loss(
 
     Example:
         >>> import torch
-        >>> from fastpose import Codec
+        >>> from fastpose import build_codec
         >>> from fastpose.ops import heatmap_loss
         >>> codec = build_codec(kind="gaussian", heatmap_size=(64, 48), sigma=2.0)
         >>> predicted = torch.zeros(1, 1, 64, 48, requires_grad=True)

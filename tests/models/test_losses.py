@@ -82,7 +82,8 @@ def test_rle_equals_reference(regression, fill_by_name):
     predicted = regression["reg_pred"].clone().requires_grad_()
     deviation = regression["reg_sigma"].clone().requires_grad_()
     # The figures are for deviations that went through a sigmoid before the loss applied its own.
-    loss = head.loss_module(predicted, deviation.sigmoid(), regression["reg_target"], regression["reg_weight"][..., 0])
+    output = torch.cat([predicted, deviation.sigmoid()], -1)
+    loss = head.loss_module(output, regression["reg_target"], regression["reg_weight"][..., 0])
     loss.backward()
     assert loss.item() == pytest.approx(regression["rle"], rel=1e-5)
     torch.testing.assert_close(predicted.grad, regression["grad/rle"], rtol=1e-4, atol=1e-5)
@@ -91,7 +92,7 @@ def test_rle_equals_reference(regression, fill_by_name):
 
 def test_rle_of_nobody_is_zero():
     empty = torch.zeros(0, 5, 2)
-    assert RLELoss()(empty, empty, empty, torch.zeros(0, 5)).item() == 0
+    assert RLELoss()(torch.zeros(0, 5, 4), empty, torch.zeros(0, 5)).item() == 0
 
 
 def test_visibility_loss_by_hand():

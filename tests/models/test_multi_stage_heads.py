@@ -198,9 +198,9 @@ def test_unit_maps_take_the_last_features_size_and_the_features_order():
             torch.testing.assert_close(y[..., ::5, ::5], layer(x)[..., :: x.shape[-1] - 1, :: x.shape[-1] - 1])
 
 
-def test_stage_head_gives_a_lone_map_as_it_is():
+def test_stage_head_gives_as_many_stages_as_it_has():
     x = torch.randn(1, 8, 4, 4)
     one, two = MultiStageHead(8, K, 1), MultiStageHead(8, K, 2)
-    assert torch.equal(one([x]), one.multi_final_layers[0](x))
-    assert [y.shape for y in two([x, x])] == [(1, K, 4, 4)] * 2
-    assert two([x, x])[1].abs().max() < 0.1
+    assert torch.equal(one([x]).last, one.multi_final_layers[0](x))
+    assert [y.shape for y in two([x, x]).stages] == [(1, K, 4, 4)] * 2
+    assert two([x, x]).last.abs().max() < 0.1

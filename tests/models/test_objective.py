@@ -124,7 +124,7 @@ def test_the_hardest_are_no_thing_for_coordinates():
 
 @pytest.mark.parametrize(("head", "kind"), [("rle", "gaussian"), ("heatmap", "regression"), ("boxes", "gaussian")])
 def test_heads_that_do_not_fit_the_codec_are_refused(head, kind):
-    with pytest.raises(ValueError, match=r"^(head|codec): "):
+    with pytest.raises(ValueError, match=r"^head: "):
         _resnet(head, kind)
 
 

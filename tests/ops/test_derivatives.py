@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from heatmap_cases import suitable
 from torch import Tensor
 
 from fastpose import ops
-from fastpose.codecs import Codec, build_codec
+from fastpose.codecs import Codec
 from fastpose.ops import reference
 
 SIZE = (32, 24)
@@ -17,7 +18,7 @@ KINDS = ("gaussian", "dark", "udp", "udp_combined", "megvii")
 
 def given(kind: str) -> tuple[Codec, Tensor, Tensor, Tensor]:
     """Codec, maps [2,3,8,6] (three times as many for udp_combined) float64, points, weights."""
-    codec = build_codec(kind, heatmap_size=(8, 6), kernel_size=5, blur_kernel=3)
+    codec = suitable(kind, heatmap_size=(8, 6), kernel_size=5, blur_kernel=3)
     points = torch.tensor([[[4.0, 9], [20, 28], [11, 3]], [[1, 1], [22, 15], [-90, 4]]])
     weights = torch.tensor([[1.0, 0.5, 1], [0, 1, 1]])
     maps = torch.rand(2, 9 if kind == "udp_combined" else 3, 8, 6, dtype=torch.float64)

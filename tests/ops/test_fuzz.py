@@ -174,7 +174,7 @@ def test_heatmap_decode(seed: int, data: Any) -> None:
 @fuzz(60)
 def test_nan_never_wins_the_arg_max(seed: int, data: Any) -> None:
     source = Source(seed, data)
-    codec = build_codec("gaussian", codec_of(source)[0].heatmap_size)
+    codec = build_codec("gaussian", heatmap_size=codec_of(source)[0].heatmap_size)
     height, width = codec.heatmap_size or (0, 0)
     maps = np.full((1, 4, height, width), source.pick([np.nan, -np.inf, -1.0]), np.float32)
     maps[source.rng.random(maps.shape) < source.pick([0.0, 0.1, 0.9])] = np.nan

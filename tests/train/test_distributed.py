@@ -17,9 +17,10 @@ import pytest
 import torch
 from rich.console import Console
 
+from fastpose.codecs import heatmap
 from fastpose.data.dataset import PoseDataset, Source
 from fastpose.data.readers import read_annotations
-from fastpose.models import create_model, load_model, objective
+from fastpose.models import create_model, load_model
 from fastpose.skeletons import COCO17
 from fastpose.train import loop
 from fastpose.train.checkpoint import CheckpointError, load_state, save_state
@@ -132,15 +133,15 @@ def do_more(rank: int, text: str, folder: Path, told: dict[str, Any]) -> None:
         shutil.copytree(folder / "parts", folder / "for_one")
     told["resumed"] = told_of(run(text, folder / "parts", plain, resume=True))
 
-    real, calls = objective.heatmap_loss, iter(range(1, 100))
+    real, calls = heatmap.heatmap_loss, iter(range(1, 100))
 
     def bad(*args: Any, **values: Any) -> torch.Tensor:
         loss = real(*args, **values)
         return loss * float("nan") if next(calls) == 2 and rank == 1 else loss
 
-    objective.heatmap_loss = bad
+    heatmap.heatmap_loss = bad
     told["bad"] = told_of(run(text, folder / "bad", [SYNC, half, NOTHING_TO_VALIDATE]))
-    objective.heatmap_loss = real
+    heatmap.heatmap_loss = real
 
     try:  # the folder holds a run
         run(text, folder / "bad", [half])

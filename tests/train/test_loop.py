@@ -12,8 +12,9 @@ import pytest
 import torch
 from rich.console import Console
 
+from fastpose.codecs import heatmap
 from fastpose.data.dataset import PhotoStore
-from fastpose.models import load_model, objective
+from fastpose.models import load_model
 from fastpose.train import epoch as epoch_module
 from fastpose.train import loop
 from fastpose.train.checkpoint import CheckpointError, load_state
@@ -261,13 +262,13 @@ def test_same_seed_same_weights_other_seed_others(recipe_text, tmp_path):
 def bad_losses(monkeypatch, bad):
     """Make the loss NaN at the calls (from 1) for which ``bad`` says so."""
     calls = iter(range(1, 10_000))
-    real = objective.heatmap_loss
+    real = heatmap.heatmap_loss
 
     def loss(predicted, *args, **kwargs):
         value = real(predicted, *args, **kwargs)
         return value * float("nan") if bad(next(calls)) else value
 
-    monkeypatch.setattr(objective, "heatmap_loss", loss)
+    monkeypatch.setattr(heatmap, "heatmap_loss", loss)
 
 
 def test_a_step_without_a_finite_loss_is_skipped(recipe_text, tmp_path, monkeypatch):
