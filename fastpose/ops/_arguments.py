@@ -225,9 +225,13 @@ def looked_on(tensors: tuple[Any, ...], names: str, optional: Any = None, option
 
 def transformed() -> bool:
     """Whether a transform of torch.func or a level of forward-mode AD is active."""
+    if not _DYNAMO_ASKS_TOO and is_dynamo_compiling():
+        return False  # the registered op then says by itself what it cannot do
     return _in_torch_func() or forward_ad._current_level >= 0
 
 
+# The tracer of older torch ends at the question.
+_DYNAMO_ASKS_TOO = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 9)
 _in_torch_func = getattr(torch._C, "_are_functorch_transforms_active", lambda: False)
 
 

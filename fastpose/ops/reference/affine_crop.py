@@ -80,7 +80,9 @@ def _crop(
 ) -> Tensor:
     """[h,w,3] of one image, channels in the order of the output."""
     height, width = size
-    inverse = torch.linalg.inv(torch.cat([matrix, matrix.new_tensor([[0.0, 0.0, 1.0]])]))[:2]
+    inverse = torch.linalg.inv(
+        torch.cat([matrix, torch.tensor([[0.0, 0.0, 1.0]], dtype=matrix.dtype, device=matrix.device)])
+    )[:2]
     n_x = n_y = 1
     if antialias:
         steps = (float(torch.linalg.vector_norm(inverse[:, i])) for i in range(2))

@@ -61,7 +61,7 @@ def heatmap_decode(
     if codec.kind == "udp_combined":
         maps = maps.unflatten(1, (-1, 3))
         maps, offsets = maps[:, :, 0], maps[:, :, 1:]
-    taps = maps.new_tensor(gaussian_taps(blur_size(codec)))
+    taps = torch.tensor(gaussian_taps(blur_size(codec)), dtype=maps.dtype, device=maps.device)
     blurred = _blur(maps, taps, reflect=offsets is not None) if len(taps) > 1 else maps
     peak = _first_maximum(_without_nan(maps).flatten(2))[0]
     # MMPose scales the blurred map to the maximum that it had before (not that of udp_combined).
@@ -75,7 +75,11 @@ def heatmap_decode(
     found = scores > 0
     points = torch.stack((x, y), -1).to(maps.dtype)
     udp = codec.kind in UDP_KINDS
-    scale = points.new_tensor((encode_scale if udp and inverse is not None else decode_scale)(codec, input_size))
+    scale = torch.tensor(
+        (encode_scale if udp and inverse is not None else decode_scale)(codec, input_size),
+        dtype=points.dtype,
+        device=points.device,
+    )
 
     if codec.kind == "gaussian":
         inside = _between(x, 1, width - 1) & _between(y, 0, height), _between(y, 1, height - 1) & _between(x, 0, width)
@@ -119,7 +123,7 @@ def merge_flipped(
     if flip_index is not None:
         maps = maps[:, torch.as_tensor(flip_index, device=maps.device)]
     if per_keypoint == 3:
-        maps = maps * maps.new_tensor([1.0, -1.0, 1.0])[:, None, None]
+        maps = maps * torch.tensor([1.0, -1.0, 1.0], dtype=maps.dtype, device=maps.device)[:, None, None]
     maps = maps.flatten(1, 2)
     return torch.cat((maps[..., :1], maps[..., :-1]), dim=-1) if flip_shift else maps
 
@@ -188,12 +192,16 @@ def _log(values: Tensor) -> Tensor:
     low = mantissa <= 0.70710678118
     mantissa = torch.where(low, mantissa + mantissa, mantissa) - 1
     exponent = (exponent - low.int()).float()
-    over, under = (values.new_tensor(coefficients) for coefficients in LOG_COEFFICIENTS)
+    over, under = (
+        torch.tensor(coefficients, dtype=values.dtype, device=values.device) for coefficients in LOG_COEFFICIENTS
+    )
     numerator, denominator = over[5].expand_as(values), under[5].expand_as(values)
     for i in range(4, -1, -1):
         numerator = fused_multiply_add(numerator, mantissa, over[i])
         denominator = fused_multiply_add(denominator, mantissa, under[i])
-    return fused_multiply_add(exponent, values.new_tensor(0.693147180559945), numerator / denominator)
+    return fused_multiply_add(
+        exponent, torch.tensor(0.693147180559945, dtype=values.dtype, device=values.device), numerator / denominator
+    )
 
 
 def _dark_step(maps: Tensor, x: Tensor, y: Tensor) -> Tensor:

@@ -46,11 +46,11 @@ def heatmap_targets(
 ) -> tuple[Tensor, Tensor]:
     """Heatmaps of the keypoints that are ``drawn`` [B,K] bool, and which keypoints [B,K] reach their map."""
     height, width = check_codec(codec, input_size)
-    scale = keypoints.new_tensor(encode_scale(codec, input_size))
+    scale = torch.tensor(encode_scale(codec, input_size), dtype=keypoints.dtype, device=keypoints.device)
     points = keypoints / scale
     drawn = drawn & torch.isfinite(points).all(-1)
     points = torch.nan_to_num(points, nan=0.0, posinf=_FAR, neginf=-_FAR).clamp(-_FAR, _FAR)
-    size = points.new_tensor([width, height])
+    size = torch.tensor([width, height], dtype=points.dtype, device=points.device)
     columns = torch.arange(width, dtype=points.dtype, device=points.device)
     rows = torch.arange(height, dtype=points.dtype, device=points.device)
     dx = columns - points[..., 0, None]  # [B,K,w]
