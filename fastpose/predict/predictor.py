@@ -28,7 +28,7 @@ from ..models import PoseModel, find_model
 from ..ops import affine_crop, oks_nms
 from ..spec import PoseSpec
 from ..views import ViewAverage, build_views
-from .inputs import TOLD, as_picture, clean_boxes, is_picture
+from .inputs import TOLD, as_picture, check_boxes, clean_boxes, is_picture
 from .jobs import Job, Jobs, Part
 from .reading import Photo, name_of, pair, read, read_ahead, read_pairs_ahead
 from .results import Poses
@@ -410,9 +410,10 @@ class Predictor:
             found = found[found.classes == options.person_class]
         if found.scores is not None and options.box_threshold > 0:
             found = found[found.scores >= options.box_threshold]
+        if options.on_error == "raise" and not callable(boxes):
+            check_boxes(found.boxes, size, where)
+            return found, []
         clean = clean_boxes(found.boxes, size, where)
-        if clean.dropped and options.on_error == "raise" and not callable(boxes):
-            raise ValueError(f"{where}: boxes: {clean.dropped[0]}")
         return found[clean.rows], clean.dropped
 
     def _launch(self, jobs: Jobs, options: _Options) -> _Batch:
