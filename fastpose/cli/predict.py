@@ -52,7 +52,7 @@ DEMO_SEED, DEMO_SIZE, DEMO_PEOPLE = 2_000_013, (540, 960), 4
     type=click.FloatRange(0, 1),
     default=0.9,
     show_default=True,
-    help="Of people from boxes with scores who are alike by this OKS, the surest is kept; 1 keeps all.",
+    help="Of people from boxes with scores whose OKS is above this, the surest is kept; 1 keeps all.",
 )
 @click.option("--model", metavar="NAME|FILE", help="A zoo name or a safetensors file.  [default: the carried model]")
 @click.option("--out", metavar="PICTURE|FOLDER", help="Draw the poses: into a file for one photo, else into a folder.")
@@ -276,7 +276,7 @@ def _demo(predictor: Predictor, target: Path, options: dict[str, Any], threshold
     from ..predict.draw import write_image
 
     image, truth = render_scene(DEMO_SEED, DEMO_SIZE, DEMO_PEOPLE)
-    poses = replace(predictor(image, truth.boxes, keep_images=False, **options), path=truth.image_paths[0])
+    poses = replace(predictor(image, truth.boxes, **options), path=truth.image_paths[0])
     save(target, partial(write_image, target, poses.plot(image, threshold=threshold)))
     shared = [name for name in truth.skeleton.keypoints if name in poses.skeleton.keypoints]
     if not shared:

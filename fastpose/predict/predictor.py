@@ -98,11 +98,11 @@ class PredictOptions(TypedDict, total=False):
             `Poses.dropped`. Boxes of a detector that cannot be used are always left out.
         box_threshold: Boxes with a lower score are left out.
         person_class: Where boxes have classes, those of another one are left out.
-        nms_threshold: Of people whose boxes have scores, who are alike by this OKS or more, the surest stays (as
-            for published figures); None: all stay. Boxes without scores are all kept, in their order.
+        nms_threshold: Of people whose boxes have scores and whose OKS is above this, the surest stays (as for
+            published figures); None: all stay. Boxes without scores are all kept, in their order.
         rgb: The channels of given pixels stand in the order red, green, blue.
         urls: Photos may be addresses on the web, which are fetched.
-        keep_images: Let the poses keep their photo (`Poses.image`); by default that of a single one does.
+        keep_images: Let the poses keep their photo (`Poses.image`), for drawing; its memory stays as long as they do.
         max_wait: Seconds that the people of an iterator's photo wait at most for others to fill a batch, whenever a
             further photo comes.
     """
@@ -117,7 +117,7 @@ class PredictOptions(TypedDict, total=False):
     nms_threshold: float | None
     rgb: bool
     urls: bool
-    keep_images: bool | None
+    keep_images: bool
     max_wait: float
 
 
@@ -244,8 +244,6 @@ class Predictor:
         """
         one = is_picture(images)
         several = not one and isinstance(images, Sequence | np.ndarray | torch.Tensor)
-        if one and options.get("keep_images") is None:
-            options["keep_images"] = True
         chosen = self._options(all_there=one or several, **options)
         if one:
             return next(self._stream(iter([(images, boxes)]), None, chosen))
@@ -294,7 +292,7 @@ class Predictor:
         nms_threshold: float | None = 0.9,
         rgb: bool = False,
         urls: bool = False,
-        keep_images: bool | None = None,
+        keep_images: bool = False,
         max_wait: float = 0.5,
     ) -> _Options:
         check_choice("on_error", on_error, ("raise", "skip"))
@@ -315,7 +313,7 @@ class Predictor:
             nms_threshold=nms_threshold,
             rgb=rgb,
             urls=urls,
-            keep_images=bool(keep_images),
+            keep_images=keep_images,
         )
 
     def _stream(

@@ -147,9 +147,9 @@ def test_frames_cost_the_same_however_many_wait(predictor):
 
 def test_kept_photos(predictor, files):
     image = random_spots(0)[0]
-    assert predictor(image, WHERE).image is not None
+    assert predictor(image, WHERE).image is None  # who collects poses does not collect photos
     assert predictor([image], [WHERE])[0].image is None
+    assert predictor(image, WHERE, keep_images=True).image is not None
     [kept] = predictor([image], [WHERE], keep_images=True)
     assert kept.plot().shape == image.shape  # no photo needs to be given
-    assert predictor(image, WHERE, keep_images=False).image is None
     assert "array" not in repr(kept)
