@@ -112,9 +112,13 @@ class Jobs:
         self.people += len(job.detections)
         self.bytes += 0 if job.pixels is None else job.pixels.nbytes
 
-    def is_late(self, longest: float) -> bool:
-        """Whether the first who waits should not wait for others: those may never come."""
-        if not self._waiting:
+    def is_late(self, longest: float | None) -> bool:
+        """Whether the first who waits should not wait for others, who may never come.
+
+        Args:
+            longest: Seconds that one waits at most; None where all photos are there anyway.
+        """
+        if longest is None or not self._waiting:
             return False
         return self._empty >= _EMPTY_IN_A_ROW or time.perf_counter() - self._waiting[0].started >= longest
 

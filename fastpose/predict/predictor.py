@@ -129,7 +129,7 @@ class _Options:
     views: ViewAverage | None
     people: int  # in a full batch
     ahead: int  # batches that may be under way while photos of the next one are prepared
-    longest: float  # seconds that the people of a stream wait for others
+    longest: float | None  # seconds that the people of a stream wait for others; None where all photos are there
     on_error: OnError
     box_threshold: float
     person_class: int
@@ -306,7 +306,7 @@ class Predictor:
             views=views,
             people=max(1, batch_size // len(views)) if views else batch_size,
             ahead=self.engine.ahead if all_there else 0,
-            longest=float("inf") if all_there else max_wait,
+            longest=None if all_there else max_wait,
             on_error=on_error,
             box_threshold=box_threshold,
             person_class=person_class,

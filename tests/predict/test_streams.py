@@ -112,6 +112,16 @@ def test_a_person_does_not_wait_for_one_who_never_comes(predictor):
     assert drawn == module._EMPTY_IN_A_ROW + 1  # the empty frames behind it were ready
 
 
+def test_people_of_a_list_wait_for_full_batches(predictor, monkeypatch):
+    sizes = []
+    launch = type(predictor)._launch
+    monkeypatch.setattr(type(predictor), "_launch", lambda *given: sizes.append(given[1].people) or launch(*given))
+    images = [random_spots(number % 3)[0] for number in range(60)]
+    boxes = [WHERE if number % 25 == 0 else NOBODY for number in range(60)]
+    assert sum(len(poses) for poses in predictor(images, boxes, batch_size=8)) == 3
+    assert sizes == [3]
+
+
 def test_a_person_waits_no_longer_than_asked(predictor):
     drawn = 0
 
