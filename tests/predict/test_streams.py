@@ -134,7 +134,7 @@ def test_a_person_waits_no_longer_than_asked(predictor):
 
     stream = predictor.stream(camera(), batch_size=500, max_wait=0.1)
     assert len(next(stream)) == 1
-    assert 5 <= drawn <= 12
+    assert 2 <= drawn <= 12  # six or seven, or fewer on a busy machine; 500 without the limit
 
 
 def test_frames_cost_the_same_however_many_wait(predictor):
