@@ -16,7 +16,7 @@ import torch
 
 from fastpose.codecs import build_codec
 from fastpose.ops import affine_crop, heatmap_decode, heatmap_encode, heatmap_loss, oks, oks_nms
-from fastpose.ops._codec import codec_values
+from fastpose.ops._codec import native_codec
 from fastpose.ops._crop_options import plan as crop_options
 from fastpose.ops._native import C
 
@@ -24,7 +24,7 @@ from .harness import Case, Thunk, bench
 
 CALLS = 200
 CODEC, SIZE = build_codec("gaussian", heatmap_size=(4, 4)), (16, 16)
-CODEC_VALUES = codec_values(CODEC, SIZE)
+NATIVE_CODEC = native_codec(CODEC, SIZE)
 
 Call = Callable[[], Any]
 
@@ -47,8 +47,6 @@ class Tiny:
     similarity: Any
     kept: Any
     lowered: Any
-    count: Any
-    space: Any
     photo: Any
     matrices: Any
     index: Any
@@ -63,7 +61,7 @@ def tiny(framework: str) -> Tiny:
         *(np.zeros((1, 1), np.float32), np.array([[[1, 2]], [[30, 40]]], np.float32)),
         *(np.array([0.5, 0.25], np.float32), np.array([100, 90], np.float32)),
         *(np.array([0.5, 0.25]), np.array([100.0, 90.0]), np.array([0.1]), np.zeros((2, 2), np.float32)),
-        *(np.zeros(2, np.int64), np.zeros(2), np.zeros(1, np.int64), np.zeros((2, 1, 1))),
+        *(np.zeros(2, np.int64), np.zeros(2)),
         *(np.full((8, 8, 3), 7, np.uint8), np.array([[[1.0, 0, 0], [0, 1, 0]]]), np.zeros(1, np.int64)),
         np.zeros((1, 3, 4, 4), np.float32),
     ]
@@ -75,44 +73,40 @@ def tiny(framework: str) -> Tiny:
 
 def crop(d: Tiny) -> tuple[Call, Call]:
     mean, std = (1.0, 2.0, 3.0), (4.0, 5.0, 6.0)
-    _, options, nhwc = crop_options(((4, 4), mean, std, True, "constant", 0.0, False, "nchw"))
+    options = crop_options(((4, 4), mean, std, True, "constant", 0.0, False, "nchw")).native
     return (
         lambda: affine_crop(d.photo, d.matrices, size=(4, 4), mean=mean, std=std, swap_rb=True, out=d.crops),
-        lambda: C.affine_crop(d.photo, d.matrices, d.index, d.crops, *options, None, None, None, nhwc, 0),
+        lambda: C.affine_crop(d.photo, d.matrices, d.index, None, None, None, options, d.crops),
     )
 
 
 def encode(d: Tiny) -> tuple[Call, Call]:
     return (
         lambda: heatmap_encode(d.points, d.visible, CODEC, SIZE, out=d.out_maps, out_weights=d.weights),
-        lambda: C.heatmap_encode(d.points, d.visible, None, d.out_maps, d.weights, CODEC_VALUES, 0),
+        lambda: C.heatmap_encode(d.points, d.visible, None, d.out_maps, d.weights, NATIVE_CODEC),
     )
 
 
 def decode(d: Tiny) -> tuple[Call, Call]:
-    def by_hand() -> Any:
-        points, scores = d.empty((1, 1, 2), d.maps), d.empty((1, 1), d.maps)
-        C.heatmap_decode(d.maps, None, None, False, None, points, scores, CODEC_VALUES, 0)
-        return points, scores
-
-    return lambda: heatmap_decode(d.maps, CODEC, SIZE), by_hand
+    return (
+        lambda: heatmap_decode(d.maps, CODEC, SIZE),
+        lambda: C.heatmap_decode(d.maps, None, None, False, None, None, None, NATIVE_CODEC),
+    )
 
 
 def decode_out(d: Tiny) -> tuple[Call, Call]:
     points, scores = d.empty((1, 1, 2), d.maps), d.empty((1, 1), d.maps)
     return (
         lambda: heatmap_decode(d.maps, CODEC, SIZE, out=points, out_scores=scores),
-        lambda: C.heatmap_decode(d.maps, None, None, False, None, points, scores, CODEC_VALUES, 0),
+        lambda: C.heatmap_decode(d.maps, None, None, False, None, points, scores, NATIVE_CODEC),
     )
 
 
 def loss(d: Tiny) -> tuple[Call, Call]:
-    def by_hand() -> Any:
-        out = d.empty((), d.maps)
-        C.heatmap_loss(d.maps, d.points, d.visible, None, 0, out, None, d.space, CODEC_VALUES, 0)
-        return out
-
-    return lambda: heatmap_loss(d.maps, d.points, d.visible, CODEC, SIZE), by_hand
+    return (
+        lambda: heatmap_loss(d.maps, d.points, d.visible, CODEC, SIZE),
+        lambda: C.heatmap_loss(d.maps, d.points, d.visible, None, None, False, NATIVE_CODEC)[0],
+    )
 
 
 class _Gradient(torch.autograd.Function):
@@ -129,9 +123,8 @@ def loss_and_gradient(d: Tiny) -> tuple[Call, Call]:
     predicted = d.maps.clone().requires_grad_()
 
     def by_hand() -> Any:
-        out, gradient = d.empty((), d.maps), d.empty((1, 1, 4, 4), d.maps)
-        C.heatmap_loss(d.maps, d.points, d.visible, None, 0, out, gradient, d.space, CODEC_VALUES, 0)
-        return _Gradient.apply(predicted, (out, gradient)).detach()
+        made = C.heatmap_loss(d.maps, d.points, d.visible, None, None, True, NATIVE_CODEC)
+        return _Gradient.apply(predicted, made).detach()
 
     return lambda: heatmap_loss(predicted, d.points, d.visible, CODEC, SIZE).detach(), by_hand
 
@@ -140,20 +133,17 @@ def similarity(d: Tiny) -> tuple[Call, Call]:
     """float32 areas; the binding gets them in double."""
     return (
         lambda: oks(d.poses, d.poses, d.areas, d.sigmas, out=d.similarity),
-        lambda: C.oks(d.poses, d.poses, d.wide_areas, d.sigmas, None, None, d.similarity, 0),
+        lambda: C.oks(d.poses, d.poses, d.wide_areas, d.sigmas, None, None, d.similarity),
     )
 
 
 def suppression(d: Tiny) -> tuple[Call, Call]:
     """float32 scores and areas; the binding gets them in double."""
-    rest = (None, 0.9, False, 1 << 62)
-
-    def by_hand() -> Any:
-        kept = d.empty((2,), d.kept)
-        C.oks_nms(d.poses, d.wide_scores, d.wide_areas, d.sigmas, *rest, kept, d.lowered, d.count, None, 0)
-        return kept
-
-    return lambda: oks_nms(d.poses, d.scores, d.areas, d.sigmas), by_hand
+    rest = (0.9, None, False, None, True, None, d.lowered)
+    return (
+        lambda: oks_nms(d.poses, d.scores, d.areas, d.sigmas),
+        lambda: C.oks_nms(d.poses, d.wide_scores, d.wide_areas, d.sigmas, *rest)[0],
+    )
 
 
 def check(ours: Any, theirs: Any) -> None:

@@ -7,6 +7,7 @@ namespace fastpose {
 
 enum class DType : uint8_t { UInt8, Float16, BFloat16, Float32, Float64, Int32, Int64, Bool };
 
+constexpr int kDTypes = 8;
 constexpr int kMaxDims = 6;
 constexpr int32_t kCpu = -1;
 

@@ -198,12 +198,13 @@ def dispatched(*values: Any) -> bool:
     """Whether the call must go through torch's dispatcher, as the registered op or as operations of torch.
 
     So it is while torch.compile, export, torch.jit.trace or make_fx look on, in a dispatch mode, under a transform of
-    torch.func or forward-mode AD, and for subclasses of tensors: to them a call of the core is invisible.
+    torch.func or forward-mode AD, and for subclasses of tensors: to them a call of the core is invisible. So
+    it is for a tensor whose memory holds the values with the other sign, which the dispatcher makes good.
     """
     if is_compiling():
         return True
     tensors = [value for value in values if isinstance(value, Tensor)]
-    if any(type(tensor) not in _PLAIN for tensor in tensors):
+    if any(type(tensor) not in _PLAIN or tensor.is_neg() for tensor in tensors):
         return True
     return len(tensors) > 0 and (C.watched() or transformed())
 

@@ -8,6 +8,8 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
+from ._native import C
+
 __all__ = [
     "UDP_KINDS",
     "HeatmapCodec",
@@ -17,6 +19,8 @@ __all__ = [
     "decode_scale",
     "encode_scale",
     "gaussian_taps",
+    "native_codec",
+    "native_codec_of",
     "parameter",
 ]
 
@@ -117,20 +121,17 @@ def decode_scale(codec: HeatmapCodec, input_size: tuple[int, int]) -> tuple[floa
 
 
 _KINDS = ("gaussian", "dark", "udp", "udp_combined", "megvii")  # in the order of CodecKind in the native core
-_seen: dict[int, tuple[HeatmapCodec, tuple[int, int], CodecValues]] = {}
+_seen: dict[int, tuple[HeatmapCodec, tuple[int, int], Any]] = {}
 
 
 def codec_values(codec: HeatmapCodec, input_size: tuple[int, int]) -> CodecValues:
-    """A codec as the native core takes it; checked as :func:`check_codec` does, once per codec object.
+    """A codec in numbers, as torch's dispatcher takes it; checked as :func:`check_codec` does.
 
     Returns:
         Kind, heatmap height and width, input height and width, sigma, radius_factor, kernel_size, blur_kernel.
     """
-    seen = _seen.get(id(codec))
-    if seen is not None and seen[0] is codec and type(input_size) is tuple and seen[1] == input_size:
-        return seen[2]
     height, width = check_codec(codec, input_size)
-    values = (
+    return (
         _KINDS.index(codec.kind),
         height,
         width,
@@ -141,10 +142,25 @@ def codec_values(codec: HeatmapCodec, input_size: tuple[int, int]) -> CodecValue
         int(parameter(codec, "kernel_size")),
         int(parameter(codec, "blur_kernel")),
     )
+
+
+@lru_cache(maxsize=256)
+def native_codec_of(values: CodecValues) -> Any:
+    """What the native core takes, of :func:`codec_values`."""
+    return C.HeatmapCodec(*values)
+
+
+def native_codec(codec: HeatmapCodec, input_size: tuple[int, int]) -> Any:
+    """A codec as the native core takes it; checked and made once per codec object."""
+    seen = _seen.get(id(codec))
+    if seen is not None and seen[0] is codec and type(input_size) is tuple and seen[1] == input_size:
+        return seen[2]
+    values = codec_values(codec, input_size)
     if len(_seen) >= 256:
         _seen.clear()
-    _seen[id(codec)] = codec, (values[3], values[4]), values
-    return values
+    native = native_codec_of(values)
+    _seen[id(codec)] = codec, (values[3], values[4]), native
+    return native
 
 
 @lru_cache(maxsize=64)

@@ -4,29 +4,42 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
 
 from ._arguments import flag_argument, needs_grad
-from ._native import is_compiling
+from ._native import C, is_compiling
 
-__all__ = ["Options", "plan", "warn_of_fractions"]
+__all__ = ["Options", "Plan", "native_options", "plan", "warn_of_fractions"]
 
 Options = tuple[Any, ...]
 """(size, mean, std, swap_rb, border, border_value, antialias, layout) as the caller gave them."""
 
-Plan = tuple[tuple[int, int], tuple[Any, ...], bool]
+
+class Plan(NamedTuple):
+    """What the options say.
+
+    Attributes:
+        size: (height, width) of a crop.
+        values: scale, shift and border, three numbers each; whether to swap channels, replicate the edge, antialias.
+        nhwc: whether the channels shall lie last.
+        native: the same as the native core takes it; None while a tracer looks on.
+    """
+
+    size: tuple[int, int]
+    values: tuple[Any, ...]
+    nhwc: bool
+    native: Any = None
+
 
 _PLANS: dict[Options, Plan] = {}
 
 
 def plan(options: Options) -> Plan:
     """What the options say, remembered by their values: callers give the same few again and again.
-
-    Returns:
-        (height, width), the binding's (scale, shift, border, swap_rb, replicate, antialias), whether NHWC is wanted.
 
     Raises:
         TypeError: A switch is none, or a gradient with respect to a number is wanted.
@@ -38,11 +51,18 @@ def plan(options: Options) -> Plan:
         return _PLANS[options]
     except (KeyError, TypeError):  # new, or with lists or arrays in it
         found = _read(*options)
+    found = found._replace(native=native_options(*found[:3]))
     if all(map(_is_value, options)):
         if len(_PLANS) >= 256:
             _PLANS.clear()
         _PLANS[options] = found
     return found
+
+
+@lru_cache(maxsize=256)
+def native_options(size: tuple[int, int], values: tuple[Any, ...], nhwc: bool) -> Any:
+    """What the native core takes, of a plan."""
+    return C.CropOptions(*size, *values, nhwc)
 
 
 def _is_value(option: Any) -> bool:
@@ -66,7 +86,7 @@ def _read(
     shift = tuple(-m / s for m, s in zip(means, stds, strict=True))
     swap, smooth = flag_argument("swap_rb", swap_rb), flag_argument("antialias", antialias)
     inside = edge[::-1] if swap else edge  # the core wants it in the photo's order
-    return _sides(size), (scale, shift, inside, swap, border == "replicate", smooth), layout == "nhwc"
+    return Plan(_sides(size), (scale, shift, inside, swap, border == "replicate", smooth), layout == "nhwc")
 
 
 def _sides(size: Any) -> tuple[int, int]:
@@ -101,7 +121,7 @@ def warn_of_fractions(photos: Sequence[Any], options: Sequence[Any]) -> None:
     """Warns where float photos hold nothing but fractions from 0 to 1, while mean and std are of 0..255.
 
     Looks at memory on the CPU only, and at all of a photo only if all of a sample is like that. The core's gate does
-    the same (`look_like_fractions` in csrc/bindings_affine_crop.cpp), so that a call which is right costs a few reads.
+    the same (`look_like_fractions` in csrc/bindings/affine_crop.cpp), so that a call which is right costs a few reads.
     """
     scale, shift = options[:2]
     if not any(k < 1 or -b > k for k, b in zip(scale, shift, strict=True)):

@@ -4,31 +4,28 @@ How an op file `fastpose/ops/OP.py` is made
 -------------------------------------------
 1. `OP(...)`, the public function: docstring with shapes, units, errors and an example; NumPy arrays in, NumPy arrays
    out, or tensors in, tensors out. The usual call (plain contiguous arrays or CPU tensors of the right dtype, at which
-   nobody looks on) goes straight to the native core, whose gate (csrc/eager.h) allocates the outputs; it gives None for
-   all others, and does nothing:
+   nobody looks on) goes straight to the native core, which gives None for all others, and does nothing:
 
        if not is_dynamo_compiling():
-           result = C.OP_eager(a, b, ..., out)
+           result = C.try_OP(a, b, ..., out)
            if result is not None:
                return result
 
-   What is left is brought into the form that the binding takes (`_arguments.py`), gets its outputs from `empty` (or
-   `out=`) and is routed:
+   What is left is brought into the form that the binding takes (`_arguments.py`) and is routed:
 
        refuse_grad("OP", a=a, b=b)               # of an op without a gradient
        if dispatched(a, b):                      # torch.compile, export, traces, FakeTensor, torch.func, subclasses
            return filled("out", out, torch.ops.fastpose.OP(...))
-       C.OP(...)                                 # straight to the binding
+       return C.OP(a, b, ..., out)               # straight to the binding
 
-   `C.OP` checks everything again (shape, dtype, device, contiguity, finiteness) and names the argument, so Python
-   repeats no check.
-2. `C.OP(..., stream(x))`: the stream is asked for only if the tensor is on CUDA. Tensors that require grad are refused
-   by the binding, so pass `detached(x)` where that is meant.
-3. `register("OP", "(Tensor a, ...) -> Tensor", kernel, fake, derivatives)` at the end of the file (`_registration.py`).
-4. Export it in `fastpose/ops/__init__.py`; write the oracle under the same name in `fastpose/ops/reference/`; add its
+   Both read one table of arguments (csrc/bindings/call.h), check everything (shape, dtype, device, contiguity, overlap,
+   finiteness) and make the outputs that are None. `C.OP` says what is wrong and names the argument, so Python repeats
+   no check. Tensors that require grad are refused, so pass `detached(x)` where that is meant.
+2. `register("OP", "(Tensor a, ...) -> Tensor", kernel, fake, derivatives)` at the end of the file (`_registration.py`).
+3. Export it in `fastpose/ops/__init__.py`; write the oracle under the same name in `fastpose/ops/reference/`; add its
    row to tests/ops/test_transforms.py and its calls to test_fuzz_arguments.py; tell of it in docs/ops.md.
-5. C++: csrc/OP/{OP.h, OP_math.h, OP_cpu.cpp, OP_cuda.cu}; a binding in csrc/bindings*.cpp; the name in FASTPOSE_OPS of
-   CMakeLists.txt.
+4. C++: csrc/OP/{OP.h, OP_math.h, OP_cpu.cpp, OP_cuda.cu}; its table and binding in csrc/bindings/; the name in
+   FASTPOSE_OPS of CMakeLists.txt.
 
 The layers (`batch_norm_act`, `depthwise_conv`, `interleave`) take tensors on the CPU only, and are their reference,
 plain operations of torch, wherever `dispatched` says so: they are registered nowhere.
@@ -157,10 +154,3 @@ def empty(shape: Sequence[int], dtype: torch.dtype, like: Array) -> Array:
     if dtype not in NUMPY_DTYPE:
         raise TypeError(f"dtype: NumPy has no {dtype}; pass tensors to get it")
     return np.empty(tuple(shape), dtype=NUMPY_DTYPE[dtype])
-
-
-def stream(value: Array) -> int:
-    """The current CUDA stream of the device of `value` as an integer; 0 for anything that is not on CUDA."""
-    if isinstance(value, torch.Tensor) and value.is_cuda:
-        return int(torch.cuda.current_stream(value.device).cuda_stream)
-    return 0

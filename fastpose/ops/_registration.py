@@ -67,7 +67,7 @@ def has_tangent(tensor: Tensor) -> bool:
 
 def plain(value: Any) -> Any:
     """A registered op's tensor as the core takes it: contiguous, without a graph. None stays None."""
-    return None if value is None else value.detach().contiguous()
+    return None if value is None else value.detach().resolve_neg().contiguous()
 
 
 def differentiable_once(op: str) -> Callable[[Kernel], Kernel]:

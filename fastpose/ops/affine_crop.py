@@ -20,8 +20,8 @@ from ._arguments import (
     refuse_grad,
     transformed,
 )
-from ._crop_options import Options, plan, warn_of_fractions
-from ._native import Array, C, empty, is_dynamo_compiling, stream, torch_dtype
+from ._crop_options import Options, native_options, plan, warn_of_fractions
+from ._native import Array, C, empty, is_dynamo_compiling, torch_dtype
 from ._registration import differentiable_once, plain, register
 from .reference.affine_crop import affine_crop as reference
 
@@ -103,12 +103,11 @@ def affine_crop(
     """
     key = (size, mean, std, swap_rb, border, border_value, antialias, layout)
     if dtype is None and not is_dynamo_compiling():
-        (height, width), options, nhwc = plan(key)
-        result = C.affine_crop_eager(
-            images, matrices, image_index, out, height, width, *options, flip, gain, offset, nhwc
-        )
-        if result is not None:
-            return result
+        options = plan(key).native
+        if options is not None:
+            result = C.try_affine_crop(images, matrices, image_index, flip, gain, offset, options, out)
+            if result is not None:
+                return result
     crops = _Crops(images, matrices, image_index, flip, gain, offset, key)
     return crops.cut(dtype, out)
 
@@ -147,7 +146,7 @@ class _Crops:
         self.gain = None if gain is None else argument("gain", gain, torch.float32, beside)
         self.offset = None if offset is None else argument("offset", offset, torch.float32, beside)
         self.key = key
-        self.size, self.options, self.nhwc = plan(key)
+        self.plan = plan(key)
 
     def cut(self, dtype: Any, out: Any) -> Any:
         """Fills `out`, or a fresh array, by whichever way the arguments ask for."""
@@ -159,13 +158,14 @@ class _Crops:
             kind = torch.float32 if out is None else torch_dtype(out.dtype, "out")
         if kind not in _OUTPUTS:
             raise TypeError(f"dtype: expected uint8, float16, bfloat16, float32 or float64, got {kind}")
-        shape = (self.count, *self.size, 3) if self.nhwc else (self.count, 3, *self.size)
+        size, options, nhwc, native = self.plan
+        shape = (self.count, *size, 3) if nhwc else (self.count, 3, *size)
         if out is not None and (tuple(out.shape) != shape or torch_dtype(out.dtype) is not kind):
             raise ValueError(f"out: expected {list(shape)} of {kind}, got {list(out.shape)} of {out.dtype}")
         small = (self.matrices, self.index, self.flip, self.gain, self.offset)
         watched = dispatched(*self.photos, *small)
         if not watched:
-            warn_of_fractions(self.photos, self.options)
+            warn_of_fractions(self.photos, options)
         photos = self.photos
         if isinstance(self.like, Tensor):
             wanted = needs_grad(*photos)
@@ -176,14 +176,13 @@ class _Crops:
             if wanted or watched:
                 matrices, index, *colour = small
                 result = torch.ops.fastpose.affine_crop(
-                    photos, matrices, index, list(self.size), *self.options, *colour, kind, self.nhwc
+                    photos, matrices, index, list(size), *options, *colour, kind, nhwc
                 )
                 return filled("out", out, result)
             photos = [detached(photo) for photo in photos]
         if out is None:
             out = empty(shape, kind, self.like)
-        _native(photos[0] if self.batched else photos, small, out, self.options, self.nhwc, self.like)
-        return out
+        return C.affine_crop(photos[0] if self.batched else photos, *small, native, out)
 
     def _plainly(self, kind: torch.dtype) -> Tensor:
         """The reference, for derivatives that the core has not; after the checks of shapes that the core makes."""
@@ -220,11 +219,6 @@ class _Crops:
             dtype=kind,
             layout=layout,
         )
-
-
-def _native(images: Any, small: Sequence[Any], out: Any, options: Sequence[Any], nhwc: bool, like: Any) -> None:
-    matrices, index, *colour = small
-    C.affine_crop(images, matrices, index, out, *options, *colour, nhwc, stream(like))
 
 
 def _photos(images: Any) -> tuple[list[Any], bool]:
@@ -292,10 +286,10 @@ def _registered(
 ) -> Tensor:
     *colour, _, nhwc = rest
     out = _fake(images, matrices, image_index, size, *rest)
-    photos = [_adjacent(image.detach()) for image in images]
+    photos = [_adjacent(image.detach().resolve_neg()) for image in images]
     small = [plain(value) for value in (matrices, image_index, *colour)]
     options = (tuple(scale), tuple(shift), tuple(border), swap_rb, replicate, antialias)
-    _native(_core_images(photos), small, out, options, nhwc, out)
+    C.affine_crop(_core_images(photos), *small, native_options(tuple(size), options, nhwc), out)
     return out
 
 
@@ -328,14 +322,14 @@ def _backward_images(
     offset: Tensor | None,
     nhwc: bool,
 ) -> list[Tensor]:
-    photos = [_adjacent(image.detach()) for image in images]
+    photos = [_adjacent(image.detach().resolve_neg()) for image in images]
     grads = [torch.zeros_like(image, memory_format=torch.contiguous_format) for image in photos]
     grad = plain(grad_out.to(photos[0].dtype))
     small = [plain(value) for value in (matrices, image_index, flip, gain, offset)]
-    C.affine_crop_backward(
-        grad, _core_images(photos), _core_images(grads), *small[:2], tuple(scale), tuple(shift), tuple(border), swap_rb,
-        replicate, antialias, *small[2:], nhwc, stream(grad),
-    )  # fmt: skip
+    size = grad.shape[1:3] if nhwc else grad.shape[2:]
+    values = (tuple(scale), tuple(shift), tuple(border), swap_rb, replicate, antialias)
+    options = native_options(tuple(size), values, nhwc)
+    C.affine_crop_backward(_core_images(photos), *small, options, grad, _core_images(grads))
     return grads
 
 

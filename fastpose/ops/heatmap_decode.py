@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ._arguments import argument, array_argument, dispatched, filled, flag_argument, refuse_grad
-from ._codec import HeatmapCodec, codec_values
-from ._native import Array, C, empty, is_dynamo_compiling, stream
+from ._codec import HeatmapCodec, codec_values, native_codec, native_codec_of
+from ._native import Array, C, is_dynamo_compiling
 from ._registration import plain, register
 
 __all__ = ["heatmap_decode"]
@@ -78,9 +78,9 @@ def heatmap_decode(
     Source: DARK, https://arxiv.org/abs/1910.06278; UDP, https://arxiv.org/abs/1911.07524; MSPN,
         https://arxiv.org/abs/1901.00148.
     """
-    values = codec_values(codec, input_size)
     if not is_dynamo_compiling():
-        result = C.heatmap_decode_eager(heatmaps, flipped, flip_index, flip_shift, inverse, out, out_scores, values)
+        native = native_codec(codec, input_size)
+        result = C.try_heatmap_decode(heatmaps, flipped, flip_index, flip_shift, inverse, out, out_scores, native)
         if result is not None:
             return result
     refuse_grad("heatmap_decode", heatmaps=heatmaps, flipped=flipped, inverse=inverse)
@@ -92,9 +92,11 @@ def heatmap_decode(
     matrices = None if inverse is None else argument("inverse", inverse, torch.float64, maps)
     shift = flag_argument("flip_shift", flip_shift)
     if dispatched(maps, mirrored, pairs, matrices):
+        values = codec_values(codec, input_size)
         points, scores = torch.ops.fastpose.heatmap_decode(maps, mirrored, pairs, shift, matrices, *values)
         return filled("out", out, points), filled("out_scores", out_scores, scores)
-    return _run(maps, mirrored, pairs, shift, matrices, values, out, out_scores)
+    native = native_codec(codec, input_size)
+    return C.heatmap_decode(maps, mirrored, pairs, shift, matrices, out, out_scores, native)
 
 
 _CPU = torch.empty(0)
@@ -116,24 +118,6 @@ def _shapes(maps: Any, kind: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return (*shape, 2), shape
 
 
-def _run(
-    maps: Any,
-    mirrored: Any,
-    pairs: Any,
-    flip_shift: bool,
-    matrices: Any,
-    values: Any,
-    out: Any = None,
-    out_scores: Any = None,
-) -> Any:
-    if out is None or out_scores is None:
-        points_shape, scores_shape = _shapes(maps, values[0])
-        out = empty(points_shape, torch.float32, maps) if out is None else out
-        out_scores = empty(scores_shape, torch.float32, maps) if out_scores is None else out_scores
-    C.heatmap_decode(maps, mirrored, pairs, flip_shift, matrices, out, out_scores, values, stream(maps))
-    return out, out_scores
-
-
 def _registered(
     heatmaps: Tensor,
     flipped: Tensor | None,
@@ -142,7 +126,8 @@ def _registered(
     inverse: Tensor | None,
     *values: Any,
 ) -> Any:
-    return _run(plain(heatmaps), plain(flipped), plain(flip_index), flip_shift, plain(inverse), values)
+    tensors = (plain(heatmaps), plain(flipped), plain(flip_index), flip_shift, plain(inverse))
+    return C.heatmap_decode(*tensors, None, None, native_codec_of(values))
 
 
 def _fake(

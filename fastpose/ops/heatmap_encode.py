@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ._arguments import argument, array_argument, dispatched, filled, refuse_grad
-from ._codec import HeatmapCodec, codec_values
-from ._native import Array, C, empty, is_dynamo_compiling, stream
+from ._codec import HeatmapCodec, codec_values, native_codec, native_codec_of
+from ._native import Array, C, is_dynamo_compiling
 from ._registration import plain, register
 
 __all__ = ["heatmap_encode"]
@@ -63,9 +63,9 @@ def heatmap_encode(
     Source: MSRA, https://arxiv.org/abs/1804.06208; DARK, https://arxiv.org/abs/1910.06278; UDP,
         https://arxiv.org/abs/1911.07524; MSPN, https://arxiv.org/abs/1901.00148.
     """
-    values = codec_values(codec, input_size)
     if not is_dynamo_compiling():
-        result = C.heatmap_encode_eager(keypoints, visible, joint_weights, out, out_weights, values)
+        native = native_codec(codec, input_size)
+        result = C.try_heatmap_encode(keypoints, visible, joint_weights, out, out_weights, native)
         if result is not None:
             return result
     refuse_grad("heatmap_encode", keypoints=keypoints, visible=visible, joint_weights=joint_weights)
@@ -73,27 +73,19 @@ def heatmap_encode(
     levels = argument("visible", visible, torch.float32, points)
     factors = None if joint_weights is None else argument("joint_weights", joint_weights, torch.float32, points)
     if dispatched(points, levels, factors):
+        values = codec_values(codec, input_size)
         maps, weights = torch.ops.fastpose.heatmap_encode(points, levels, factors, *values)
         return filled("out", out, maps), filled("out_weights", out_weights, weights)
-    return _run(points, levels, factors, values, out, out_weights)
+    return C.heatmap_encode(points, levels, factors, out, out_weights, native_codec(codec, input_size))
 
 
 def _shapes(points: Any, kind: int, height: int, width: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    batch, keypoints = (points.shape[0], points.shape[1]) if points.ndim == 3 else (0, 0)  # else the binding refuses it
+    batch, keypoints = (points.shape[0], points.shape[1]) if points.ndim == 3 else (0, 0)  # the binding refuses it
     return (batch, keypoints * (3 if kind == 3 else 1), height, width), (batch, keypoints)
 
 
-def _run(points: Any, levels: Any, factors: Any, values: Any, out: Any = None, out_weights: Any = None) -> Any:
-    if out is None or out_weights is None:
-        maps_shape, weights_shape = _shapes(points, *values[:3])
-        out = empty(maps_shape, torch.float32, points) if out is None else out
-        out_weights = empty(weights_shape, torch.float32, points) if out_weights is None else out_weights
-    C.heatmap_encode(points, levels, factors, out, out_weights, values, stream(points))
-    return out, out_weights
-
-
 def _registered(keypoints: Tensor, visible: Tensor, joint_weights: Tensor | None, *values: Any) -> Any:
-    return _run(plain(keypoints), plain(visible), plain(joint_weights), values)
+    return C.heatmap_encode(plain(keypoints), plain(visible), plain(joint_weights), None, None, native_codec_of(values))
 
 
 def _fake(keypoints: Tensor, visible: Tensor, joint_weights: Tensor | None, *values: Any) -> tuple[Tensor, Tensor]:

@@ -18,8 +18,8 @@ from ._arguments import (
     transformed,
     whole_argument,
 )
-from ._codec import CodecValues, HeatmapCodec, codec_values
-from ._native import Array, C, empty, is_dynamo_compiling, stream, torch_dtype
+from ._codec import HeatmapCodec, codec_values, native_codec, native_codec_of
+from ._native import Array, C, is_dynamo_compiling
 from ._registration import differentiable_once, plain, register
 from .reference.heatmap_loss import heatmap_loss as reference
 
@@ -85,7 +85,6 @@ def heatmap_loss(
 
     Source: OHKM, https://arxiv.org/abs/1711.07319; UDP, https://arxiv.org/abs/1911.07524.
     """
-    values = codec_values(codec, input_size)
     if isinstance(predicted, Tensor) and predicted.dtype is torch.float16 and needs_grad(predicted):
         # A gradient divided by so many pixels is nothing in float16: it must be multiplied by the loss's scale first.
         predicted = predicted.float()
@@ -93,9 +92,10 @@ def heatmap_loss(
             target = target.float()
     if not is_dynamo_compiling():
         wanted = needs_grad(predicted)
-        result = C.heatmap_loss_eager(predicted, keypoints, weights, target, ohkm_topk, wanted, values)
-        if result is not None:
-            return _Loss.apply(predicted, result) if wanted else result
+        native = native_codec(codec, input_size)
+        made = C.try_heatmap_loss(predicted, keypoints, weights, target, ohkm_topk, wanted, native)
+        if made is not None:
+            return _Loss.apply(predicted, made) if wanted else made[0]
     refuse_grad("heatmap_loss", keypoints=keypoints, weights=weights, target=target)
     topk = 0 if ohkm_topk is None else whole_argument("ohkm_topk", ohkm_topk)
     if ohkm_topk is not None and topk < 1:
@@ -110,8 +110,10 @@ def heatmap_loss(
         return _plainly(maps, points, factors, given, topk, codec, input_size)
     wanted = needs_grad(maps)
     if dispatched(maps, points, factors, given):
+        values = codec_values(codec, input_size)
         return torch.ops.fastpose.heatmap_loss(maps, points, factors, given, topk, wanted, *values)[0]
-    made = _run(array_argument("predicted", maps), points, factors, given, topk, wanted, values)
+    native = native_codec(codec, input_size)
+    made = C.heatmap_loss(array_argument("predicted", maps), points, factors, given, topk or None, wanted, native)
     return _Loss.apply(maps, made) if wanted else made[0]
 
 
@@ -143,21 +145,6 @@ def _plainly(maps: Any, points: Any, factors: Any, given: Any, topk: int, codec:
 _MAPS = "[B, K (udp_combined: 3K), height, width]"
 
 
-def _keypoints(predicted: Any, kind: int) -> int:
-    return predicted.shape[1] // (3 if kind == 3 else 1)
-
-
-def _run(
-    predicted: Any, points: Any, factors: Any, given: Any, topk: int, with_gradient: bool, values: CodecValues
-) -> tuple[Any, Any]:
-    count = (predicted.shape[0], _keypoints(predicted, values[0])) if predicted.ndim == 4 else (0, 0)
-    loss = empty((), torch.float32, predicted)
-    workspace = empty((2, *count), torch.float64, predicted)
-    gradient = empty(predicted.shape, torch_dtype(predicted.dtype, "predicted"), predicted) if with_gradient else None
-    C.heatmap_loss(predicted, points, factors, given, topk, loss, gradient, workspace, values, stream(predicted))
-    return loss, gradient
-
-
 class _Loss(torch.autograd.Function):
     """A loss whose gradient was made together with the value, in the one pass over the maps."""
 
@@ -182,8 +169,7 @@ class _Loss(torch.autograd.Function):
         out = torch.empty_like(gradient) if ctx.shared or kept else gradient
         if not kept:
             ctx.inputs = ()
-        C.scale_gradient(gradient, slope, out, stream(gradient))
-        return out, None, None
+        return C.scale_gradient(gradient, slope, out), None, None
 
 
 _graph_is_kept = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
@@ -208,7 +194,7 @@ def _registered(
     *values: Any,
 ) -> tuple[Tensor, Tensor]:
     tensors = (plain(predicted), plain(keypoints), plain(weights), plain(target))
-    loss, gradient = _run(*tensors, topk, with_gradient, values)
+    loss, gradient = C.heatmap_loss(*tensors, topk or None, with_gradient, native_codec_of(values))
     return loss, predicted.new_empty(0) if gradient is None else gradient
 
 

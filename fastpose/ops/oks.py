@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ._arguments import argument, array_argument, dispatched, filled, refuse_grad
-from ._native import Array, C, empty, is_dynamo_compiling, stream, torch_dtype
+from ._native import Array, C, is_dynamo_compiling
 from ._registration import plain, register
 
 __all__ = ["oks"]
@@ -60,7 +60,7 @@ def oks(
     Source: https://cocodataset.org/#keypoints-eval
     """
     if not is_dynamo_compiling():
-        result = C.oks_eager(poses_a, poses_b, areas, sigmas, visible, areas_b, out)
+        result = C.try_oks(poses_a, poses_b, areas, sigmas, visible, areas_b, out)
         if result is not None:
             return result
     refuse_grad("oks", poses_a=poses_a, poses_b=poses_b, areas=areas, sigmas=sigmas, visible=visible, areas_b=areas_b)
@@ -70,22 +70,11 @@ def oks(
     counted = None if visible is None else _visible_argument(visible, a)
     if dispatched(a, b, area_a, sigma, counted, area_b):
         return filled("out", out, torch.ops.fastpose.oks(a, b, area_a, sigma, counted, area_b))
-    return _run(a, b, area_a, sigma, counted, area_b, out)
-
-
-def _run(a: Any, b: Any, areas: Any, sigmas: Any, visible: Any, areas_b: Any, out: Any = None) -> Any:
-    if out is None:
-        out = empty((_people(a), _people(b)), torch_dtype(a.dtype, "poses_a"), a)
-    C.oks(a, b, areas, sigmas, visible, areas_b, out, stream(a))
-    return out
+    return C.oks(a, b, area_a, sigma, counted, area_b, out)
 
 
 def _registered(*arguments: Any) -> Any:
-    return _run(*map(plain, arguments))
-
-
-def _people(poses: Any) -> int:
-    return poses.shape[0] if poses.ndim else 0  # the binding refuses what is not [N,K,C]
+    return C.oks(*map(plain, arguments), None)
 
 
 def _visible_argument(visible: Any, like: Array) -> Any:

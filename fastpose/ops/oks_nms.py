@@ -17,7 +17,7 @@ from ._arguments import (
     refuse_grad,
     whole_argument,
 )
-from ._native import Array, C, empty, is_dynamo_compiling, stream
+from ._native import Array, C, is_dynamo_compiling
 from ._registration import plain, register
 
 __all__ = ["oks_nms"]
@@ -84,7 +84,7 @@ def oks_nms(
     Source: Papandreou et al., CVPR 2017 (OKS-NMS); Bodla et al., ICCV 2017 (soft).
     """
     if not is_dynamo_compiling():
-        result = C.oks_nms_eager(
+        result = C.try_oks_nms(
             poses, scores, areas, sigmas, threshold, image_index, soft, max_per_image, padded, out, out_scores
         )
         if result is not None:
@@ -104,7 +104,9 @@ def oks_nms(
             used = indices >= 0
             indices, rescored = indices[used], rescored[used]
     else:
-        indices, rescored, count = _run(pose, score, area, sigma, image, width, soft, limit, out, out_scores)
+        indices, rescored, count = C.oks_nms(
+            pose, score, area, sigma, width, image, soft, limit, padded, out, out_scores
+        )
         if not padded:
             kept = int(count[0])
             indices, rescored = indices[:kept], rescored[:kept]
@@ -116,38 +118,19 @@ def oks_nms(
     return indices, rescored.astype(kind, copy=False) if kind.kind == "f" else rescored
 
 
-def _run(
-    poses: Any,
-    scores: Any,
-    areas: Any,
-    sigmas: Any,
-    image_index: Any,
+def _registered(
+    poses: Tensor,
+    scores: Tensor,
+    areas: Tensor,
+    sigmas: Tensor,
+    image_index: Tensor | None,
     threshold: float,
     soft: bool,
     max_per_image: int,
-    out: Any = None,
-    out_scores: Any = None,
-) -> tuple[Any, Any, Any]:
+) -> Any:
     """Indices [N] padded with -1, scores [N] float64 padded with 0, count [1] int64; reads nothing back."""
-    people = poses.shape[0] if poses.ndim else 0  # the binding refuses what is not [N,K,C]
-    indices = empty((people,), torch.int64, poses) if out is None else out
-    rescored = empty((people,), torch.float64, poses) if out_scores is None else out_scores
-    count = empty((1,), torch.int64, poses)
-    workspace = None
-    if isinstance(poses, Tensor) and poses.is_cuda:
-        size = C.oks_nms_workspace(people, soft) if people <= C.OKS_NMS_CUDA_LIMIT else 0
-        workspace = poses.new_empty(size, dtype=torch.uint8)
-    C.oks_nms(
-        *(poses, scores, areas, sigmas, image_index, threshold, soft, max_per_image),
-        *(indices, rescored, count, workspace, stream(poses)),
-    )
-    return indices, rescored, count
-
-
-def _registered(
-    poses: Tensor, scores: Tensor, areas: Tensor, sigmas: Tensor, image_index: Tensor | None, *options: Any
-) -> tuple[Any, Any, Any]:
-    return _run(plain(poses), plain(scores), plain(areas), plain(sigmas), plain(image_index), *options)
+    arrays = (plain(poses), plain(scores), plain(areas), plain(sigmas))
+    return C.oks_nms(*arrays, threshold, plain(image_index), soft, max_per_image, True, None, None)
 
 
 def _fake(

@@ -420,27 +420,10 @@ def test_gradients_that_do_not_exist_are_refused() -> None:
 
 def test_the_binding_refuses_a_tensor_that_requires_grad() -> None:
     image = torch.rand(9, 9, 3, requires_grad=True)
-    out = torch.empty(1, 3, 4, 5)
-    ones, zeros = (1.0,) * 3, (0.0,) * 3
+    options = _C.CropOptions(4, 5, *[(0.0,) * 3] * 3, False, False, False, False)
     index = torch.zeros(1, dtype=torch.int64)
     with pytest.raises(TypeError, match=r"images.*grad"):
-        _C.affine_crop(
-            image,
-            torch.from_numpy(I2[:1]),
-            index,
-            out,
-            ones,
-            zeros,
-            zeros,
-            False,
-            False,
-            False,
-            None,
-            None,
-            None,
-            False,
-            0,
-        )
+        _C.affine_crop(image, torch.from_numpy(I2[:1]), index, None, None, None, options, None)
 
 
 def arguments(dtype: torch.dtype, grad: bool) -> tuple:

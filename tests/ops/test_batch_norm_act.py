@@ -170,18 +170,18 @@ def test_twice_differentiated_it_says_no() -> None:
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"x": torch.zeros(2, 4, 3, 3, dtype=torch.float64)}, TypeError, "x: expected dtype float32 or bfloat16"),
+        ({"x": torch.zeros(2, 4, 3, 3, dtype=torch.float64)}, TypeError, "x: expected dtype bfloat16 or float32"),
         ({"x": torch.zeros(2, 4, 3, 3)}, ValueError, "x: expected the channels last in memory"),
-        ({"x": torch.zeros(2, 4)}, ValueError, r"x: expected shape \[B, C, h, w\]"),
+        ({"x": torch.zeros(2, 4)}, ValueError, r"x: expected shape \[B, C, H, W\]"),
         ({"x": torch.zeros(1, 4, 1, 1)}, ValueError, "x: expected more than one value per channel"),
         ({"x": torch.zeros(0, 4, 3, 3)}, ValueError, "x: expected more than one value per channel"),
         ({"weight": torch.zeros(5)}, ValueError, r"weight: expected shape \[C\]"),
         ({"bias": torch.zeros(4, dtype=torch.bfloat16)}, TypeError, "bias: expected dtype float32"),
         ({"running_var": torch.zeros(8)[::2]}, ValueError, "running_var: expected row-major contiguous memory"),
-        ({"running_mean": torch.zeros(1).expand(4)}, ValueError, "running_mean: expected distinct memory"),
+        ({"running_mean": torch.zeros(1).expand(4)}, ValueError, "running_mean: expected row-major contiguous"),
         ({"residual": torch.zeros(2, 4, 3, 3)}, ValueError, "residual: expected the channels last in memory"),
         ({"residual": torch.zeros(2, 4, 3, 3, dtype=torch.bfloat16)}, TypeError, "residual: expected dtype float32"),
-        ({"residual": torch.zeros(2, 4, 3, 2)}, ValueError, "residual: expected shape that of x"),
+        ({"residual": torch.zeros(2, 4, 3, 2)}, ValueError, r"residual: expected shape \[B, C, H, W\] = "),
     ],
 )
 def test_wrong_arguments(change: dict[str, Tensor], error: type[Exception], message: str) -> None:

@@ -91,7 +91,7 @@ def test_what_is_not_a_number_stays_where_it_is() -> None:
             torch.zeros(4, 1, 3, 3),
             1,
             TypeError,
-            "x: expected dtype float32 or bfloat16",
+            "x: expected dtype bfloat16 or float32",
         ),
         (channels_last(torch.zeros(2, 4, 9, 9)), torch.zeros(4, 1, 3, 3), 3, ValueError, "stride: expected 1 or 2"),
         (channels_last(torch.zeros(2, 4, 9, 9)), torch.zeros(4, 1, 7, 7), 1, ValueError, "weight: expected kernels"),

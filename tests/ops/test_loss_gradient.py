@@ -52,9 +52,9 @@ def scaled(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     calls: list[tuple[int, int]] = []
     scale = _C.scale_gradient
 
-    def noted(gradient: Tensor, slope: Tensor, out: Tensor, stream: int) -> None:
+    def noted(gradient: Tensor, slope: Tensor, out: Tensor) -> Tensor:
         calls.append((gradient.data_ptr(), out.data_ptr()))
-        scale(gradient, slope, out, stream)
+        return scale(gradient, slope, out)
 
     monkeypatch.setattr(LOSS.C, "scale_gradient", noted)
     return calls
@@ -240,10 +240,10 @@ def test_scale(device: str, dtype: torch.dtype, shape: tuple[int, ...], skips: t
     for slope in SLOPES:
         gradient, out = placed(values, device, skips[0]), placed(torch.zeros_like(values), device, skips[1])
         factor = torch.tensor(slope, device=device)
-        _C.scale_gradient(gradient, factor, out, LOSS.stream(gradient))
+        _C.scale_gradient(gradient, factor, out)
         equal(gradient.cpu(), values)
         equal(out.cpu(), product(values, slope))
-        _C.scale_gradient(gradient, factor, gradient, LOSS.stream(gradient))
+        _C.scale_gradient(gradient, factor, gradient)
         equal(gradient.cpu(), product(values, slope))
 
 
@@ -260,7 +260,7 @@ def test_scale_refuses_what_does_not_fit(device: str) -> None:
         ((maps, one, maps.mT), ValueError, "out"),
     ]:
         with pytest.raises(error, match=text):
-            _C.scale_gradient(*arguments, 0)
+            _C.scale_gradient(*arguments)
 
 
 def test_scale_at_all_simd_levels(device: str) -> None:

@@ -1,0 +1,141 @@
+// Bindings of oks and oks_nms.
+#include "oks/oks.h"
+
+#include "bindings/bindings.h"
+#include "core/host_device.h"
+#include "oks_nms/oks_nms.h"
+
+namespace fastpose {
+namespace {
+
+void expect_coordinates(const Arg& poses) {
+  if (poses.shape[2] != 2 && poses.shape[2] != 3) fail_value(poses.name, "2 or 3 numbers a keypoint", shape_text(poses));
+}
+
+// On the CPU only: reading them from CUDA would wait for the device.
+void expect_sigmas(const Arg& sigmas) {
+  if (sigmas.device != kCpu) return;
+  for (int64_t k = 0; k < sigmas.numel(); ++k) {
+    const double sigma = sigmas.as<double>()[k];
+    if (!(sigma > 0.0) || !is_finite(sigma)) fail_value(sigmas.name, "finite numbers above 0", std::to_string(sigma));
+  }
+}
+
+constexpr Rule kOks[] = {
+    array("poses_a", F32 | F64, "N K C"),
+    array("poses_b", SAME, "M K D"),
+    small("areas", F64, "N"),
+    small("sigmas", F64, "K"),
+    array("visible", U8 | BOOL, "N K", OPTIONAL),
+    small("areas_b", F64, "M", OPTIONAL),
+    output("out", SAME, "N M"),
+};
+
+py::object oks(Way way, const Objects<7>& objects) {
+  Call call(way, kOks, objects);
+  if (!call.inputs() || !call.outputs()) return py::none();
+  const Arg &poses_a = call[0], &poses_b = call[1], &areas = call[2], &sigmas = call[3], &visible = call[4], &areas_b = call[5], &out = call[6];
+  expect_coordinates(poses_a);
+  expect_coordinates(poses_b);
+  expect_sigmas(sigmas);
+  OksArgs args{};
+  args.poses_a = poses_a.data;
+  args.poses_b = poses_b.data;
+  args.areas_a = areas.as<double>();
+  args.areas_b = areas_b.as<double>();
+  args.sigmas = sigmas.as<double>();
+  args.visible = visible.as<uint8_t>();
+  args.out = out.data;
+  args.poses_n = call.size('N');
+  args.poses_m = call.size('M');
+  args.keypoints = call.size('K');
+  args.channels_a = call.size('C');
+  args.channels_b = call.size('D');
+  args.dtype = poses_a.dtype;
+  FASTPOSE_LAUNCH(oks, args, call);
+  return call.result(6);
+}
+
+// object[:n]
+py::object first_of(const py::object& object, int64_t n) {
+  PyObject* const part = PySequence_GetSlice(object.ptr(), 0, static_cast<Py_ssize_t>(n));
+  if (part == nullptr) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(part);
+}
+
+constexpr Rule kOksNms[] = {
+    array("poses", F32 | F64, "N K C"),
+    small("scores", F64, "N"),
+    small("areas", F64, "N"),
+    small("sigmas", F64, "K"),
+    number("threshold"),
+    small("image_index", I64, "N", OPTIONAL),
+    flag("soft"),
+    whole("max_per_image", OPTIONAL),
+    flag("padded"),
+    output("out", I64, "N", OPTIONAL),
+    output("out_scores", F64, "N", OPTIONAL),
+};
+
+// `try_oks_nms` gives what the public function gives: of those kept the indices, and where soft their scores, of the dtype of the scores that
+// came. `oks_nms` cannot: on CUDA their number would have to be waited for. It gives indices and scores [N], and the number [1].
+py::object oks_nms(Way way, const Objects<11>& objects) {
+  Call call(way, kOksNms, objects);
+  if (!call.inputs() || !call.outputs()) return py::none();
+  const Arg &poses = call[0], &sigmas = call[3], &out = call[9], &out_scores = call[10];
+  const int64_t n = call.size('N'), one = 1;
+  const double threshold = call.number(4);
+  const bool soft = call.flag(6), padded = call.flag(8), tried = way == Way::Try;
+  const int64_t most = call[7] ? call.whole(7) : int64_t{1} << 62;
+  const DType score_dtype = soft && call.given_dtype(1) == DType::Float32 ? DType::Float32 : DType::Float64;
+  if (tried && soft && out_scores && score_dtype != DType::Float64) return py::none();
+  expect_coordinates(poses);
+  expect_sigmas(sigmas);
+  if (!(soft ? threshold > 0.0 : threshold >= 0.0))
+    fail_value("threshold", soft ? "a number above 0" : "a number of 0 or above", std::to_string(threshold));
+  if (most < 1) fail_value("max_per_image", "1 or more", std::to_string(most));
+  if (poses.device != kCpu && n > kOksNmsCudaLimit)
+    fail_value("poses", "at most " + std::to_string(kOksNmsCudaLimit) + " poses on CUDA", std::to_string(n));
+
+  py::object indices = call.result(9), rescored = call.result(10), count;
+  const auto room = [&](const Arg& given, py::object& object, int64_t size, DType dtype) {
+    if (given) return given.data;
+    if (tried) return call.workspace(size * dtype_size(dtype));
+    object = call.empty(&size, 1, dtype);
+    return data_of(object);
+  };
+  OksNmsArgs args{};
+  args.poses = poses.data;
+  args.scores = call[1].as<double>();
+  args.areas = call[2].as<double>();
+  args.sigmas = sigmas.as<double>();
+  args.image_index = call[5].as<int64_t>();
+  args.poses_n = n;
+  args.keypoints = call.size('K');
+  args.channels = call.size('C');
+  args.dtype = poses.dtype;
+  args.threshold = threshold;
+  args.soft = soft;
+  args.max_per_image = most;
+  args.indices = static_cast<int64_t*>(room(out, indices, n, DType::Int64));
+  args.rescored = static_cast<double*>(room(out_scores, rescored, n, DType::Float64));
+  args.count = static_cast<int64_t*>(room(Arg(), count, one, DType::Int64));
+  if (poses.device != kCpu) args.workspace = call.workspace(oks_nms_workspace(n, soft));
+  FASTPOSE_LAUNCH(oks_nms, args, call);
+  if (!tried) return py::make_tuple(indices, rescored, count);
+
+  const int64_t places = padded ? n : *args.count;
+  indices = !out ? call.copy(args.indices, DType::Int64, places, DType::Int64) : padded ? indices : first_of(indices, places);
+  if (!soft) return indices;
+  rescored = !out_scores ? call.copy(args.rescored, DType::Float64, places, score_dtype) : padded ? rescored : first_of(rescored, places);
+  return py::make_tuple(indices, rescored);
+}
+
+}  // namespace
+
+void bind_oks(py::module_& m) {
+  bind_op(m, "oks", &oks);
+  bind_op(m, "oks_nms", &oks_nms);
+}
+
+}  // namespace fastpose
