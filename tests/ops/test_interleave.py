@@ -78,7 +78,11 @@ def test_strange_values_pass() -> None:
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"first": torch.zeros(2, 4, 3, 3, dtype=torch.float64)}, TypeError, "first: expected dtype bfloat16 or float32"),
+        (
+            {"first": torch.zeros(2, 4, 3, 3, dtype=torch.float64)},
+            TypeError,
+            "first: expected dtype bfloat16 or float32",
+        ),
         ({"first": torch.zeros(2, 4, 3, 3)}, ValueError, "first: expected the channels last in memory"),
         ({"second": torch.zeros(2, 4, 3, 3).bfloat16()}, TypeError, "second: expected dtype float32"),
         ({"second": channels_last(torch.zeros(2, 5, 3, 3))}, ValueError, r"second: expected shape \[B, C, H, W\] = "),
