@@ -44,7 +44,8 @@ class Images {
  public:
   Images(Call& call, py::handle object, const Rule& rule) {
     if (!PyList_Check(object.ptr()) && !PyTuple_Check(object.ptr())) {
-      const Arg a = call.read(object, rule);
+      Arg a;
+      call.read(a, object, rule);
       if (call.refused()) return;
       if (a.ndim != 3 && a.ndim != 4) fail_value(rule.name, "shape [H, W, 3], or [B, H, W, 3]", shape_text(a));
       add(a, a.ndim - 3);
@@ -55,7 +56,8 @@ class Images {
     table_.reserve(held_.size());
     arrays_.reserve(held_.size());
     for (py::handle item : held_) {
-      const Arg a = call.read(item, rule);
+      Arg a;
+      call.read(a, item, rule);
       if (call.refused()) return;
       if (a.ndim != 3) fail_value(rule.name, "images of shape [H, W, 3] in a list", shape_text(a));
       if (!arrays_.empty() && a.dtype != dtype())
@@ -199,14 +201,14 @@ bool fill(AffineCropArgs& args, Call& call, const Images& images, const CropOpti
 
 py::object affine_crop(Way way, const Objects<8>& objects) {
   const CropOptions& options = objects[6].cast<const CropOptions&>();
-  Call call(way, options.nhwc ? kCropPixels : kCropPlanes, objects);
+  CallOf call(way, options.nhwc ? kCropPixels : kCropPlanes, objects);
   read_options(call, objects[6]);
   const Images images(call, objects[0], kImages);
   if (call.refused() || (way == Way::Try && (images.size() == 0 || (options.fractions_are_odd && look_like_fractions(images))))) return py::none();
   if (!call.inputs() || !call.outputs()) return py::none();
   AffineCropArgs args{};
   const Arg& out = call[7];
-  for (const Arg& image : images.arrays()) call.expect_own_memory(out, image, "images");
+  for (const Arg& image : images.arrays()) call.expect_own_memory(out, image);
   if (!fill(args, call, images, options)) return py::none();
   args.out = out.data;
   args.out_dtype = out.dtype;
@@ -216,7 +218,7 @@ py::object affine_crop(Way way, const Objects<8>& objects) {
 
 py::object affine_crop_backward(Way way, const Objects<9>& objects) {
   const CropOptions& options = objects[6].cast<const CropOptions&>();
-  Call call(way, options.nhwc ? kGradPixels : kGradPlanes, objects);
+  CallOf call(way, options.nhwc ? kGradPixels : kGradPlanes, objects);
   read_options(call, objects[6]);
   const Images images(call, objects[0], kImages), grads(call, objects[8], kGradImages);
   if (!call.inputs()) return py::none();

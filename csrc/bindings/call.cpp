@@ -41,7 +41,8 @@ bool is_channels_last(const TensorView& a) {
   return true;
 }
 
-Call::Call(Way way, const Rule* rules, const py::handle* objects, size_t n) : way_(way), rules_(rules), objects_(objects), n_(n) {
+Call::Call(Way way, const Rule* rules, const py::handle* objects, Slot* slots, size_t n)
+    : way_(way), rules_(rules), objects_(objects), slots_(slots), n_(n) {
   std::fill(std::begin(size_), std::end(size_), -1);
 }
 
@@ -54,37 +55,33 @@ bool Call::refuse(Fail fail) {
 }
 
 bool Call::inputs() {
-  for (size_t i = 0; i < n_; ++i) {
+  for (size_t i = 0; i < n_ && !refused_; ++i) {
     const Rule& rule = rules_[i];
-    args_[i].name = rule.name;
     if (rule.takes == Takes::Output || rule.takes == Takes::Other) continue;
     if (!rule.is_input()) {
-      if (!scalar(i)) return false;
+      refused_ = !scalar(i);
     } else if (!rule.has(OPTIONAL) || !objects_[i].is_none()) {
-      args_[i] = read(objects_[i], rule);
-      given_[i] = args_[i].dtype;
-      if (refused_) return false;
-      if (rule.takes == Takes::Small && args_[i].dtype == DType::Float32 && (rule.dtypes & F32) == 0) args_[i] = widened(args_[i]);
+      Arg& a = slots_[i].array;
+      read(a, objects_[i], rule);
+      slots_[i].given = a.dtype;
+      if (!refused_ && rule.takes == Takes::Small && rule.dtypes == F64 && a.dtype == DType::Float32) widen(a);
     }
   }
   return !refused_;
 }
 
-Arg Call::read(py::handle object, const Rule& rule) {
-  Arg a;
+void Call::read(Arg& a, py::handle object, const Rule& rule) {
   const bool ignores = rule.has(IGNORE_GRAD) || (ignore_grad_ && !like_);
   if (way_ == Way::Prepared) {
     begin_with(object, a, view(a, object, rule.name, ignores));
-    check(a, rule);
   } else if (rule.takes == Takes::Small) {
-    a = small(object, rule);
-    if (!refused_) refused_ = !check(a, rule);
+    small(a, object, rule);
   } else {
     const Framework framework = view_if_plain(a, object, rule.name, ignores);
     if (framework != Framework::None) begin_with(object, a, framework);
-    refused_ = refused_ || framework == Framework::None || framework != framework_ || !check(a, rule);
+    refused_ = refused_ || framework == Framework::None || framework != framework_;
   }
-  return a;
+  if (!refused_) check(a, rule);
 }
 
 void Call::begin_with(py::handle object, const Arg& a, Framework framework) {
@@ -142,106 +139,121 @@ std::string Call::legend(const Shape& shape) const {
 }
 
 // --- small arguments and scalars ----------------------------------------------------------------------------------------------------
-Arg Call::small(py::handle object, const Rule& rule) {
+void Call::small(Arg& a, py::handle object, const Rule& rule) {
   PyObject* const o = object.ptr();
-  if (PyTuple_CheckExact(o) || PyList_CheckExact(o)) {
-    if (rule.dtypes == I64)
-      return sequence<int64_t>(object, rule, DType::Int64, [](PyObject* item, int64_t* to) {
-        int overflow = 1;
-        *to = PyLong_CheckExact(item) ? PyLong_AsLongLongAndOverflow(item, &overflow) : 0;
-        return overflow == 0;
-      });
-    const auto as_double = [](PyObject* item, double* to) { return PyFloat_CheckExact(item) && (*to = PyFloat_AS_DOUBLE(item), true); };
-    if (rule.dtypes == F64) return sequence<double>(object, rule, DType::Float64, as_double);
-    return sequence<float>(object, rule, DType::Float32, [&](PyObject* item, float* to) {
-      double value = 0.0;
-      const bool good = as_double(item, &value);
-      *to = static_cast<float>(value);
+  if (!PyTuple_CheckExact(o) && !PyList_CheckExact(o)) {
+    const Framework framework = view_if_plain(a, object, rule.name);
+    refused_ = framework == Framework::None || (framework == Framework::Torch && framework_ != Framework::Torch);
+    return;
+  }
+  a.name = rule.name;
+  const auto as_double = [](PyObject* item, double& to) {
+    to = PyFloat_CheckExact(item) ? PyFloat_AS_DOUBLE(item) : 0.0;
+    return static_cast<bool>(PyFloat_CheckExact(item));
+  };
+  if (rule.dtypes == I64) {
+    sequence<int64_t>(a, object, DType::Int64, [](PyObject* item, int64_t& to) {
+      int overflow = 1;
+      to = PyLong_CheckExact(item) ? PyLong_AsLongLongAndOverflow(item, &overflow) : 0;
+      return overflow == 0;
+    });
+  } else if (rule.dtypes == F64) {
+    sequence<double>(a, object, DType::Float64, as_double);
+  } else {
+    sequence<float>(a, object, DType::Float32, [&](PyObject* item, float& to) {
+      double value;
+      const bool good = as_double(item, value);
+      to = static_cast<float>(value);
       return good;
     });
   }
-  Arg a;
-  const Framework framework = view_if_plain(a, object, rule.name);
-  if (framework == Framework::None || (framework == Framework::Torch && framework_ != Framework::Torch)) refused_ = true;
-  return a;
 }
 
 template <class T, class Read>
-Arg Call::sequence(py::handle object, const Rule& rule, DType dtype, Read read) {
+void Call::sequence(Arg& a, py::handle object, DType dtype, Read read) {
   // A tuple cannot change while it is read.
   const auto items = py::reinterpret_steal<py::tuple>(PySequence_Tuple(object.ptr()));
   if (!items) throw py::error_already_set();
-  Arg a;
-  a.name = rule.name;
   a.present = true;
   a.dtype = dtype;
   a.ndim = 1;
   a.shape[0] = PyTuple_GET_SIZE(items.ptr());
   a.stride[0] = 1;
   a.data = workspace(a.shape[0] * dtype_size(dtype));
-  for (int64_t i = 0; i < a.shape[0] && !refused_; ++i) refused_ = !read(PyTuple_GET_ITEM(items.ptr(), i), a.as<T>() + i);
-  return a;
+  for (int64_t i = 0; i < a.shape[0] && !refused_; ++i) refused_ = !read(PyTuple_GET_ITEM(items.ptr(), i), a.as<T>()[i]);
 }
 
-Arg Call::widened(const Arg& a) {
-  Arg wide = a;
-  wide.dtype = DType::Float64;
-  wide.data = workspace(a.numel() * dtype_size(wide.dtype));
-  for (int64_t i = 0; i < a.numel(); ++i) wide.as<double>()[i] = static_cast<double>(a.as<float>()[i]);
-  return wide;
+void Call::widen(Arg& a) {
+  const float* const narrow = a.as<float>();
+  a.dtype = DType::Float64;
+  a.data = workspace(a.numel() * dtype_size(a.dtype));
+  for (int64_t i = 0; i < a.numel(); ++i) a.as<double>()[i] = static_cast<double>(narrow[i]);
 }
 
 bool Call::scalar(size_t i) {
   const Rule& rule = rules_[i];
+  Slot& slot = slots_[i];
   PyObject* const o = objects_[i].ptr();
   if (rule.takes == Takes::Flag) {
-    if (!PyBool_Check(o)) return refuse([&] { fail_type(rule.name, "True or False", Py_TYPE(o)->tp_name); });
-    wholes_[i] = o == Py_True;
-    return true;
+    slot.whole = o == Py_True;
+    return PyBool_Check(o) || refuse([&] { fail_type(rule.name, "True or False", Py_TYPE(o)->tp_name); });
   }
-  if (rule.takes == Takes::Number && PyFloat_CheckExact(o)) {
-    numbers_[i] = PyFloat_AS_DOUBLE(o);
-    return true;
-  }
-  args_[i].present = !objects_[i].is_none();
-  if (!args_[i].present && rule.has(OPTIONAL)) return true;
+  slot.array.present = !objects_[i].is_none();
+  if (!slot.array.present && rule.has(OPTIONAL)) return true;
   int overflow = 1;
-  wholes_[i] = PyLong_CheckExact(o) ? PyLong_AsLongLongAndOverflow(o, &overflow) : 0;
-  numbers_[i] = static_cast<double>(wholes_[i]);
-  return overflow == 0 || refuse([&] { fail_type(rule.name, rule.takes == Takes::Number ? "a number" : "an int of 64 bits", Py_TYPE(o)->tp_name); });
+  slot.whole = PyLong_CheckExact(o) ? PyLong_AsLongLongAndOverflow(o, &overflow) : 0;
+  const bool real = rule.takes == Takes::Number && PyFloat_CheckExact(o);
+  slot.number = real ? PyFloat_AS_DOUBLE(o) : static_cast<double>(slot.whole);
+  return real || overflow == 0 ||
+         refuse([&] { fail_type(rule.name, rule.takes == Takes::Number ? "a number" : "an int of 64 bits", Py_TYPE(o)->tp_name); });
 }
 
 // --- outputs ------------------------------------------------------------------------------------------------------------------------
 bool Call::outputs() {
   for (size_t i = 0; i < n_; ++i) {
-    const Rule& rule = rules_[i];
-    if (rule.takes != Takes::Output) continue;
-    const bool given = !objects_[i].is_none();
-    if (!given && rule.has(OPTIONAL)) continue;
-    if (given) {
-      results_[i] = py::reinterpret_borrow<py::object>(objects_[i]);
-    } else {
-      int64_t shape[kMaxDims];
-      for (int d = 0; d < rule.shape.ndim; ++d) shape[d] = times(rule.shape.dim[d]) * (rule.shape.dim[d].letter == '\0' ? 1 : size(rule.shape.dim[d].letter));
-      results_[i] = empty(shape, rule.shape.ndim, (rule.dtypes & SAME) ? like_dtype_ : rule.dtypes & F32 ? DType::Float32 : rule.dtypes & F64 ? DType::Float64 : DType::Int64);
-    }
-    Arg& a = args_[i];
-    if (way_ == Way::Prepared) view(a, results_[i], rule.name);
-    else refused_ = view_if_plain(a, results_[i], rule.name) != framework_;
-    if (refused_ || !check(a, rule)) return false;
-    if (!given) continue;
-    if (!a.writable) return refuse([&] { fail_value(a.name, "a writable array", "a read-only one"); });
-    for (size_t j = 0; j < n_; ++j) {
-      const bool in_place = rule.has(IN_PLACE) && j == 0 && args_[0].data == a.data;
-      const bool there = args_[j] && (rules_[j].is_input() || (rules_[j].takes == Takes::Output && j < i));
-      if (there && !in_place) expect_own_memory(a, args_[j], rules_[j].name);
+    if (rules_[i].takes != Takes::Output) continue;
+    if (!objects_[i].is_none()) {
+      if (!take_output(i)) return false;
+    } else if (!rules_[i].has(OPTIONAL)) {
+      make_output(i);
     }
   }
   return true;
 }
 
-void Call::expect_own_memory(const Arg& written, const TensorView& from, const char* name) const {
-  if (overlap(written, from)) fail_value(written.name, "memory of its own", "memory that overlaps " + std::string(name));
+bool Call::take_output(size_t i) {
+  const Rule& rule = rules_[i];
+  Arg& a = slots_[i].array;
+  slots_[i].result = py::reinterpret_borrow<py::object>(objects_[i]);
+  if (way_ == Way::Prepared) view(a, objects_[i], rule.name);
+  else refused_ = view_if_plain(a, objects_[i], rule.name) != framework_;
+  if (refused_ || !check(a, rule)) return false;
+  if (!a.writable) return refuse([&] { fail_value(a.name, "a writable array", "a read-only one"); });
+  for (size_t j = 0; j < n_; ++j) {
+    const Arg& b = slots_[j].array;
+    const bool there = b && (rules_[j].is_input() || (rules_[j].takes == Takes::Output && j < i));
+    if (there && !(rule.has(IN_PLACE) && j == 0 && b.data == a.data)) expect_own_memory(a, b);
+  }
+  return true;
+}
+
+void Call::make_output(size_t i) {
+  const Rule& rule = rules_[i];
+  Arg& a = slots_[i].array;
+  a.name = rule.name;
+  a.present = true;
+  a.dtype = rule.dtypes & SAME ? like_dtype_ : rule.dtypes & F32 ? DType::Float32 : rule.dtypes & F64 ? DType::Float64 : DType::Int64;
+  a.ndim = rule.shape.ndim;
+  for (int d = 0; d < a.ndim; ++d) {
+    const Shape::Dim& dim = rule.shape.dim[d];
+    a.shape[d] = times(dim) * (dim.letter == '\0' ? 1 : size(dim.letter));
+  }
+  slots_[i].result = empty(a.shape, a.ndim, a.dtype);
+  a.data = data_of(slots_[i].result);
+}
+
+void Call::expect_own_memory(const Arg& written, const Arg& other) const {
+  if (overlap(written, other)) fail_value(written.name, "memory of its own", "memory that overlaps " + std::string(other.name));
 }
 
 py::object Call::empty(const int64_t* shape, int ndim, DType dtype) const {
@@ -280,12 +292,6 @@ py::object Call::copy(const void* from, DType from_dtype, int64_t n, DType dtype
     for (int64_t i = 0; i < n; ++i) static_cast<float*>(to)[i] = static_cast<float>(static_cast<const double*>(from)[i]);
   }
   return result;
-}
-
-void* data_of(const py::object& array) {
-  Arg a;
-  view(a, array, "");
-  return a.data;
 }
 
 void fail_without_cuda(const char* op) {

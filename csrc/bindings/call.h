@@ -76,13 +76,20 @@ constexpr Rule other(const char* name) { return {name, Takes::Other}; }  // the 
 template <size_t N>
 using Objects = std::array<py::handle, N>;
 
+// What an argument came to.
+struct Slot {
+  Arg array;
+  DType given;  // before it was made float64
+  double number;
+  int64_t whole;
+  py::object result;
+};
+
 // --- the driver -------------------------------------------------------------------------------------------------------------------
 enum class Way { Try, Prepared };
 
 class Call {
  public:
-  template <size_t N>
-  Call(Way way, const Rule (&rules)[N], const Objects<N>& objects) : Call(way, rules, objects.data(), N) {}
   Call(const Call&) = delete;
   Call& operator=(const Call&) = delete;
 
@@ -96,21 +103,20 @@ class Call {
   bool inputs();
   bool outputs();
   // One array that stands in no table of its own, such as one of a list.
-  Arg read(py::handle object, const Rule& rule);
+  void read(Arg& a, py::handle object, const Rule& rule);
 
-  const Arg& operator[](size_t i) const { return args_[i]; }
-  const py::object& result(size_t i) const { return results_[i]; }
-  double number(size_t i) const { return numbers_[i]; }
-  int64_t whole(size_t i) const { return wholes_[i]; }
-  bool flag(size_t i) const { return wholes_[i] != 0; }
+  const Arg& operator[](size_t i) const { return slots_[i].array; }
+  const py::object& result(size_t i) const { return slots_[i].result; }
+  double number(size_t i) const { return slots_[i].number; }
+  int64_t whole(size_t i) const { return slots_[i].whole; }
+  bool flag(size_t i) const { return slots_[i].whole != 0; }
   bool refused() const { return refused_; }
 
   Way way() const { return way_; }
   int32_t device() const { return device_; }
-  // Of an argument before it was made float64.
-  DType given_dtype(size_t i) const { return given_[i]; }
+  DType given_dtype(size_t i) const { return slots_[i].given; }
   // ValueError if memory that is written belongs to something else, too.
-  void expect_own_memory(const Arg& written, const TensorView& from, const char* name) const;
+  void expect_own_memory(const Arg& written, const Arg& other) const;
 
   // A fresh array of the call's framework and device.
   py::object empty(const int64_t* shape, int ndim, DType dtype) const;
@@ -119,17 +125,20 @@ class Call {
   // n elements of working memory as an array of the caller's framework; float64 also as float32.
   py::object copy(const void* from, DType from_dtype, int64_t n, DType dtype) const;
 
+ protected:
+  Call(Way way, const Rule* rules, const py::handle* objects, Slot* slots, size_t n);
+
  private:
-  static constexpr size_t kMost = 12;
-  Call(Way way, const Rule* rules, const py::handle* objects, size_t n);
   template <class Fail>
   bool refuse(Fail fail);
   void begin_with(py::handle object, const Arg& a, Framework framework);
-  Arg small(py::handle object, const Rule& rule);
+  void small(Arg& a, py::handle object, const Rule& rule);
   template <class T, class Read>
-  Arg sequence(py::handle object, const Rule& rule, DType dtype, Read read);
-  Arg widened(const Arg& a);
+  void sequence(Arg& a, py::handle object, DType dtype, Read read);
+  void widen(Arg& a);
   bool scalar(size_t i);
+  bool take_output(size_t i);
+  void make_output(size_t i);
   bool check(const Arg& a, const Rule& rule);
   bool fits(const Arg& a, const Shape& shape);
   int64_t times(const Shape::Dim& dim) const { return dim.factor >= 'A' ? size(dim.factor) : dim.factor; }
@@ -138,6 +147,7 @@ class Call {
   Way way_;
   const Rule* rules_;
   const py::handle* objects_;
+  Slot* slots_;
   size_t n_;
   bool refused_ = false, ignore_grad_ = false;
   Framework framework_ = Framework::None;
@@ -146,11 +156,6 @@ class Call {
   DType like_dtype_ = DType::Float32;
   int32_t device_ = kCpu;
   int64_t size_[26];
-  Arg args_[kMost];
-  DType given_[kMost];
-  py::object results_[kMost];
-  double numbers_[kMost];
-  int64_t wholes_[kMost];
   static constexpr int64_t kRoom = 8192;
   alignas(64) char room_[kRoom];
   int64_t taken_ = 0;
@@ -158,7 +163,16 @@ class Call {
   std::vector<py::object> held_;
 };
 
-void* data_of(const py::object& array);
+template <size_t N>
+struct Slots {
+  Slot slots[N];
+};
+
+template <size_t N>
+class CallOf : private Slots<N>, public Call {
+ public:
+  CallOf(Way way, const Rule (&rules)[N], const Objects<N>& objects) : Call(way, rules, objects.data(), this->slots, N) {}
+};
 
 // [B, C, h, w] with the channels side by side and the pixels one after another.
 bool is_channels_last(const TensorView& a);

@@ -95,7 +95,7 @@ constexpr Rule kEncode[] = {
 };
 
 py::object heatmap_encode(Way way, const Objects<6>& objects) {
-  Call call(way, kEncode, objects);
+  CallOf call(way, kEncode, objects);
   const HeatmapCodec& codec = read_codec(call, objects[5]);
   if (!call.inputs() || !call.outputs()) return py::none();
   HeatmapEncodeArgs args;
@@ -139,7 +139,7 @@ void expect_finite(const Arg& numbers) {
 }
 
 py::object heatmap_decode(Way way, const Objects<8>& objects) {
-  Call call(way, kDecode, objects);
+  CallOf call(way, kDecode, objects);
   const HeatmapCodec& codec = read_codec(call, objects[7]);
   if (!call.inputs() || !call.outputs()) return py::none();
   const Arg &heatmaps = call[0], &flipped = call[1], &flip_index = call[2], &inverse = call[4];
@@ -176,7 +176,7 @@ constexpr Rule kLoss[] = {
 
 // The loss and its gradient with respect to `predicted`, or None.
 py::object heatmap_loss(Way way, const Objects<7>& objects) {
-  Call call(way, kLoss, objects);
+  CallOf call(way, kLoss, objects);
   const HeatmapCodec& codec = read_codec(call, objects[6]);
   const bool with_gradient = objects[5].ptr() == Py_True;
   if (with_gradient) call.ignore_grad();
@@ -215,7 +215,7 @@ constexpr Rule kScaleGradient[] = {
 
 // gradient * slope into out, which may be the gradient: nothing is done then for a slope of 1.
 py::object scale_gradient(Way way, const Objects<3>& objects) {
-  Call call(way, kScaleGradient, objects);
+  CallOf call(way, kScaleGradient, objects);
   if (!call.inputs() || !call.outputs()) return py::none();
   const ScaleGradientArgs args{call[0].data, call[0].dtype, call[1].as<float>(), call[2].data, call[0].numel()};
   FASTPOSE_LAUNCH(scale_gradient, args, call);

@@ -66,7 +66,7 @@ void fill_batch_norm(Args& args, const Call& call) {
 }
 
 py::object batch_norm_act(Way way, const Objects<11>& objects) {
-  Call call(way, kBatchNormAct, objects);
+  CallOf call(way, kBatchNormAct, objects);
   if (!call.inputs() || !call.outputs()) return py::none();
   BatchNormActArgs args{};
   fill_batch_norm(args, call);
@@ -100,7 +100,7 @@ constexpr Rule kBatchNormActGrad[] = {
 };
 
 py::object batch_norm_act_grad(Way way, const Objects<11>& objects) {
-  Call call(way, kBatchNormActGrad, objects);
+  CallOf call(way, kBatchNormActGrad, objects);
   if (!call.inputs() || !call.outputs()) return py::none();
   BatchNormActGradArgs args{};
   fill_batch_norm(args, call);
@@ -131,7 +131,7 @@ constexpr Rule kDepthwiseConvCheck[] = {map("x"), array("weight", F32, "C 1 K L"
 
 // Raises what the gradient would, before anything is done.
 py::object depthwise_conv_check(Way way, const Objects<2>& objects) {
-  Call call(way, kDepthwiseConvCheck, objects);
+  CallOf call(way, kDepthwiseConvCheck, objects);
   if (!call.inputs()) return py::none();
   expect_cpu(call);
   expect_values(call[0]);
@@ -149,7 +149,7 @@ constexpr Rule kDepthwiseConvGrad[] = {
 };
 
 py::object depthwise_conv_grad(Way way, const Objects<6>& objects) {
-  Call call(way, kDepthwiseConvGrad, objects);
+  CallOf call(way, kDepthwiseConvGrad, objects);
   if (!call.inputs() || !call.outputs()) return py::none();
   const Arg &x = call[0], &weight = call[2];
   expect_cpu(call);
@@ -207,7 +207,7 @@ constexpr Rule kInterleave[] = {
 };
 
 py::object interleave(Way way, const Objects<4>& objects) {
-  Call call(way, kInterleave, objects);
+  CallOf call(way, kInterleave, objects);
   if (!call.inputs() || !call.outputs()) return py::none();
   const Arg &first = call[0], &second = call[1];
   expect_cpu(call);
@@ -237,7 +237,7 @@ constexpr Rule kInterleaveGrad[] = {
 };
 
 py::object interleave_grad(Way way, const Objects<6>& objects) {
-  Call call(way, kInterleaveGrad, objects);
+  CallOf call(way, kInterleaveGrad, objects);
   if (!call.inputs() || !call.outputs()) return py::none();
   const Arg &grad = call[0], &second = call[1], &weights = call[2], &grad_weights = call[5];
   expect_cpu(call);

@@ -32,7 +32,7 @@ constexpr Rule kOks[] = {
 };
 
 py::object oks(Way way, const Objects<7>& objects) {
-  Call call(way, kOks, objects);
+  CallOf call(way, kOks, objects);
   if (!call.inputs() || !call.outputs()) return py::none();
   const Arg &poses_a = call[0], &poses_b = call[1], &areas = call[2], &sigmas = call[3], &visible = call[4], &areas_b = call[5], &out = call[6];
   expect_coordinates(poses_a);
@@ -80,7 +80,7 @@ constexpr Rule kOksNms[] = {
 // `try_oks_nms` gives what the public function gives: of those kept the indices, and where soft their scores, of the dtype of the scores that
 // came. `oks_nms` cannot: on CUDA their number would have to be waited for. It gives indices and scores [N], and the number [1].
 py::object oks_nms(Way way, const Objects<11>& objects) {
-  Call call(way, kOksNms, objects);
+  CallOf call(way, kOksNms, objects);
   if (!call.inputs() || !call.outputs()) return py::none();
   const Arg &poses = call[0], &sigmas = call[3], &out = call[9], &out_scores = call[10];
   const int64_t n = call.size('N'), one = 1;

@@ -16,7 +16,7 @@ struct Torch {
   PyTypeObject* tensor;     // torch.Tensor
   PyTypeObject* parameter;  // torch.nn.Parameter
   const PyGetSetDef* requires_grad;  // the property, which is called sooner than it is looked up; null if it is none
-  PyObject* is_neg;                  // the unbound method
+  PyCFunction is_neg;                // the method, likewise
   const dlpack::ExchangeApi* exchange_api;  // null before torch 2.10
   PyObject* dtype[kDTypes];          // by DType
   PyObject* get_num_threads;
@@ -30,7 +30,7 @@ struct Torch {
     return says(requires_grad != nullptr ? requires_grad->get(object, requires_grad->closure) : PyObject_GetAttrString(object, "requires_grad"));
   }
   // Whether the memory holds the values with the other sign (torch._neg_view, the imaginary part of a conjugate).
-  bool is_negative(PyObject* object) const { return says(PyObject_CallOneArg(is_neg, object)); }
+  bool is_negative(PyObject* object) const { return says(is_neg != nullptr ? is_neg(object, nullptr) : PyObject_CallMethod(object, "is_neg", nullptr)); }
 
  private:
   static bool says(PyObject* flag) {

@@ -165,6 +165,18 @@ Framework view_if_plain(Arg& a, py::handle object, const char* name, bool ignore
   return a.device == kCpu && a.contiguous() && (a.data != nullptr || a.numel() == 0) ? framework : Framework::None;
 }
 
+void* data_of(const py::object& fresh) {
+  const dlpack::ExchangeApi* const api = exchange_api(torch());
+  Arg a;
+  if (py::isinstance<py::array>(fresh)) return py::reinterpret_borrow<py::array>(fresh).mutable_data();
+  if (api == nullptr) {
+    view(a, fresh, "");
+  } else {
+    fill_from_exchange(a, fresh, api);
+  }
+  return a.data;
+}
+
 bool is_plain_tensor(py::handle object) {
   const Torch* const t = torch();
   const dlpack::ExchangeApi* const api = exchange_api(t);

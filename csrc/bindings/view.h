@@ -20,6 +20,8 @@ enum class Framework { None, NumPy, Torch };
 // Takes a NumPy array (read-only ones too) or a torch tensor. TypeError for anything else, for a dtype outside DType, for a tensor with the
 // negative bit, and for one that requires grad (a native op does not record a graph), unless that is to be ignored.
 Framework view(Arg& a, py::handle object, const char* name, bool ignore_grad = false);
+// Of an array that was just made by empty() of the call: nothing but its memory.
+void* data_of(const py::object& fresh);
 
 // Whose a plain, contiguous array on the CPU is, or None, without an error, for anything else.
 Framework view_if_plain(Arg& a, py::handle object, const char* name, bool ignore_grad = false);
