@@ -38,8 +38,8 @@ CropOptions make_options(int64_t height, int64_t width, Triple scale, Triple shi
 constexpr Rule kImages = array("images", U8 | F32 | F64, "", ANY_SHAPE | ANY_STRIDES);
 constexpr Rule kGradImages = array("grad_images", F32 | F64, "", ANY_SHAPE | ANY_STRIDES);
 
-// A list of images [H, W, 3] of any sizes, or one batch [B, H, W, 3]. Holds what it points into: a list may change while threads work, or make
-// its items as they are asked for.
+// A list of images [H, W, 3] of any sizes, or one batch [B, H, W, 3]. Holds what it points into: a list may change while threads work, or
+// make its items as they are asked for.
 class Images {
  public:
   Images(Call& call, py::handle object, const Rule& rule) {
@@ -129,19 +129,17 @@ constexpr Rule kGain = small("gain", F32, "M 3", ANY_DEVICE | OPTIONAL);
 constexpr Rule kOffset = small("offset", F32, "M 3", ANY_DEVICE | OPTIONAL);
 constexpr uint16_t kOutputs = U8 | F16 | BF16 | F32 | F64;
 
-// Photos, the small arguments, options, and what has the shape of the crops.
-constexpr Rule kCropPlanes[] = {other("images"), kMatrices, kIndex, kFlip, kGain, kOffset, other("options"), output("out", kOutputs, "M 3 H W")};
-constexpr Rule kCropPixels[] = {other("images"), kMatrices, kIndex, kFlip, kGain, kOffset, other("options"), output("out", kOutputs, "M H W 3")};
-constexpr Rule kGradPlanes[] = {other("images"), kMatrices, kIndex, kFlip, kGain, kOffset, other("options"),
-                                array("grad_out", F32 | F64, "M 3 H W"), other("grad_images")};
-constexpr Rule kGradPixels[] = {other("images"), kMatrices, kIndex, kFlip, kGain, kOffset, other("options"),
-                                array("grad_out", F32 | F64, "M H W 3"), other("grad_images")};
+// Photos, the small arguments, options, and what has the shape of the crops: P, Q and R are 3, h and w in the order of the layout.
+constexpr Rule kCrop[] = {other("images"), kMatrices, kIndex, kFlip, kGain, kOffset, other("options"), output("out", kOutputs, "M P Q R")};
+constexpr Rule kCropGrad[] = {
+    other("images"),  kMatrices, kIndex, kFlip, kGain, kOffset, other("options"), array("grad_out", F32 | F64, "M P Q R"),
+    other("grad_images")};
 
 const CropOptions& read_options(Call& call, py::handle object) {
-  const auto& options = object.cast<const CropOptions&>();
-  call.say('H', options.height);
-  call.say('W', options.width);
-  return options;
+  const auto& o = object.cast<const CropOptions&>();
+  const std::array<int64_t, 3> sides = o.nhwc ? std::array<int64_t, 3>{o.height, o.width, 3} : std::array<int64_t, 3>{3, o.height, o.width};
+  for (size_t i = 0; i < 3; ++i) call.say("PQR"[i], sides[i]);
+  return o;
 }
 
 // Where they can be looked at without waiting.
@@ -171,11 +169,11 @@ bool fill(AffineCropArgs& args, Call& call, const Images& images, const CropOpti
   args.images = images.data();
   args.num_images = images.size();
   args.image_dtype = images.dtype();
-  args.matrices = matrices.as<const double>();
-  args.image_index = index.as<const int64_t>();
-  args.flip = flip.as<const bool>();
-  args.gain = gain.as<const float>();
-  args.offset = offset.as<const float>();
+  args.matrices = matrices;
+  args.image_index = index;
+  args.flip = flip;
+  args.gain = gain;
+  args.offset = offset;
   args.num_crops = crops;
   args.height = options.height;
   args.width = options.width;
@@ -200,11 +198,11 @@ bool fill(AffineCropArgs& args, Call& call, const Images& images, const CropOpti
 }
 
 py::object affine_crop(Way way, const Objects<8>& objects) {
-  const CropOptions& options = objects[6].cast<const CropOptions&>();
-  CallOf call(way, options.nhwc ? kCropPixels : kCropPlanes, objects);
-  read_options(call, objects[6]);
+  CallOf call(way, kCrop, objects);
+  const CropOptions& options = read_options(call, objects[6]);
   const Images images(call, objects[0], kImages);
-  if (call.refused() || (way == Way::Try && (images.size() == 0 || (options.fractions_are_odd && look_like_fractions(images))))) return py::none();
+  const bool to_be_warned_of = way == Way::Try && options.fractions_are_odd && look_like_fractions(images);
+  if (call.refused() || to_be_warned_of || (way == Way::Try && images.size() == 0)) return py::none();
   if (!call.inputs() || !call.outputs()) return py::none();
   AffineCropArgs args{};
   const Arg& out = call[7];
@@ -217,9 +215,8 @@ py::object affine_crop(Way way, const Objects<8>& objects) {
 }
 
 py::object affine_crop_backward(Way way, const Objects<9>& objects) {
-  const CropOptions& options = objects[6].cast<const CropOptions&>();
-  CallOf call(way, options.nhwc ? kGradPixels : kGradPlanes, objects);
-  read_options(call, objects[6]);
+  CallOf call(way, kCropGrad, objects);
+  const CropOptions& options = read_options(call, objects[6]);
   const Images images(call, objects[0], kImages), grads(call, objects[8], kGradImages);
   if (!call.inputs()) return py::none();
   AffineCropBackwardArgs args{};

@@ -102,7 +102,8 @@ bool Call::check(const Arg& a, const Rule& rule) {
   if (!rule.has(ANY_SHAPE) && !fits(a, rule.shape))
     return refuse([&] { fail_value(a.name, "shape " + legend(rule.shape), shape_text(a)); });
   if (!rule.has(ANY_DEVICE) && a.device != device_)
-    return refuse([&] { fail_value(a.name, "memory on " + device_text(device_) + ", where " + like_name_ + " is", device_text(a.device)); });
+    return refuse(
+        [&] { fail_value(a.name, "memory on " + device_text(device_) + ", where " + like_name_ + " is", device_text(a.device)); });
   if (rule.has(CHANNELS_LAST) && !is_channels_last(a))
     return refuse([&] { fail_value(a.name, "the channels last in memory", "other strides for shape " + shape_text(a)); });
   if (!rule.has(CHANNELS_LAST | ANY_STRIDES) && !a.contiguous())
@@ -295,9 +296,9 @@ py::object Call::copy(const void* from, DType from_dtype, int64_t n, DType dtype
 }
 
 void fail_without_cuda(const char* op) {
-  throw std::runtime_error(std::string(op) +
-                           ": got a CUDA tensor, but this build of fastpose has no CUDA kernels; rebuild where nvcc is on the PATH with "
-                           "FASTPOSE_CUDA=on pip install --no-cache-dir --force-reinstall --no-deps <fastpose>, or move the tensor to the CPU");
+  throw std::runtime_error(
+      std::string(op) + ": got a CUDA tensor, but this build of fastpose has no CUDA kernels; rebuild where nvcc is on the PATH with " +
+      "FASTPOSE_CUDA=on pip install --no-cache-dir --force-reinstall --no-deps <fastpose>, or move the tensor to the CPU");
 }
 
 }  // namespace fastpose

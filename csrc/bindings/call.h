@@ -1,8 +1,9 @@
 // One table of arguments an op, and the one driver that reads them.
 //
-// An op is called in two ways. `try_OP` is the usual call, straight from fastpose/ops/OP.py: plain NumPy arrays or plain CPU tensors, contiguous
-// and of a dtype that the kernels take; for anything else it gives None and has done nothing. `OP` takes what Python has then prepared, on any
-// device, and says what is wrong with it. Both read the same table and make the same checks, so that no call can reach foreign memory.
+// An op is called in two ways. `try_OP` is the usual call, straight from fastpose/ops/OP.py: plain NumPy arrays or plain CPU tensors,
+// contiguous and of a dtype that the kernels take; for anything else it gives None and has done nothing. `OP` takes what Python has then
+// prepared, on any device, and says what is wrong with it. Both read the same table and make the same checks, so that no call can reach
+// foreign memory.
 #pragma once
 
 #include <array>
@@ -17,7 +18,8 @@ namespace fastpose {
 // --- the table --------------------------------------------------------------------------------------------------------------------
 constexpr uint16_t dtype_bit(DType dtype) { return static_cast<uint16_t>(1u << static_cast<unsigned>(dtype)); }
 constexpr uint16_t U8 = dtype_bit(DType::UInt8), F16 = dtype_bit(DType::Float16), BF16 = dtype_bit(DType::BFloat16);
-constexpr uint16_t F32 = dtype_bit(DType::Float32), F64 = dtype_bit(DType::Float64), I64 = dtype_bit(DType::Int64), BOOL = dtype_bit(DType::Bool);
+constexpr uint16_t F32 = dtype_bit(DType::Float32), F64 = dtype_bit(DType::Float64), I64 = dtype_bit(DType::Int64);
+constexpr uint16_t BOOL = dtype_bit(DType::Bool);
 constexpr uint16_t SAME = 1u << 15;  // as the first array
 
 // "B 3 K": a letter is the size that the first array with it has, or that the op said; all others must agree. "2C" is twice C, "EK" E times
@@ -63,11 +65,18 @@ struct Rule {
   constexpr bool is_input() const { return takes == Takes::Array || takes == Takes::Small; }
 };
 
-constexpr Rule array(const char* name, uint16_t dtypes, Shape shape, uint8_t flags = 0) { return {name, Takes::Array, dtypes, shape, flags}; }
-// A small array beside the others, which NumPy may hold where they are tensors, or a tuple or list of floats or ints; float32 becomes float64.
-constexpr Rule small(const char* name, uint16_t dtypes, Shape shape, uint8_t flags = 0) { return {name, Takes::Small, dtypes, shape, flags}; }
+constexpr Rule array(const char* name, uint16_t dtypes, Shape shape, uint8_t flags = 0) {
+  return {name, Takes::Array, dtypes, shape, flags};
+}
+// A small array beside the others, which NumPy may hold where they are tensors, or a tuple or list of floats or ints. Float32 becomes
+// float64.
+constexpr Rule small(const char* name, uint16_t dtypes, Shape shape, uint8_t flags = 0) {
+  return {name, Takes::Small, dtypes, shape, flags};
+}
 // What is written. Made if the caller gives None, unless it is OPTIONAL.
-constexpr Rule output(const char* name, uint16_t dtypes, Shape shape, uint8_t flags = 0) { return {name, Takes::Output, dtypes, shape, flags}; }
+constexpr Rule output(const char* name, uint16_t dtypes, Shape shape, uint8_t flags = 0) {
+  return {name, Takes::Output, dtypes, shape, flags};
+}
 constexpr Rule number(const char* name) { return {name, Takes::Number}; }
 constexpr Rule whole(const char* name, uint8_t flags = 0) { return {name, Takes::Whole, 0, "", flags}; }
 constexpr Rule flag(const char* name) { return {name, Takes::Flag}; }

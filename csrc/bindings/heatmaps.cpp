@@ -23,7 +23,8 @@ struct HeatmapCodec {
     return static_cast<float>(static_cast<double>(input - is_udp()) / static_cast<double>(heatmap - is_udp()));
   }
 
-  // Into pixels of the crop, from which a matrix may lead to the photo. What MMPose reports for UDP is a fraction of the crop times its size.
+  // Into pixels of the crop, from which a matrix may lead to the photo. (What MMPose reports for UDP is a fraction of the crop times its
+  // size.)
   HeatmapReading reading_in_crop() const {
     HeatmapReading r = reading;
     r.scale_x = scale(input_width, width);
@@ -98,15 +99,7 @@ py::object heatmap_encode(Way way, const Objects<6>& objects) {
   CallOf call(way, kEncode, objects);
   const HeatmapCodec& codec = read_codec(call, objects[5]);
   if (!call.inputs() || !call.outputs()) return py::none();
-  HeatmapEncodeArgs args;
-  args.keypoints = call[0].as<float>();
-  args.visible = call[1].as<float>();
-  args.joint_weights = call[2].as<float>();
-  args.heatmaps = call[3].as<float>();
-  args.weights = call[4].as<float>();
-  args.batch = call.size('B');
-  args.keypoints_k = call.size('K');
-  args.target = codec.target;
+  const HeatmapEncodeArgs args{call[0], call[1], call[2], call[3], call[4], call.size('B'), call.size('K'), codec.target};
   FASTPOSE_LAUNCH(heatmap_encode, args, call);
   return py::make_tuple(call.result(3), call.result(4));
 }
@@ -142,23 +135,13 @@ py::object heatmap_decode(Way way, const Objects<8>& objects) {
   CallOf call(way, kDecode, objects);
   const HeatmapCodec& codec = read_codec(call, objects[7]);
   if (!call.inputs() || !call.outputs()) return py::none();
-  const Arg &heatmaps = call[0], &flipped = call[1], &flip_index = call[2], &inverse = call[4];
+  const Arg &flipped = call[1], &flip_index = call[2], &inverse = call[4];
   if (flipped.present != flip_index.present)
     throw py::value_error("flip_index: expected [K] indices together with flipped, and none without it");
   expect_indices(flip_index, call.size('K'));
   expect_finite(inverse);
-  HeatmapDecodeArgs args;
-  args.heatmaps = heatmaps.data;
-  args.flipped = flipped.data;
-  args.dtype = heatmaps.dtype;
-  args.flip_index = flip_index.as<int64_t>();
-  args.flip_shift = call.flag(3);
-  args.inverse = inverse.as<double>();
-  args.keypoints = call[5].as<float>();
-  args.scores = call[6].as<float>();
-  args.batch = call.size('B');
-  args.keypoints_k = call.size('K');
-  args.reading = inverse ? codec.reading_in_crop() : codec.reading;
+  const HeatmapDecodeArgs args{call[0], flipped, call[0].dtype,  flip_index,     call.flag(3), inverse,
+                               call[5], call[6], call.size('B'), call.size('K'), inverse ? codec.reading_in_crop() : codec.reading};
   FASTPOSE_LAUNCH(heatmap_decode, args, call);
   return py::make_tuple(call.result(5), call.result(6));
 }
@@ -189,20 +172,21 @@ py::object heatmap_loss(Way way, const Objects<7>& objects) {
     fail_value("ohkm_topk", "1 to " + std::to_string(count) + " keypoints", std::to_string(call.whole(4)));
   const py::object loss = call.empty(nullptr, 0, DType::Float32);
   const py::object gradient = with_gradient ? call.empty(predicted.shape, predicted.ndim, predicted.dtype) : py::none();
-  HeatmapLossArgs args;
-  args.predicted = predicted.data;
-  args.dtype = predicted.dtype;
-  args.keypoints = keypoints.as<float>();
-  args.target = batch * count == 0 ? nullptr : target.data;  // an empty array has no memory, which would look like an absent argument
-  args.target_dtype = target ? target.dtype : DType::Float32;
-  args.weights = call[2].as<float>();
-  args.loss = static_cast<float*>(data_of(loss));
-  args.gradient = with_gradient ? data_of(gradient) : nullptr;
-  args.losses = static_cast<double*>(call.workspace(2 * batch * count * dtype_size(DType::Float64)));
-  args.topk = call[4] ? call.whole(4) : 0;
-  args.batch = batch;
-  args.keypoints_k = count;
-  args.codec = codec.target;
+  auto* const losses = static_cast<double*>(call.workspace(2 * batch * count * dtype_size(DType::Float64)));
+  // An empty array has no memory, which would look like an absent argument.
+  const HeatmapLossArgs args{predicted,
+                             predicted.dtype,
+                             keypoints,
+                             batch * count == 0 ? nullptr : target.data,
+                             target ? target.dtype : DType::Float32,
+                             call[2],
+                             static_cast<float*>(data_of(loss)),
+                             with_gradient ? data_of(gradient) : nullptr,
+                             losses,
+                             batch,
+                             count,
+                             call[4] ? call.whole(4) : 0,
+                             codec.target};
   FASTPOSE_LAUNCH(heatmap_loss, args, call);
   return py::make_tuple(loss, gradient);
 }
@@ -217,7 +201,7 @@ constexpr Rule kScaleGradient[] = {
 py::object scale_gradient(Way way, const Objects<3>& objects) {
   CallOf call(way, kScaleGradient, objects);
   if (!call.inputs() || !call.outputs()) return py::none();
-  const ScaleGradientArgs args{call[0].data, call[0].dtype, call[1].as<float>(), call[2].data, call[0].numel()};
+  const ScaleGradientArgs args{call[0], call[0].dtype, call[1], call[2], call[0].numel()};
   FASTPOSE_LAUNCH(scale_gradient, args, call);
   return call.result(2);
 }

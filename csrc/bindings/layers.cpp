@@ -1,5 +1,5 @@
-// Bindings of the layers: ops of training on the CPU, on maps whose channels lie last in memory. They are called with tensors only, and with
-// every output; the caller sees to gradients.
+// Bindings of the layers: ops of training on the CPU, on maps whose channels lie last in memory. They are called with tensors only, and
+// with every output; the caller sees to gradients.
 #include "batch_norm_act/batch_norm_act.h"
 #include "bindings/bindings.h"
 #include "depthwise_conv/depthwise_conv.h"
@@ -53,33 +53,23 @@ constexpr Rule kBatchNormAct[] = {
     output("stats", F32, "2 C"),  // mean and reciprocal deviation of each channel, from forward to backward
 };
 
-template <class Args>
-void fill_batch_norm(Args& args, const Call& call) {
+// Values of a channel; makes sure that there are enough.
+int64_t rows_of(const Call& call) {
   expect_cpu(call);
   const Arg& x = call[0];
-  args.rows = x.shape[0] * x.shape[2] * x.shape[3];
-  args.channels = x.shape[1];
-  if (args.rows < 2 || args.channels < 1) fail_value("x", "more than one value per channel", "shape " + shape_text(x));
-  args.x = x.data;
-  args.dtype = x.dtype;
-  args.workspace = workspace(batch_norm_blocks(args.rows, args.channels) * 2 * args.channels);
+  const int64_t rows = x.shape[0] * x.shape[2] * x.shape[3];
+  if (rows < 2 || x.shape[1] < 1) fail_value("x", "more than one value per channel", "shape " + shape_text(x));
+  return rows;
 }
+
+double* batch_norm_workspace(int64_t rows, int64_t channels) { return workspace(batch_norm_blocks(rows, channels) * 2 * channels); }
 
 py::object batch_norm_act(Way way, const Objects<11>& objects) {
   CallOf call(way, kBatchNormAct, objects);
   if (!call.inputs() || !call.outputs()) return py::none();
-  BatchNormActArgs args{};
-  fill_batch_norm(args, call);
-  args.residual = call[1].data;
-  args.weight = call[2].as<float>();
-  args.bias = call[3].as<float>();
-  args.running_mean = call[4].as<float>();
-  args.running_var = call[5].as<float>();
-  args.momentum = call.number(6);
-  args.eps = call.number(7);
-  args.relu = call.flag(8);
-  args.out = call[9].data;
-  args.stats = call[10].as<float>();
+  const int64_t rows = rows_of(call), channels = call.size('C');
+  const BatchNormActArgs args{call[0], call[1], call[2], call[3], call[4], call[5], call[9], call[10], batch_norm_workspace(rows, channels),
+                              call[0].dtype, call.flag(8), call.number(6), call.number(7), rows, channels};
   Computing computing;
   batch_norm_act_cpu(args);
   return py::none();
@@ -102,19 +92,10 @@ constexpr Rule kBatchNormActGrad[] = {
 py::object batch_norm_act_grad(Way way, const Objects<11>& objects) {
   CallOf call(way, kBatchNormActGrad, objects);
   if (!call.inputs() || !call.outputs()) return py::none();
-  BatchNormActGradArgs args{};
-  fill_batch_norm(args, call);
-  args.out = call[1].data;
-  args.grad = call[2].data;
-  args.weight = call[3].as<float>();
-  args.bias = call[4].as<float>();
-  args.stats = call[5].as<float>();
-  args.relu = call.flag(6);
-  args.grad_x = call[7].data;
-  args.grad_residual = call[8].data;
-  args.grad_weight = call[9].as<float>();
-  args.grad_bias = call[10].as<float>();
-  if (call[8] && !(args.relu && call[1])) throw py::value_error("grad_residual: expected None without relu and out");
+  if (call[8] && !(call.flag(6) && call[1])) throw py::value_error("grad_residual: expected None without relu and out");
+  const int64_t rows = rows_of(call), channels = call.size('C');
+  const BatchNormActGradArgs args{call[0], call[1], call[2], call[3], call[4], call[5], call[7], call[8], call[9], call[10],
+                                  batch_norm_workspace(rows, channels), call[0].dtype, call.flag(6), rows, channels};
   Computing computing;
   batch_norm_act_grad_cpu(args);
   return py::none();
@@ -160,20 +141,9 @@ py::object depthwise_conv_grad(Way way, const Objects<6>& objects) {
   const int64_t rows = (x.shape[2] - 1) / stride + 1, columns = (x.shape[3] - 1) / stride + 1;
   if (call.size('P') != rows || call.size('Q') != columns)
     fail_value("grad", "maps of " + std::to_string(rows) + " x " + std::to_string(columns), "shape " + shape_text(call[1]));
-  DepthwiseConvGradArgs args{};
-  args.x = x.data;
-  args.grad = call[1].data;
-  args.weight = weight.data;
-  args.grad_x = call[4].data;
-  args.grad_weight = call[5].as<float>();
-  args.dtype = x.dtype;
-  args.batch = x.shape[0];
-  args.channels = x.shape[1];
-  args.height = x.shape[2];
-  args.width = x.shape[3];
-  args.stride = stride;
-  args.kernel = weight.shape[2];
-  args.workspace = workspace(args.batch * args.kernel * args.kernel * args.channels);
+  const int64_t batch = call.size('B'), channels = call.size('C'), kernel = call.size('K');
+  const DepthwiseConvGradArgs args{x, call[1], weight, call[4], call[5], workspace(batch * kernel * kernel * channels), x.dtype,
+                                   batch, call.size('H'), call.size('W'), channels, kernel, stride};
   Computing computing;
   depthwise_conv_grad_cpu(args);
   return py::none();
@@ -211,17 +181,8 @@ py::object interleave(Way way, const Objects<4>& objects) {
   if (!call.inputs() || !call.outputs()) return py::none();
   const Arg &first = call[0], &second = call[1];
   expect_cpu(call);
-  InterleaveArgs args{};
-  args.first = first.data;
-  args.second = second.data;
-  args.first_pitch = pitch_of(first);
-  args.second_pitch = pitch_of(second);
-  args.weights = call[2].data;
-  args.out = call[3].data;
-  args.dtype = first.dtype;
-  args.batch = first.shape[0];
-  args.channels = first.shape[1];
-  args.pixels = first.shape[2] * first.shape[3];
+  const InterleaveArgs args{first, second, call[2], call[3], pitch_of(first), pitch_of(second), first.dtype,
+                            call.size('B'), call.size('H') * call.size('W'), call.size('C')};
   Computing computing;
   interleave_cpu(args);
   return py::none();
@@ -244,18 +205,8 @@ py::object interleave_grad(Way way, const Objects<6>& objects) {
   expect_values(grad);
   if (second.present != weights.present || weights.present != grad_weights.present)
     throw py::value_error("weights: expected second, weights and grad_weights together, or none of them");
-  InterleaveGradArgs args{};
-  args.grad = grad.data;
-  args.second = second.data;
-  args.second_pitch = second ? pitch_of(second) : 0;
-  args.weights = weights.data;
-  args.grad_first = call[3].data;
-  args.grad_second = call[4].data;
-  args.grad_weights = grad_weights.data;
-  args.dtype = grad.dtype;
-  args.batch = grad.shape[0];
-  args.channels = call.size('C');
-  args.pixels = grad.shape[2] * grad.shape[3];
+  const InterleaveGradArgs args{grad, second, weights, call[3], call[4], grad_weights, second ? pitch_of(second) : 0, grad.dtype,
+                                call.size('B'), call.size('H') * call.size('W'), call.size('C')};
   Computing computing;
   interleave_grad_cpu(args);
   return py::none();

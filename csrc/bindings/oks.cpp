@@ -34,24 +34,11 @@ constexpr Rule kOks[] = {
 py::object oks(Way way, const Objects<7>& objects) {
   CallOf call(way, kOks, objects);
   if (!call.inputs() || !call.outputs()) return py::none();
-  const Arg &poses_a = call[0], &poses_b = call[1], &areas = call[2], &sigmas = call[3], &visible = call[4], &areas_b = call[5], &out = call[6];
-  expect_coordinates(poses_a);
-  expect_coordinates(poses_b);
-  expect_sigmas(sigmas);
-  OksArgs args{};
-  args.poses_a = poses_a.data;
-  args.poses_b = poses_b.data;
-  args.areas_a = areas.as<double>();
-  args.areas_b = areas_b.as<double>();
-  args.sigmas = sigmas.as<double>();
-  args.visible = visible.as<uint8_t>();
-  args.out = out.data;
-  args.poses_n = call.size('N');
-  args.poses_m = call.size('M');
-  args.keypoints = call.size('K');
-  args.channels_a = call.size('C');
-  args.channels_b = call.size('D');
-  args.dtype = poses_a.dtype;
+  expect_coordinates(call[0]);
+  expect_coordinates(call[1]);
+  expect_sigmas(call[3]);
+  const OksArgs args{call[0],        call[1],        call[2],        call[5],        call[3],        call[4],      call[6],
+                     call.size('N'), call.size('M'), call.size('K'), call.size('C'), call.size('D'), call[0].dtype};
   FASTPOSE_LAUNCH(oks, args, call);
   return call.result(6);
 }
@@ -77,13 +64,13 @@ constexpr Rule kOksNms[] = {
     output("out_scores", F64, "N", OPTIONAL),
 };
 
-// `try_oks_nms` gives what the public function gives: of those kept the indices, and where soft their scores, of the dtype of the scores that
-// came. `oks_nms` cannot: on CUDA their number would have to be waited for. It gives indices and scores [N], and the number [1].
+// `try_oks_nms` gives what the public function gives: of those kept the indices, and where soft their scores, of the dtype that scores had.
+// `oks_nms` cannot: on CUDA their number would have to be waited for. It gives indices and scores [N], and the number [1].
 py::object oks_nms(Way way, const Objects<11>& objects) {
   CallOf call(way, kOksNms, objects);
   if (!call.inputs() || !call.outputs()) return py::none();
   const Arg &poses = call[0], &sigmas = call[3], &out = call[9], &out_scores = call[10];
-  const int64_t n = call.size('N'), one = 1;
+  const int64_t n = call.size('N');
   const double threshold = call.number(4);
   const bool soft = call.flag(6), padded = call.flag(8), tried = way == Way::Try;
   const int64_t most = call[7] ? call.whole(7) : int64_t{1} << 62;
@@ -104,23 +91,11 @@ py::object oks_nms(Way way, const Objects<11>& objects) {
     object = call.empty(&size, 1, dtype);
     return data_of(object);
   };
-  OksNmsArgs args{};
-  args.poses = poses.data;
-  args.scores = call[1].as<double>();
-  args.areas = call[2].as<double>();
-  args.sigmas = sigmas.as<double>();
-  args.image_index = call[5].as<int64_t>();
-  args.poses_n = n;
-  args.keypoints = call.size('K');
-  args.channels = call.size('C');
-  args.dtype = poses.dtype;
-  args.threshold = threshold;
-  args.soft = soft;
-  args.max_per_image = most;
-  args.indices = static_cast<int64_t*>(room(out, indices, n, DType::Int64));
-  args.rescored = static_cast<double*>(room(out_scores, rescored, n, DType::Float64));
-  args.count = static_cast<int64_t*>(room(Arg(), count, one, DType::Int64));
-  if (poses.device != kCpu) args.workspace = call.workspace(oks_nms_workspace(n, soft));
+  const OksNmsArgs args{
+      poses, call[1], call[2], sigmas, call[5], n, call.size('K'), call.size('C'), poses.dtype, threshold, soft, most,
+      static_cast<int64_t*>(room(out, indices, n, DType::Int64)), static_cast<double*>(room(out_scores, rescored, n, DType::Float64)),
+      static_cast<int64_t*>(room(Arg(), count, 1, DType::Int64)),
+      poses.device == kCpu ? nullptr : call.workspace(oks_nms_workspace(n, soft))};
   FASTPOSE_LAUNCH(oks_nms, args, call);
   if (!tried) return py::make_tuple(indices, rescored, count);
 

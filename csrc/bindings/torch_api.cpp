@@ -49,8 +49,10 @@ std::unique_ptr<Torch> find_torch() {
   if (Py_TYPE(property.ptr()) == &PyGetSetDescr_Type) t->requires_grad = reinterpret_cast<PyGetSetDescrObject*>(property.ptr())->d_getset;
   const auto method = py::reinterpret_steal<py::object>(PyObject_GetAttrString(tensor, "is_neg"));
   if (!method) throw py::error_already_set();
-  const PyMethodDef* const is_neg = Py_TYPE(method.ptr()) == &PyMethodDescr_Type ? reinterpret_cast<PyMethodDescrObject*>(method.ptr())->d_method : nullptr;
-  t->is_neg = is_neg != nullptr && (is_neg->ml_flags & METH_NOARGS) != 0 ? is_neg->ml_meth : nullptr;
+  if (Py_TYPE(method.ptr()) == &PyMethodDescr_Type) {
+    const PyMethodDef* const is_neg = reinterpret_cast<PyMethodDescrObject*>(method.ptr())->d_method;
+    if ((is_neg->ml_flags & METH_NOARGS) != 0) t->is_neg = is_neg->ml_meth;
+  }
   t->exchange_api = find_exchange_api(tensor);
   t->tracing = find("torch._C", "_is_tracing");
   t->modes = find("torch._C", "_len_torch_dispatch_stack");

@@ -15,7 +15,7 @@ namespace py = pybind11;
 struct Torch {
   PyTypeObject* tensor;     // torch.Tensor
   PyTypeObject* parameter;  // torch.nn.Parameter
-  const PyGetSetDef* requires_grad;  // the property, which is called sooner than it is looked up; null if it is none
+  const PyGetSetDef* requires_grad;  // the property, which is called sooner than it is looked up; null: neither is
   PyCFunction is_neg;                // the method, likewise
   const dlpack::ExchangeApi* exchange_api;  // null before torch 2.10
   PyObject* dtype[kDTypes];          // by DType
@@ -27,10 +27,13 @@ struct Torch {
   // A tensor whose class overrides nothing of what an op does with it.
   bool is_plain(PyTypeObject* type) const { return type == tensor || type == parameter; }
   bool wants_grad(PyObject* object) const {
-    return says(requires_grad != nullptr ? requires_grad->get(object, requires_grad->closure) : PyObject_GetAttrString(object, "requires_grad"));
+    if (requires_grad != nullptr) return says(requires_grad->get(object, requires_grad->closure));
+    return says(PyObject_GetAttrString(object, "requires_grad"));
   }
   // Whether the memory holds the values with the other sign (torch._neg_view, the imaginary part of a conjugate).
-  bool is_negative(PyObject* object) const { return says(is_neg != nullptr ? is_neg(object, nullptr) : PyObject_CallMethod(object, "is_neg", nullptr)); }
+  bool is_negative(PyObject* object) const {
+    return says(is_neg != nullptr ? is_neg(object, nullptr) : PyObject_CallMethod(object, "is_neg", nullptr));
+  }
 
  private:
   static bool says(PyObject* flag) {
@@ -46,8 +49,9 @@ const Torch* torch();
 const dlpack::ExchangeApi* exchange_api(const Torch* torch);
 void use_exchange_api(bool enabled);
 
-// Whether somebody has a say in what becomes of plain tensors, so that a call must go through torch's dispatcher: torch.jit.trace, a dispatch
-// mode (make_fx, FakeTensorMode, FlopCounterMode) or forward-mode AD. Wrapped tensors (torch.func, subclasses) are not plain to begin with.
+// Whether somebody has a say in what becomes of plain tensors, so that a call must go through torch's dispatcher: torch.jit.trace, a
+// dispatch mode (make_fx, FakeTensorMode, FlopCounterMode) or forward-mode AD. Wrapped tensors (torch.func, subclasses) are not plain to
+// begin with.
 bool watched();
 
 // torch's current stream of a CUDA device.

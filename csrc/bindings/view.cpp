@@ -44,9 +44,10 @@ bool read_dtype(dlpack::DataType from, DType& to) {
     uint8_t code, bits;
     DType dtype;
   };
-  constexpr Pair kPairs[] = {{dlpack::kUInt, 8, DType::UInt8},    {dlpack::kFloat, 16, DType::Float16}, {dlpack::kBfloat, 16, DType::BFloat16},
-                             {dlpack::kFloat, 32, DType::Float32}, {dlpack::kFloat, 64, DType::Float64}, {dlpack::kInt, 32, DType::Int32},
-                             {dlpack::kInt, 64, DType::Int64},     {dlpack::kBool, 8, DType::Bool}};
+  constexpr Pair kPairs[] = {
+      {dlpack::kUInt, 8, DType::UInt8},     {dlpack::kFloat, 16, DType::Float16}, {dlpack::kBfloat, 16, DType::BFloat16},
+      {dlpack::kFloat, 32, DType::Float32}, {dlpack::kFloat, 64, DType::Float64}, {dlpack::kInt, 32, DType::Int32},
+      {dlpack::kInt, 64, DType::Int64},     {dlpack::kBool, 8, DType::Bool}};
   for (const Pair& pair : kPairs)
     if (pair.code == from.code && pair.bits == from.bits) {
       to = pair.dtype;
@@ -131,7 +132,8 @@ Framework view(Arg& a, py::handle object, const char* name, bool ignore_grad) {
   if (t != nullptr && PyObject_TypeCheck(object.ptr(), t->tensor)) {
     framework = Framework::Torch;
     // The exchange API and data_ptr() both take a tensor that requires grad and drop its graph without a word; nor do they heed the bit.
-    if (!ignore_grad && t->wants_grad(object.ptr())) fail_type(name, "a tensor that does not require grad (use .detach())", "one that does");
+    if (!ignore_grad && t->wants_grad(object.ptr()))
+      fail_type(name, "a tensor that does not require grad (use .detach())", "one that does");
     if (t->is_negative(object.ptr())) fail_type(name, "a tensor without the negative bit (use .resolve_neg())", "one that has it");
     if (const dlpack::ExchangeApi* const api = exchange_api(t)) fill_from_exchange(a, object, api);
     else fill_from_attributes(a, object, *t);

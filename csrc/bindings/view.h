@@ -13,6 +13,8 @@ struct Arg : TensorView {
   const char* name = "";
   bool present = false;  // false: the argument was None
   explicit operator bool() const { return present; }
+  template <class T>
+  operator T*() const { return as<T>(); }  // NOLINT: what an op's arguments struct takes; its table says of which dtype
 };
 
 enum class Framework { None, NumPy, Torch };
