@@ -11,7 +11,7 @@ namespace {
 constexpr int kThreads = 256, kWarps = kThreads / 32;
 template <class T>
 constexpr unsigned kRun = 1024 / sizeof(T);  // pixels of a row that a warp gathers in shared memory; values are no larger than what they are computed in
-constexpr int64_t kEnoughBlocks = 2048;      // more would only prepare their crops once more
+constexpr int64_t kEnoughBlocks = 1024;      // two for each place on 128 SMs; more would only prepare their crops once more
 constexpr int64_t kMostPixels = 0x7fffffff;  // of a crop: its pixels are counted in 32 bits
 
 // --- the crops and images of a launch -------------------------------------------------------------------------------------------
@@ -178,15 +178,16 @@ enum class Layout { Planes, Interleaved, AsArgs };
 template <Layout kLayout, class T, class Pointer, class Sampler>
 FASTPOSE_DEVICE void make_row(const AffineCropArgs& args, const CropColour<T>& colour, Pointer row, char* gathered, Sampler sampler) {
   const bool interleaved = kLayout == Layout::AsArgs ? args.nhwc : kLayout == Layout::Interleaved;
-  const unsigned width = static_cast<unsigned>(args.width), run = interleaved ? min_of(kRun<T>, width) : width, step = interleaved ? 3 : 1;
-  const int64_t apart = interleaved ? 1 : args.height * args.width;  // from a channel to the next one
-  for (unsigned left = 0; left < (kLayout == Layout::Planes ? 1 : width); left += run) {
-    const unsigned count = min_of(run, width - left);
-    char* const target = address(row + static_cast<int64_t>(left) * step);
+  const unsigned width = static_cast<unsigned>(args.width), step = interleaved ? 3 : 1;
+  const unsigned apart = interleaved ? 1 : static_cast<unsigned>(args.height) * width;  // elements from a channel to the next one: less than 2^31
+  unsigned left = 0;
+  do {
+    const unsigned count = interleaved ? min_of(kRun<T>, width - left) : width;
+    char* const target = address(row + int64_t{left} * 3);
     char* const source = gathered + behind_16(target);
     if (interleaved) begin_run();
-    const Pointer first = moved_to(row, interleaved ? source : target);
-    const Pointer channel[3] = {first, first + apart, first + 2 * apart};
+    const Pointer to = interleaved ? moved_to(row, source) : row;
+    const Pointer channel[3] = {to, to + apart, to + 2 * int64_t{apart}};
     const auto put = [&](int64_t i, const T (&value)[3]) {
       for (int c = 0; c < 3; ++c) crop_store(channel[c] + i * step, crop_value(colour, c, value[c]));
     };
@@ -205,17 +206,20 @@ FASTPOSE_DEVICE void make_row(const AffineCropArgs& args, const CropColour<T>& c
       sampler.next(value);
       put(i, value);
     }
-    if (interleaved) store_run(target, source, static_cast<unsigned>(address(first + 3 * count) - source));
-  }
+    if (interleaved) store_run(target, source, static_cast<unsigned>(address(row + 3 * count) - address(row)));
+    left += count;
+  } while (interleaved && left < width);
 }
 
-// The rows of a crop that fall to this warp: calls f(y, pointer to the row's first pixel) for each.
+// The rows of a crop that fall to this warp: calls f(y, pointer to the row's first pixel) for each, from first_row_of_warp() on and kWarps further each time.
+FASTPOSE_DEVICE unsigned rows_of_block(const AffineCropArgs& args) { return (static_cast<unsigned>(args.height) + gridDim.x - 1) / gridDim.x; }
+FASTPOSE_DEVICE unsigned first_row_of_warp(const AffineCropArgs& args) { return blockIdx.x * rows_of_block(args) + threadIdx.x / 32; }
+
 template <class Pointer, class F>
 FASTPOSE_DEVICE void for_rows_of_warp(const AffineCropArgs& args, int64_t crop, Pointer out, F f) {
-  const unsigned height = static_cast<unsigned>(args.height), share = (height + gridDim.x - 1) / gridDim.x;
-  const unsigned first = blockIdx.x * share, end = min_of(height, first + share);
+  const unsigned end = min_of(static_cast<unsigned>(args.height), (blockIdx.x + 1) * rows_of_block(args));
   const int64_t row = args.width * (args.nhwc ? 3 : 1);
-  unsigned y = first + threadIdx.x / 32;
+  unsigned y = first_row_of_warp(args);
   out += crop_out_index(args, crop, 0, y, 0);
   for (; y < end; y += kWarps) {
     f(y, out);
@@ -231,18 +235,22 @@ FASTPOSE_DEVICE void make_fixed(const AffineCropArgs& args, const BlockCrop<floa
   const FixedView view(plan.image, args.swap_rb);
   const FixedMap& map = plan.fixed;
   const unsigned steps = (width - column - 1) / 32;  // to this lane's last pixel
-  for_rows_of_warp(args, crop.number, static_cast<O*>(args.out), [&](unsigned y, O* row) {
-    const Fixed x0 = map.x(column, y) + kHalfWeight, y0 = map.y(column, y);
-    const bool inside = view.holds(x0, y0) && view.holds(x0 + map.step_x * steps, y0 + map.step_y * steps);
-    if (!crop.colour.active && __all_sync(0xffffffffu, inside)) {
+  const bool is_inside = plan.is_inside && !crop.colour.active;
+  const unsigned top = first_row_of_warp(args);
+  Fixed x = map.x(column, top) + kHalfWeight, y = map.y(column, top);
+  for_rows_of_warp(args, crop.number, static_cast<O*>(args.out), [&](unsigned, O* row) {
+    const auto is_row_inside = [&] { return view.holds(x, y) && view.holds(x + map.step_x * steps, y + map.step_y * steps); };
+    if (is_inside || (!crop.colour.active && __all_sync(0xffffffffu, is_row_inside()))) {
       CropColour<float> plain = crop.colour;
       plain.active = false;
-      const InsideRow sampler{view, x0, y0, map.step_x, map.step_y};
+      const InsideRow sampler{view, x, y, map.step_x, map.step_y};
       if (args.nhwc) make_row<Layout::Interleaved>(args, plain, row, gathered, sampler);
       else make_row<Layout::Planes>(args, plain, row, gathered, sampler);
     } else {
-      make_row<Layout::AsArgs>(args, crop.colour, row, gathered, EdgeRow{view, x0, y0, map.step_x, map.step_y, args, plan});
+      make_row<Layout::AsArgs>(args, crop.colour, row, gathered, EdgeRow{view, x, y, map.step_x, map.step_y, args, plan});
     }
+    x += map.b * kWarps;
+    y += map.e * kWarps;
   });
 }
 

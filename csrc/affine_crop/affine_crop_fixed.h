@@ -20,7 +20,7 @@ constexpr int64_t kFixedBytes = 0x7fffffff;  // of an image: offsets are 32-bit
 
 FASTPOSE_HD Fixed to_fixed(double v) { return static_cast<Fixed>(rint(v * 4294967296.0)); }
 FASTPOSE_HD double from_fixed(Fixed v) { return static_cast<double>(v) * (1.0 / 4294967296.0); }
-FASTPOSE_DEVICE uint32_t fixed_floor(Fixed v) { return static_cast<uint32_t>(v >> 32); }  // of an int32_t: below 0 it is large
+FASTPOSE_HD uint32_t fixed_floor(Fixed v) { return static_cast<uint32_t>(v >> 32); }  // of an int32_t: below 0 it is large
 FASTPOSE_DEVICE uint32_t fixed_part(Fixed v) { return static_cast<uint32_t>(v); }
 
 // Whether positions of all pixels of a crop fit, and the steps to them.
@@ -40,8 +40,8 @@ struct FixedMap {
   Fixed step_x, step_y;  // from an output pixel to the one 32 further right
   Fixed b, c, e, f;
 
-  FASTPOSE_HD Fixed x(unsigned column, unsigned row) const { return step_x / 32 * column + b * row + c; }
-  FASTPOSE_HD Fixed y(unsigned column, unsigned row) const { return step_y / 32 * column + e * row + f; }
+  FASTPOSE_HD Fixed x(unsigned column, unsigned row) const { return (step_x >> 5) * column + b * row + c; }
+  FASTPOSE_HD Fixed y(unsigned column, unsigned row) const { return (step_y >> 5) * column + e * row + f; }
 };
 
 FASTPOSE_HD FixedMap fixed_map(const CropMap& map) {
@@ -55,7 +55,7 @@ struct FixedView {
   uint32_t rows;  // which blend() may look at, each with the one below
   uint32_t first, last;  // which bytes of a pair of pixels make output channels 0 and 1, and which make 2
 
-  FASTPOSE_DEVICE FixedView(const CropImage& image, bool swap_rb)
+  FASTPOSE_HD FixedView(const CropImage& image, bool swap_rb)
       : words(reinterpret_cast<const uint32_t*>(reinterpret_cast<uintptr_t>(image.data) & ~uintptr_t{3})),
         behind(static_cast<uint32_t>(reinterpret_cast<uintptr_t>(image.data) & 3)), stride(static_cast<uint32_t>(image.row_stride)),
         last_column(static_cast<uint32_t>(image.width - 1)), last_row(static_cast<uint32_t>(image.height - 1)) {
@@ -67,7 +67,7 @@ struct FixedView {
     last = swap_rb ? blue_green : red_green;
   }
   // Whether blend() may look at (x, y). If it may at two points, it may between them.
-  FASTPOSE_DEVICE bool holds(Fixed x, Fixed y) const { return fixed_floor(x) < last_column && fixed_floor(y) < rows; }
+  FASTPOSE_HD bool holds(Fixed x, Fixed y) const { return fixed_floor(x) < last_column && fixed_floor(y) < rows; }
   // Whether (x, y) is so far outside that none of its four pixels is in the image.
   FASTPOSE_DEVICE bool is_outside(Fixed x, Fixed y) const { return fixed_floor(x) + 1 > last_column + 1 || fixed_floor(y) + 1 > last_row + 1; }
 

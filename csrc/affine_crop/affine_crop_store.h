@@ -97,6 +97,7 @@ FASTPOSE_DEVICE void store_run(char* to, const char* from, unsigned bytes) {
   } else {
     for (unsigned i = lane * 16; i < whole; i += 32 * 16) *reinterpret_cast<uint4*>(to + head + i) = *reinterpret_cast<const uint4*>(from + head + i);
   }
+  if (whole == bytes) return;
   if (lane < head) to[lane] = from[lane];
   if (lane < tail) to[head + whole + lane] = from[head + whole + lane];
 }
