@@ -1,4 +1,6 @@
 // affine_crop and its gradient.
+#include <sys/mman.h>
+
 #include <cmath>
 #include <limits>
 
@@ -175,7 +177,85 @@ void compare(Random& random, Crop& crop, int64_t skip) {
   run(random, trial);
 }
 
+// Address space without memory behind it, but for the pages that are written: for sizes that no machine here has.
+class Expanse {
+ public:
+  explicit Expanse(size_t bytes) : bytes_(bytes) {
+    data_ = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (data_ == MAP_FAILED) fail("no %zu bytes of address space", bytes);
+  }
+  ~Expanse() { munmap(data_, bytes_); }
+  Expanse(const Expanse&) = delete;
+  Expanse& operator=(const Expanse&) = delete;
+  template <class T>
+  T* as() const { return static_cast<T*>(data_); }
+
+ private:
+  size_t bytes_;
+  void* data_;
+};
+
+// A crop of two pixels from the far end of an image of one row, of which more than 2^31 elements lie before them; and its gradient.
+template <class T>
+void far_crop(Random& random, DType dtype) {
+  constexpr int64_t kWidth = 716'000'000, kPixels = 2;
+  const int64_t column = kWidth - random.whole(2, 1000);
+  static_assert(kWidth * 3 > INT32_MAX);
+  const Expanse photo(static_cast<size_t>(3 * kWidth) * sizeof(T)), slopes(static_cast<size_t>(3 * kWidth) * sizeof(T));
+  Array expected(dtype, 3 * kPixels), out(dtype, 3 * kPixels), grad(dtype, 3 * kPixels);
+  fill(random, expected, 1, 255);
+  for (int64_t i = 0; i < 3 * kPixels; ++i) photo.as<T>()[3 * column + i] = expected.as<T>()[i];
+  const CropImage image{photo.as<T>(), 3 * kWidth, 1, kWidth}, grad_image{slopes.as<T>(), 3 * kWidth, 1, kWidth};
+  const double matrix[6] = {1, 0, -static_cast<double>(column), 0, 1, 0};
+  const int64_t index = 0;
+  AffineCropArgs args{};
+  args.images = &image;
+  args.num_images = args.num_crops = args.height = 1;
+  args.width = kPixels;
+  args.image_dtype = args.out_dtype = dtype;
+  args.matrices = matrix;
+  args.image_index = &index;
+  args.params_on_device = random.one_in(2);
+  for (double& scale : args.scale) scale = 1;
+  args.nhwc = true;
+  args.out = out.data();
+  Trial trial;
+  trial.outputs = {&out};
+  trial.tolerances = {{0, 0}};
+  trial.cpu = [&] { out.copy_from(expected); };
+  trial.cuda = [&](void* stream) { fastpose::affine_crop_cuda(args, stream); };
+  run(random, trial);
+  if (dtype == DType::UInt8) return;
+  const fastpose::AffineCropBackwardArgs all{args, expected.data(), &grad_image};
+  trial.outputs = {&grad};
+  trial.cpu = [&] { grad.copy_from(expected); };
+  trial.cuda = [&](void* stream) {
+    T* const at = slopes.as<T>() + 3 * column;
+    for (int64_t i = 0; i < 3 * kPixels; ++i) at[i] = 0;
+    fastpose::affine_crop_backward_cuda(all, stream);
+    for (int64_t i = 0; i < 3 * kPixels; ++i) grad.as<T>()[i] = at[i];
+  };
+  run(random, trial);
+}
+
 }  // namespace
+
+// Sizes beyond 2^31 elements.
+void affine_crop_far(Random& random) {
+  AffineCropArgs args{};
+  args.height = 1;
+  args.width = 2'000'000'000;
+  for (const bool nhwc : {false, true}) {
+    args.nhwc = nhwc;
+    const int64_t wanted = nhwc ? 3 * (2 * args.width + 1'999'999'999) + 1 : 7 * args.width + 1'999'999'999;
+    if (fastpose::crop_out_index(args, 2, 1, 0, 1'999'999'999) != wanted) fail("crop_out_index: a pixel beyond 2^31 elements");
+  }
+  switch (random.turn % 3) {
+    case 0: return far_crop<uint8_t>(random, DType::UInt8);
+    case 1: return far_crop<float>(random, DType::Float32);
+    default: return far_crop<double>(random, DType::Float64);
+  }
+}
 
 void affine_crop(Random& random) {
   Crop crop(random, random.in_turn({DType::UInt8, DType::Float32, DType::Float64}));

@@ -18,6 +18,7 @@ struct Check {
 };
 constexpr Check kChecks[] = {{"affine_crop", affine_crop},
                              {"affine_crop_rows", affine_crop_rows},
+                             {"affine_crop_far", affine_crop_far},
                              {"affine_crop_backward", affine_crop_backward},
                              {"heatmap_encode", heatmap_encode},
                              {"heatmap_decode", heatmap_decode},
