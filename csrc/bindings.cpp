@@ -170,8 +170,8 @@ void oks_nms_of(const Arg& pose, const Arg& score, const Arg& area, const Arg& s
   if (pose.device != kCpu) {
     if (n > kOksNmsCudaLimit)
       fail_value(pose, "at most " + std::to_string(kOksNmsCudaLimit) + " poses on CUDA", std::to_string(n));
-    if (!space || space.numel() * dtype_size(space.dtype) < oks_nms_workspace(n, options.soft))
-      throw py::value_error("workspace: expected " + std::to_string(oks_nms_workspace(n, options.soft)) + " bytes");
+    if (!space || space.numel() * dtype_size(space.dtype) < oks_nms_workspace(n))
+      throw py::value_error("workspace: expected " + std::to_string(oks_nms_workspace(n)) + " bytes");
   }
   OksNmsArgs args{};
   args.poses = pose.data;
@@ -234,7 +234,7 @@ void bind_oks_nms(py::module_& m) {
   m.def("oks_nms_eager", &oks_nms_eager, py::arg("poses"), py::arg("scores"), py::arg("areas"), py::arg("sigmas"), py::arg("threshold"),
         py::arg("image_index"), py::arg("soft"), py::arg("max_per_image"), py::arg("padded"), py::arg("out"), py::arg("out_scores"),
         kEagerDoc);
-  m.def("oks_nms_workspace", &oks_nms_workspace, py::arg("poses_n"), py::arg("soft"), "Bytes that oks_nms needs on CUDA.");
+  m.def("oks_nms_workspace", &oks_nms_workspace, py::arg("poses_n"), "Bytes that oks_nms needs on CUDA.");
   m.attr("OKS_NMS_CUDA_LIMIT") = kOksNmsCudaLimit;
 }
 

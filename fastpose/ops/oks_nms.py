@@ -135,7 +135,7 @@ def _run(
     count = empty((1,), torch.int64, poses)
     workspace = None
     if isinstance(poses, Tensor) and poses.is_cuda:
-        size = C.oks_nms_workspace(people, soft) if people <= C.OKS_NMS_CUDA_LIMIT else 0
+        size = C.oks_nms_workspace(people) if people <= C.OKS_NMS_CUDA_LIMIT else 0
         workspace = poses.new_empty(size, dtype=torch.uint8)
     C.oks_nms(
         *(poses, scores, areas, sigmas, image_index, threshold, soft, max_per_image),

@@ -64,6 +64,8 @@ void oks(Random& random) {
   run(random, trial);
 }
 
+static_assert(fastpose::oks_nms_workspace(fastpose::kOksNmsCudaLimit) <= 32 * fastpose::kOksNmsCudaLimit, "memory that grows with the poses, not with pairs");
+
 void oks_nms(Random& random) {
   fastpose::OksNmsArgs args{};
   args.dtype = random.in_turn({DType::Float32, DType::Float64});
@@ -80,7 +82,7 @@ void oks_nms(Random& random) {
   for (int64_t i = 0; i < n; ++i) image.as<int64_t>()[i] = random.one_in(20) ? random.pick<int64_t>({INT64_MIN, INT64_MAX, -1}) : random.whole(0, images);
   const Array areas = areas_of(random, n), sigmas = sigmas_of(random, args.keypoints);
   Array indices(DType::Int64, n), rescored(DType::Float64, n), count(DType::Int64, 1);
-  Array workspace(DType::UInt8, fastpose::oks_nms_workspace(n, args.soft));
+  Array workspace(DType::UInt8, fastpose::oks_nms_workspace(n));
   args.poses = poses.data();
   args.scores = scores.as<double>();
   args.areas = areas.as<double>();
