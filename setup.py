@@ -6,10 +6,10 @@
 
 Environment:
     FASTPOSE_CUDA        auto (default) | on (fails without nvcc) | off
-                         auto: on if nvcc is found, unless the torch that is installed for this interpreter is without CUDA.
-                         pip's isolation does not hide that torch from installed_torch(). Where none is seen, nvcc alone
-                         decides: before pip has installed torch itself, or in an environment made for the build alone
-                         (python -m build, uv)
+                         auto: on if nvcc is found, unless the torch that is installed for this interpreter is without
+                         CUDA. pip's isolation does not hide that torch from installed_torch(). Where none is seen, nvcc
+                         alone decides: before pip has installed torch itself, or in an environment made for the build
+                         alone (python -m build, uv)
     FASTPOSE_CUDA_ARCHS  e.g. "90" or "80;90": builds only these instead of the default list
     FASTPOSE_BUILD_TYPE  Release (default) | RelWithDebInfo | Debug
     FASTPOSE_SANITIZE    e.g. "address,undefined" or "thread": compiles the core with that sanitizer
