@@ -99,7 +99,7 @@ def crop_case(people: int, device: torch.device, dtype: torch.dtype, *, nhwc: bo
 
 
 def few_crops_case(people: int, device: torch.device) -> Case:
-    """Small crops by parameters on the CPU. Those of 32 travel in 4 KB of arguments of the launch, those of 33 in 31 KB."""
+    """Small crops, parameters on the CPU. Those of 32 travel in 4 KB of a launch's arguments, those of 33 in 31 KB."""
     host = crowd(people, (64, 48))
     options: dict[str, Any] = {"size": host.size, "mean": MEAN, "std": STD, "swap_rb": True}
 
