@@ -1,5 +1,5 @@
-// A warp makes rows of a crop, 32 neighbouring pixels at once. Each of the two kernels walks down its rows alike (make_rows); what a pixel shows comes from one of
-// three samplers, told apart by what is known of the row: InsideRow and EdgeRow in fixed point, ExactRow for all that does not fit it.
+// A warp makes rows of a crop, 32 neighbouring pixels at once. Both kernels make them alike (make_row); what a pixel shows comes from one
+// of three samplers, told apart by what is known of the row: InsideRow and EdgeRow in fixed point, ExactRow for all that does not fit it.
 #include <stdexcept>
 
 #include "affine_crop/affine_crop_plan.h"
@@ -9,10 +9,12 @@ namespace fastpose {
 namespace {
 
 constexpr int kThreads = 256, kWarps = kThreads / 32;
-template <class T>
-constexpr unsigned kRun = 1024 / sizeof(T);  // pixels of a row that a warp gathers in shared memory; values are no larger than what they are computed in
 constexpr int64_t kEnoughBlocks = 1024;      // two for each place on 128 SMs; more would only prepare their crops once more
 constexpr int64_t kMostPixels = 0x7fffffff;  // of a crop: its pixels are counted in 32 bits
+
+// Pixels of a row that a warp gathers in shared memory. T: arithmetic; values of the output are no larger.
+template <class T>
+constexpr unsigned kRun = 1024 / sizeof(T);
 
 // --- the crops and images of a launch -------------------------------------------------------------------------------------------
 // One crop, from parameters in host memory.
@@ -179,7 +181,7 @@ template <Layout kLayout, class T, class Pointer, class Sampler>
 FASTPOSE_DEVICE void make_row(const AffineCropArgs& args, const CropColour<T>& colour, Pointer row, char* gathered, Sampler sampler) {
   const bool interleaved = kLayout == Layout::AsArgs ? args.nhwc : kLayout == Layout::Interleaved;
   const unsigned width = static_cast<unsigned>(args.width), step = interleaved ? 3 : 1;
-  const unsigned apart = interleaved ? 1 : static_cast<unsigned>(args.height) * width;  // elements from a channel to the next one: less than 2^31
+  const unsigned apart = interleaved ? 1 : static_cast<unsigned>(args.height) * width;  // elements from a channel to the next: below 2^31
   unsigned left = 0;
   do {
     const unsigned count = interleaved ? min_of(kRun<T>, width - left) : width;
@@ -211,10 +213,13 @@ FASTPOSE_DEVICE void make_row(const AffineCropArgs& args, const CropColour<T>& c
   } while (interleaved && left < width);
 }
 
-// The rows of a crop that fall to this warp: calls f(y, pointer to the row's first pixel) for each, from first_row_of_warp() on and kWarps further each time.
-FASTPOSE_DEVICE unsigned rows_of_block(const AffineCropArgs& args) { return (static_cast<unsigned>(args.height) + gridDim.x - 1) / gridDim.x; }
+FASTPOSE_DEVICE unsigned rows_of_block(const AffineCropArgs& args) {
+  return (static_cast<unsigned>(args.height) + gridDim.x - 1) / gridDim.x;
+}
 FASTPOSE_DEVICE unsigned first_row_of_warp(const AffineCropArgs& args) { return blockIdx.x * rows_of_block(args) + threadIdx.x / 32; }
 
+// The rows of a crop that fall to this warp, from first_row_of_warp() on and kWarps further each time: calls f(y, pointer to the row's
+// first pixel) for each.
 template <class Pointer, class F>
 FASTPOSE_DEVICE void for_rows_of_warp(const AffineCropArgs& args, int64_t crop, Pointer out, F f) {
   const unsigned end = min_of(static_cast<unsigned>(args.height), (blockIdx.x + 1) * rows_of_block(args));
@@ -269,7 +274,8 @@ constexpr unsigned kRunVectors = 3 * kRun<T> * sizeof(O) / 16 + 1;
 
 // From uint8 images to any type but double.
 template <class O, int kCrops>
-__global__ void __launch_bounds__(kThreads, 4) crop_bytes_kernel(const __grid_constant__ AffineCropArgs args, const __grid_constant__ Table<kCrops> table) {
+__global__ void __launch_bounds__(kThreads, 4)
+    crop_bytes_kernel(const __grid_constant__ AffineCropArgs args, const __grid_constant__ Table<kCrops> table) {
   __shared__ uint4 runs[kWarps * kRunVectors<float, O>];
   char* const gathered = reinterpret_cast<char*>(runs + threadIdx.x / 32 * kRunVectors<float, O>);
   for_crops_of_block<float>(args, table, [&](const BlockCrop<float>& crop) {
@@ -279,9 +285,11 @@ __global__ void __launch_bounds__(kThreads, 4) crop_bytes_kernel(const __grid_co
   bulk_wait();  // before the block gives its shared memory back
 }
 
-// From float images, or to double: images and output of types that only the arguments name. T: arithmetic; float if both are of float or less.
+// From float images, or to double: images and output of types that only the arguments name. T: arithmetic; float if both are of float or
+// less.
 template <class T, int kCrops>
-__global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 2 : 3) crop_kernel(const __grid_constant__ AffineCropArgs args, const __grid_constant__ Table<kCrops> table, int32_t out_size) {
+__global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 2 : 3)
+    crop_kernel(const __grid_constant__ AffineCropArgs args, const __grid_constant__ Table<kCrops> table, int32_t out_size) {
   __shared__ uint4 runs[kWarps * kRunVectors<T, T>];
   char* const gathered = reinterpret_cast<char*>(runs + threadIdx.x / 32 * kRunVectors<T, T>);
   const AnyPointer out{static_cast<char*>(args.out), args.out_dtype, out_size};
@@ -296,8 +304,9 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 2 : 3) crop_kernel(
 }
 
 template <class T, int kCrops>
-__global__ void __launch_bounds__(kThreads, 3) crop_backward_kernel(const __grid_constant__ AffineCropArgs args, const __grid_constant__ Table<kCrops> table,
-                                                                const __grid_constant__ Grads<kCrops> grads, const T* grad_out) {
+__global__ void __launch_bounds__(kThreads, 3)
+    crop_backward_kernel(const __grid_constant__ AffineCropArgs args, const __grid_constant__ Table<kCrops> table,
+                         const __grid_constant__ Grads<kCrops> grads, const T* grad_out) {
   const unsigned width = static_cast<unsigned>(args.width), pixels = static_cast<unsigned>(args.height) * width;
   T border[3];
   for (int c = 0; c < 3; ++c) border[c] = static_cast<T>(args.border[c]);
@@ -319,8 +328,8 @@ __global__ void __launch_bounds__(kThreads, 3) crop_backward_kernel(const __grid
       for (int j = 0; j < map.sub_y; ++j) {
         for (int i = 0; i < map.sub_x; ++i) {
           const double xx = static_cast<double>(x) + sub_position(i, map.sub_x), yy = static_cast<double>(y) + sub_position(j, map.sub_y);
-          const Taps<T> t = crop_taps<T>(map.a * xx + (map.b * yy + map.c), map.d * xx + (map.e * yy + map.f), static_cast<int32_t>(grad.height),
-                                         static_cast<int32_t>(grad.width), args.replicate);
+          const double sx = map.a * xx + (map.b * yy + map.c), sy = map.d * xx + (map.e * yy + map.f);
+          const Taps<T> t = crop_taps<T>(sx, sy, static_cast<int32_t>(grad.height), static_cast<int32_t>(grad.width), args.replicate);
           if (t.outside) continue;
           for (int q = 0; q < 2; ++q) {
             for (int p = 0; p < 2; ++p) {
@@ -358,7 +367,8 @@ void for_launches(const AffineCropArgs& args, int64_t pieces, int each, F run) {
 bool has_pixels(const AffineCropArgs& args) {
   if (args.num_crops == 0 || args.height * args.width == 0) return false;
   if (args.height > kMostPixels / args.width)
-    throw std::invalid_argument("size: expected crops of less than 2^31 pixels on CUDA, got " + std::to_string(args.height) + " x " + std::to_string(args.width));
+    throw std::invalid_argument("size: expected crops of less than 2^31 pixels on CUDA, got " + std::to_string(args.height) + " x " +
+                                std::to_string(args.width));
   return true;
 }
 

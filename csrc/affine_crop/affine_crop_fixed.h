@@ -1,9 +1,10 @@
-// The fast way of affine_crop's kernel, for uint8 images: an SM has not the instructions to keep up with its memory, so a sample has to do with few.
-// Positions are in fixed point, where floor and weight are the two halves of a number; pixels come in aligned words; the horizontal blend is an
-// integer dot product. For affine_crop_cuda.cu only.
+// The fast way of affine_crop's kernel, for uint8 images: an SM has not the instructions to keep up with its memory, so a sample has to do
+// with few. Positions are in fixed point, where floor and weight are the two halves of a number; pixels come in aligned words; the
+// horizontal blend is an integer dot product. For affine_crop_cuda.cu only.
 //
-// Positions are off by less than 2^-18 px; the horizontal weights by at most 2^-16, as those of the CPU's vectors: 0.004 of a grey level. It makes
-// samples that are well inside the image, or beyond it. Those at its edge, and crops or images that are too large for this, are left to crop_sample.
+// Positions are off by less than 2^-18 px; the horizontal weights by at most 2^-16, as those of the CPU's vectors: 0.004 of a grey level.
+// It makes samples that are well inside the image, or beyond it. Those at its edge, and crops or images that are too large for this, are
+// left to crop_sample.
 #pragma once
 
 #include "affine_crop/affine_crop_math.h"
@@ -26,8 +27,8 @@ FASTPOSE_DEVICE uint32_t fixed_part(Fixed v) { return static_cast<uint32_t>(v); 
 // Whether positions of all pixels of a crop fit, and the steps to them.
 FASTPOSE_HD bool fits_fixed(const CropMap& map, int64_t height, int64_t width) {
   const double x = static_cast<double>(width), y = static_cast<double>(height);
-  const bool reach = fabs(map.a) * x + fabs(map.b) * y + fabs(map.c) < kFixedReach && fabs(map.d) * x + fabs(map.e) * y + fabs(map.f) < kFixedReach;
-  return reach && width <= kFixedSide && height <= kFixedSide && map.sub_x * map.sub_y == 1;
+  const double reach_x = fabs(map.a) * x + fabs(map.b) * y + fabs(map.c), reach_y = fabs(map.d) * x + fabs(map.e) * y + fabs(map.f);
+  return reach_x < kFixedReach && reach_y < kFixedReach && width <= kFixedSide && height <= kFixedSide && map.sub_x * map.sub_y == 1;
 }
 
 // Whether offsets of an image's bytes fit.
@@ -59,8 +60,8 @@ struct FixedView {
       : words(reinterpret_cast<const uint32_t*>(reinterpret_cast<uintptr_t>(image.data) & ~uintptr_t{3})),
         behind(static_cast<uint32_t>(reinterpret_cast<uintptr_t>(image.data) & 3)), stride(static_cast<uint32_t>(image.row_stride)),
         last_column(static_cast<uint32_t>(image.width - 1)), last_row(static_cast<uint32_t>(image.height - 1)) {
-    // Twelve bytes are read from the word on in which a pair begins. Some may lie before the image, in memory that begins with a word all the same; those
-    // behind the pair are in the row below it, for pairs of the last row but one in the last one.
+    // Twelve bytes are read from the word on in which a pair begins. Some may lie before the image, in memory that begins with a word all
+    // the same; those behind the pair are in the row below it, for pairs of the last row but one in the last one.
     rows = image.width >= 3 && last_row > 1 ? last_row - 1 : 0;
     const uint32_t blue_green = 0x4130, red_green = 0x4152;  // B0 B1 G0 G1, R0 R1 G0 G1
     first = swap_rb ? red_green : blue_green;
@@ -69,11 +70,14 @@ struct FixedView {
   // Whether blend() may look at (x, y). If it may at two points, it may between them.
   FASTPOSE_HD bool holds(Fixed x, Fixed y) const { return fixed_floor(x) < last_column && fixed_floor(y) < rows; }
   // Whether (x, y) is so far outside that none of its four pixels is in the image.
-  FASTPOSE_DEVICE bool is_outside(Fixed x, Fixed y) const { return fixed_floor(x) + 1 > last_column + 1 || fixed_floor(y) + 1 > last_row + 1; }
+  FASTPOSE_DEVICE bool is_outside(Fixed x, Fixed y) const {
+    return fixed_floor(x) + 1 > last_column + 1 || fixed_floor(y) + 1 > last_row + 1;
+  }
 
   // crop_sample at (x - kHalfWeight, y), by output channel.
   FASTPOSE_DEVICE void blend(Fixed x, Fixed y, float (&value)[3]) const {
-    const uint32_t right = fixed_part(x) >> 17, weights = right * 0xffffu + 0x8000u;  // of 32768; the right pixel's in the upper half, the left one's below
+    // Of 32768: the right pixel's weight in the upper half, the left one's below it.
+    const uint32_t right = fixed_part(x) >> 17, weights = right * 0xffffu + 0x8000u;
     const uint32_t at = fixed_floor(y) * stride + (fixed_floor(x) * 3 + behind);
     float top[3], bottom[3];
     blend_pair(at, weights, top);
@@ -84,8 +88,8 @@ struct FixedView {
   }
 
  private:
-  // The six bytes B0 G0 R0 B1 G1 R1 at offset `at`: each channel's two by their weights, and 2^23 on top: that makes a sum of 23 bits a float without a
-  // conversion.
+  // The six bytes B0 G0 R0 B1 G1 R1 at offset `at`: each channel's two by their weights, and 2^23 on top: that makes a sum of 23 bits a
+  // float without a conversion.
   FASTPOSE_DEVICE void blend_pair(uint32_t at, uint32_t weights, float (&sum)[3]) const {
     const uint32_t* const pair = words + (at >> 2);
     const uint32_t w0 = read_only(pair), w1 = read_only(pair + 1), w2 = read_only(pair + 2);

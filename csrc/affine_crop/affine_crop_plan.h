@@ -1,5 +1,6 @@
-// What is known of a crop before its first pixel: where its image lies, how its pixels are found in it, and by which of the two ways of the kernel. Worked out
-// by the host where the parameters lie in host memory, so that a block only copies it; else by one thread of each block. For affine_crop_cuda.cu only.
+// What is known of a crop before its first pixel: where its image lies, how its pixels are found in it, and by which of the two ways of the
+// kernel. Worked out by the host where the parameters lie in host memory, so that a block only copies it; else by one thread of each block.
+// For affine_crop_cuda.cu only.
 #pragma once
 
 #include "affine_crop/affine_crop_fixed.h"

@@ -1,5 +1,5 @@
-// How values of affine_crop's kernels reach the output: pointers to one type or to any, and rows of interleaved channels, which gather in shared memory.
-// For affine_crop_cuda.cu only.
+// How values of affine_crop's kernels reach the output: pointers to one type or to any, and rows of interleaved channels, which gather in
+// shared memory. For affine_crop_cuda.cu only.
 #pragma once
 
 #include "affine_crop/affine_crop_math.h"
@@ -44,8 +44,9 @@ FASTPOSE_DEVICE char* address(O* p) { return reinterpret_cast<char*>(p); }
 FASTPOSE_DEVICE char* address(AnyPointer p) { return p.at; }
 
 // --- bulk stores ------------------------------------------------------------------------------------------------------------------
-// From shared memory, 16 bytes or a multiple of them, both ends on 16 bytes: one instruction of one thread, which the copy engine of an SM carries out while the
-// threads go on (sm_90 and later). tests/cuda_on_cpu has its own, which copies no sooner than bulk_wait() asks for it.
+// From shared memory, 16 bytes or a multiple of them, both ends on 16 bytes: one instruction of one thread, which the copy engine of an SM
+// carries out while the threads go on (sm_90 and later). tests/cuda_on_cpu has its own, which copies no sooner than bulk_wait() asks for
+// it.
 #if defined(__CUDACC__)
 FASTPOSE_DEVICE bool has_bulk_store() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
@@ -64,8 +65,9 @@ FASTPOSE_DEVICE void bulk_fence() {
 
 FASTPOSE_DEVICE void bulk_store([[maybe_unused]] void* to, [[maybe_unused]] const void* from, [[maybe_unused]] unsigned bytes) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;\n\tcp.async.bulk.commit_group;" ::"l"(__cvta_generic_to_global(to)),
-               "r"(static_cast<unsigned>(__cvta_generic_to_shared(from))), "r"(bytes)
+  const unsigned shared = static_cast<unsigned>(__cvta_generic_to_shared(from));
+  asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;\n\tcp.async.bulk.commit_group;"
+               ::"l"(__cvta_generic_to_global(to)), "r"(shared), "r"(bytes)
                : "memory");
 #endif
 }
@@ -79,8 +81,8 @@ FASTPOSE_DEVICE void bulk_wait() {
 #endif
 
 // --- runs -----------------------------------------------------------------------------------------------------------------------
-// A warp's neighbouring bytes of the output, from shared memory; any number of them at any address. Whoever writes them begins behind_16(to) after a multiple of
-// 16 bytes, and calls begin_run() before and store_run() after it.
+// A warp's neighbouring bytes of the output, from shared memory; any number of them at any address. Whoever writes them begins
+// behind_16(to) after a multiple of 16 bytes, and calls begin_run() before and store_run() after it.
 FASTPOSE_DEVICE unsigned behind_16(const char* p) { return static_cast<unsigned>(reinterpret_cast<uintptr_t>(p) % 16); }
 
 FASTPOSE_DEVICE void begin_run() {
@@ -89,13 +91,15 @@ FASTPOSE_DEVICE void begin_run() {
 }
 
 FASTPOSE_DEVICE void store_run(char* to, const char* from, unsigned bytes) {
-  const unsigned lane = threadIdx.x % 32, head = min_of(bytes, (16 - behind_16(to)) % 16), tail = (bytes - head) % 16, whole = bytes - head - tail;
+  const unsigned lane = threadIdx.x % 32, head = min_of(bytes, (16 - behind_16(to)) % 16), tail = (bytes - head) % 16;
+  const unsigned whole = bytes - head - tail;
   bulk_fence();
   __syncwarp();
   if (has_bulk_store()) {
     if (lane == 0 && whole > 0) bulk_store(to + head, from + head, whole);
   } else {
-    for (unsigned i = lane * 16; i < whole; i += 32 * 16) *reinterpret_cast<uint4*>(to + head + i) = *reinterpret_cast<const uint4*>(from + head + i);
+    for (unsigned i = lane * 16; i < whole; i += 32 * 16)
+      *reinterpret_cast<uint4*>(to + head + i) = *reinterpret_cast<const uint4*>(from + head + i);
   }
   if (whole == bytes) return;
   if (lane < head) to[lane] = from[lane];

@@ -1,5 +1,6 @@
-// Three launches, no host round trip: sort, suppress (a block an image) and collect. Sizes that depend on the data (poses an image, poses kept) stay on the
-// device; every launch is sized for the worst case, and blocks without work return at once. The workspace is 17 bytes a pose.
+// Three launches, no host round trip: sort, suppress (a block an image) and collect. Sizes that depend on the data (poses an image, poses
+// kept) stay on the device; every launch is sized for the worst case, and blocks without work return at once. The workspace is 17 bytes a
+// pose.
 #include "core/cuda_launch.h"
 #include "oks_nms/oks_nms.h"
 #include "oks_nms/oks_nms_math.h"
@@ -74,8 +75,9 @@ FASTPOSE_DEVICE int64_t segment_end(const OksNmsArgs& args, const Workspace& w, 
   return low;
 }
 
-// One block an image. Group by group of its poses, best first: who of the group suppresses whom of it, a warp half a row at a time; then, by every thread alike,
-// who of it is kept; then a thread a pose for those after the group, which the kept ones may suppress. What is dropped is compared with nobody any more.
+// One block an image. Group by group of its poses, best first: who of the group suppresses whom of it, a warp half a row at a time; then,
+// by every thread alike, who of it is kept; then a thread a pose for those after the group, which the kept ones may suppress. What is
+// dropped is compared with nobody any more.
 template <class T>
 __global__ void __launch_bounds__(kSuppressThreads) suppress_kernel(OksNmsArgs args, Workspace w) {
   __shared__ uint32_t suppressed[kGroup][2];  // bit c of row r: pose c of the group is suppressed by pose r, if that is kept

@@ -1,5 +1,5 @@
-// core/cuda_device.cu on a machine of two GPUs that is only thought of: which contexts it makes, and what it leaves current. Built and run by
-// test_cuda_device.py. The machine behaves as CUDA's documentation says of threads, contexts and devices.
+// core/cuda_device.cu on a machine of two GPUs that is only thought of: which contexts it makes, and what it leaves current. Built and run
+// by test_cuda_device.py. The machine behaves as CUDA's documentation says of threads, contexts and devices.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -79,7 +79,8 @@ cudaError_t cudaGetDeviceCount(int* count) { return *count = kDevices, cudaSucce
 cudaError_t cudaGetLastError() { return cudaSuccess; }
 const char* cudaGetErrorString(cudaError_t) { return "invalid device"; }
 cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int) { return cudaSuccess; }
-cudaError_t cudaGetDriverEntryPointByVersion(const char* name, void** function, unsigned, unsigned long long, cudaDriverEntryPointQueryResult* found) {
+cudaError_t cudaGetDriverEntryPointByVersion(const char* name, void** function, unsigned, unsigned long long,
+                                             cudaDriverEntryPointQueryResult* found) {
   *function = strcmp(name, "cuDevicePrimaryCtxRetain") == 0 ? reinterpret_cast<void*>(retain)
               : strcmp(name, "cuDevicePrimaryCtxRelease") == 0 ? reinterpret_cast<void*>(release)
               : strcmp(name, "cuCtxPushCurrent") == 0 ? reinterpret_cast<void*>(push)
