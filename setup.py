@@ -5,7 +5,11 @@
     python setup.py build_ext --inplace      rebuild after a change in csrc/ (what an editable checkout uses day by day)
 
 Environment:
-    FASTPOSE_CUDA        auto (default: on if nvcc is found) | on (fails without nvcc) | off
+    FASTPOSE_CUDA        auto (default) | on (fails without nvcc) | off
+                         auto: on if nvcc is found, unless the torch that is installed for this interpreter is without
+                         CUDA. pip's isolation does not hide that torch from installed_torch(). Where none is seen, nvcc
+                         alone decides: before pip has installed torch itself, or in an environment made for the build
+                         alone (python -m build, uv)
     FASTPOSE_CUDA_ARCHS  e.g. "90" or "80;90": builds only these instead of the default list
     FASTPOSE_BUILD_TYPE  Release (default) | RelWithDebInfo | Debug
     FASTPOSE_SANITIZE    e.g. "address,undefined" or "thread": compiles the core with that sanitizer
@@ -47,6 +51,7 @@ class CMakeBuild(build_ext):
             "pybind11_DIR": pybind11.get_cmake_dir(),
             "FASTPOSE_VERSION": self.distribution.get_version(),
             "FASTPOSE_CUDA": cuda,
+            "FASTPOSE_TORCH": installed_torch(),
             "FASTPOSE_CUDA_ARCHS": os.environ.get("FASTPOSE_CUDA_ARCHS", ""),
             "FASTPOSE_SANITIZE": os.environ.get("FASTPOSE_SANITIZE", ""),
         }
@@ -68,6 +73,25 @@ class CMakeBuild(build_ext):
             # Isolated builds get their tools from a new temporary folder each time; a cache with the old paths fails.
             subprocess.run([*command, "--fresh"] if stale(build) else command, check=True)
             subprocess.run([cmake, "--build", str(build)], check=True)
+
+
+# Reads torch's version file without importing torch, which takes seconds.
+ASK_TORCH = """
+import importlib.util, pathlib, runpy
+torch = importlib.util.find_spec("torch")
+if torch is not None and torch.origin is not None:
+    version = runpy.run_path(str(pathlib.Path(torch.origin).with_name("version.py")))
+    print(version.get("cuda") or "cpu")
+"""
+
+
+def installed_torch() -> str:
+    """The CUDA version of the torch that is installed for this interpreter, "cpu" for one without, "" if there is none.
+
+    With -I, as pip hides what is installed from an isolated build by environment variables alone.
+    """
+    asked = subprocess.run([sys.executable, "-I", "-c", ASK_TORCH], capture_output=True, text=True, check=False)
+    return asked.stdout.strip() if asked.returncode == 0 else ""
 
 
 def find_tool(name: str) -> str:

@@ -5,10 +5,18 @@
 #     benchmarks/gpu.sh [FOLDER]         FOLDER (default: $OUT, else benchmarks/results) gets DEVICE.json and DEVICE.log
 #     benchmarks/gpu.sh --dry FOLDER     the same steps on the CPU, without building, on tiny inputs: whether this script works
 #
+# The first hour on a GPU, in this order; each call adds to the same two files:
+#     PARTS=tests      every kernel against the CPU, Megvii with kernel_size=97 (48 KiB of shared memory and some more), pytest -m cuda
+#     PARTS=sanitizer  compute-sanitizer's memcheck and racecheck over every kernel
+#     PARTS=profile    ncu on crop, loss and encode, into FOLDER/DEVICE.ncu-rep
+#     PARTS=benchmarks the ops against a copy of the same bytes, 33 crops against 32 (more arguments of the launch), 4096 people;
+#                      pipeline, loading, training
+#
 # For a bare machine: needs Python with torch, NumPy, OpenCV, safetensors, pybind11, CMake, ninja and pytest, and nvcc; no network.
 # A step that fails does not keep the others from running; the exit status is 1 if any failed. Without a GPU: says so, exit 0.
 # Variables: PYTHON (python3), FASTPOSE_COMMIT (what to write into the file where there is no git), BUDGET (seconds, 470),
-# PARTS ("tests sanitizer benchmarks": what of it, each with the build before it; named, its steps have twice the time).
+# PARTS ("tests sanitizer benchmarks": what of it, each with the build before it; named, its steps have twice the time. profile must
+# be named).
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
@@ -23,9 +31,9 @@ if [ "${1:-}" = --dry ]; then
 fi
 for part in ${PARTS:-}; do
     case $part in
-    tests | sanitizer | benchmarks) ;;
+    tests | sanitizer | profile | benchmarks) ;;
     *)
-        echo "PARTS: expected some of tests, sanitizer, benchmarks, got '$part'" >&2
+        echo "PARTS: expected some of tests, sanitizer, profile, benchmarks, got '$part'" >&2
         exit 2
         ;;
     esac
@@ -65,6 +73,7 @@ fi
 mkdir -p "$out" || exit 1
 out=$(cd "$out" && pwd)
 log=$out/$name.log
+report=$out/$name
 [ -n "${PARTS:-}" ] || : >"$log" # a part comes after the others
 steps=()
 failures=0
@@ -121,6 +130,20 @@ sanitized() {
 export -f sanitized
 export sanitizer
 
+profiler=$(command -v ncu || ls /usr/local/cuda/bin/ncu 2>/dev/null)
+
+# Twenty launches and more: each is run again for every group of counters.
+profiled() {
+    if [ -z "$profiler" ]; then
+        echo "ncu was not found"
+        return 1
+    fi
+    "$profiler" --set full --kernel-name "regex:crop_|heatmap_" --force-overwrite --export "$report" \
+        "$python" -m benchmarks.cuda.profiled && "$profiler" --import "$report.ncu-rep" --page details
+}
+export -f profiled
+export profiler report
+
 if ((dry)); then
     step "every kernel, small" 60 "$python" -m benchmarks.cuda.sanitize cpu
 else
@@ -129,9 +152,17 @@ else
     step "every kernel, small" 60 "$python" -m benchmarks.cuda.sanitize
 fi
 if [[ $parts == *" tests "* ]]; then
+    step "Megvii, kernel_size=97" 30 "$python" -m benchmarks.cuda.sanitize "$device" wide_blur
     mapfile -t files < <(grep -rl --include='test_*.py' 'mark\.cuda' tests | sort)
     step "pytest -m cuda" 120 "$python" -m pytest -q -m cuda --continue-on-collection-errors -p no:cacheprovider \
         --tb=short --durations=5 "${files[@]}"
+fi
+if [[ $parts == *" profile "* ]]; then
+    if ((dry)); then
+        step "what ncu looks at" 60 "$python" -m benchmarks.cuda.profiled cpu
+    else
+        step "ncu: crop, loss, encode" 150 bash -c profiled
+    fi
 fi
 if [[ $parts == *" benchmarks "* ]]; then
     where=(--device "$device" --out "$out" --name "$name")

@@ -51,7 +51,7 @@ def test_parts_that_it_has_not_are_refused(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("PARTS", "tests benchmark")
     done = run("--dry", str(tmp_path / "results"))
     assert done.returncode == 2
-    assert "expected some of tests, sanitizer, benchmarks, got 'benchmark'" in done.stderr
+    assert "expected some of tests, sanitizer, profile, benchmarks, got 'benchmark'" in done.stderr
     assert not (tmp_path / "results").exists()
 
 
@@ -88,7 +88,7 @@ def test_an_op_that_fails_is_a_failure_and_a_peer_that_does_is_absent() -> None:
 
     contenders = {timing.OP: lambda _: 1, f"{timing.OP} (otherwise)": broken, "peer": broken}
     case = timing.Case("op", None, lambda: None, contenders, lambda ours, theirs: None)
-    result = timing.run_case(case, timing.Clock(torch.device("cpu"), rounds=2, seconds=1e-4), 1.0)
+    result = timing.run_case(case, timing.Clock(torch.device("cpu"), rounds=2, seconds=1e-4))
     assert result["failed"] == {f"{timing.OP} (otherwise)": "RuntimeError: no such thing"}
     assert result["absent"] == {"peer": "RuntimeError: no such thing"}
     assert set(result["contenders"]) == {timing.OP, f"{timing.OP} [graph]"}
@@ -112,11 +112,26 @@ def test_the_dry_run_goes_through_every_step(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"dry.json", "dry.log"}
     report = json.loads((tmp_path / "dry.json").read_text())
     assert report["machine"]["dry"] is True
-    assert [step["status"] for step in report["steps"]] == [0] * 6
+    assert [step["status"] for step in report["steps"]] == [0] * 7
     timed = {case["case"].split()[0] for case in report["ops"]["cases"]}
     assert timed == {"affine_crop", "heatmap_decode", "heatmap_encode", "heatmap_loss", "oks", "oks_nms"}
     assert not any("wrong" in case for case in report["ops"]["cases"])
+    # Bytes that must move are judged by a copy of as many, in a graph as the op itself.
+    judged = [case for case in report["ops"]["cases"] if case["moved_bytes"]]
+    assert judged
+    assert all(case["contenders"]["copy [graph]"]["of_copy"] == 1 for case in judged)
+    assert all("of_copy" in case["contenders"]["fastpose [graph]"] for case in judged)
+    assert {"affine_crop 32 crops of 64×48, parameters on the CPU"} < {case["case"] for case in report["ops"]["cases"]}
     assert report["pipeline"]["cases"]
     assert report["training"]["cases"]
     (case,) = report["loading"]["cases"]
     assert {loading.RESIDENT, loading.LOADER, loading.TRAIN, loading.TRAIN_RESIDENT} < set(case["contenders"])
+
+
+@pytest.mark.slow
+def test_what_ncu_looks_at_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARTS", "profile")
+    done = run("--dry", str(tmp_path))
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr
+    steps = json.loads((tmp_path / "dry.json").read_text())["steps"]
+    assert [(step["step"], step["status"]) for step in steps] == [("every kernel, small", 0), ("what ncu looks at", 0)]

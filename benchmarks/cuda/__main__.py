@@ -110,10 +110,10 @@ def _parts(arguments: argparse.Namespace, clock: Clock, results: dict[str, Any])
         bandwidth = copy_bandwidth(clock)
         results["copy_bytes_per_second"] = round(bandwidth)
         print(f"copy: {bandwidth / 1e9:.0f} GB/s, read and written", flush=True)
-        people = (4,) if arguments.dry else (256, 1024)
-        for case in cases(clock.device, people):
+        people, crowd = ((4,), 6) if arguments.dry else ((256, 1024), 4096)
+        for case in cases(clock.device, people, crowd):
             if arguments.only in case.name:
-                yield run_case(case, clock, bandwidth)
+                yield run_case(case, clock)
                 if clock.on_gpu:
                     torch.cuda.empty_cache()
     else:
@@ -127,7 +127,7 @@ def line(result: dict[str, Any]) -> str:
     """One case for the eye."""
     parts = [result["case"]]
     for name, entry in result["contenders"].items():
-        share = f" {100 * entry['of_bandwidth']:.0f}%" if "of_bandwidth" in entry else ""
+        share = f" {100 * entry['of_copy']:.0f}% of a copy" if "of_copy" in entry else ""
         share += f" {100 * entry['of_network']:.0f}% of the network" if "of_network" in entry else ""
         share += f" {100 * entry['of_resident']:.0f}% of a resident batch" if "of_resident" in entry else ""
         speed = f" {entry['people_per_second']:.0f}/s" if "people_per_second" in entry else ""

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 OP, COPY = "fastpose", "copy"
+IN_GRAPH = " [graph]"
 
 
 class AbsentError(Exception):
@@ -24,8 +25,8 @@ class Case:
 
     Attributes:
         name: Starts with the op's name.
-        moved: Bytes that must cross the memory bus: each input read once, each output written once. None where
-            arithmetic is the limit.
+        moved: Bytes that must cross the memory bus: each input read once, each output written once; a copy of as many
+            judges the contenders. None where arithmetic is the limit.
         make: Makes the inputs; called once for each copy of them.
         contenders: From the inputs to a result; the first one is the op. May raise AbsentError.
         check: Raises AssertionError where a result (second) is not the op's (first).
@@ -37,7 +38,7 @@ class Case:
     make: Callable[[], Any]
     contenders: dict[str, Callable[[Any], Any]]
     check: Callable[[Any, Any], None]
-    captured: frozenset[str] = frozenset({OP, COPY})
+    captured: frozenset[str] = frozenset({OP})
 
 
 @dataclass
@@ -136,18 +137,17 @@ def quartiles(values: list[float], digits: int = 3, scale: float = 1e6) -> list[
     return [round(value * scale, digits) for value in statistics.quantiles(values, n=4, method="inclusive")]
 
 
-def run_case(case: Case, clock: Clock, bandwidth: float) -> dict[str, Any]:
+def run_case(case: Case, clock: Clock) -> dict[str, Any]:
     """Times one case.
 
     Args:
         case: What.
         clock: Where and how long.
-        bandwidth: Bytes a second of a large copy, read and written together.
 
     Returns:
         What the JSON file says about the case: times in µs (lower quartile, median, upper quartile), as called and
-        inside a CUDA graph; the copy's time over the contender's; what was left out and why; what gave other results;
-        what the op itself failed with.
+        inside a CUDA graph; the time of a copy of as many bytes, in a graph, over the contender's; what was left out
+        and why; what gave other results; what the op itself failed with.
     """
     data = [case.make() for _ in range(clock.copies(case.moved))]
     calls: dict[str, tuple[Callable[[], Any], int]] = {}
@@ -176,8 +176,8 @@ def run_case(case: Case, clock: Clock, bandwidth: float) -> dict[str, Any]:
             everyone()
             clock.wait()
             calls[name] = (everyone, len(data))
-            if name in case.captured:
-                calls[f"{name} [graph]"] = (clock.capture(everyone), len(data))
+            if name in case.captured or name == COPY:
+                calls[name + IN_GRAPH] = (clock.capture(everyone), len(data))
         except AbsentError as error:
             absent[name] = str(error)
         except AssertionError as error:
@@ -188,14 +188,15 @@ def run_case(case: Case, clock: Clock, bandwidth: float) -> dict[str, Any]:
             where[name] = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
     found = clock.measure(calls)
     # The shortest of the op's times: inside a graph where there is one.
-    own = found.get(f"{OP} [graph]") or found.get(OP)
+    own = found.get(OP + IN_GRAPH) or found.get(OP)
+    copy = found.get(COPY + IN_GRAPH)
     report = {}
     for name, seconds in found.items():
         entry: dict[str, Any] = {"us": quartiles(seconds)}
         if own is not None:
             entry["times_fastpose"] = quartiles([a / b for a, b in zip(seconds, own, strict=False)], scale=1)
-        if case.moved:
-            entry["of_bandwidth"] = round(case.moved / statistics.median(seconds) / bandwidth, 4)
+        if copy is not None:
+            entry["of_copy"] = round(statistics.median(copy) / statistics.median(seconds), 4)
         report[name] = entry
     result = {"case": case.name, "copies": len(data), "moved_bytes": case.moved, "contenders": report}
     found_out = {"absent": absent, "wrong": wrong, "failed": failed}

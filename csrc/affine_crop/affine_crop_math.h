@@ -79,6 +79,12 @@ FASTPOSE_HD Taps<T> crop_taps(double sx, double sy, int32_t height, int32_t widt
   return t;
 }
 
+// Element of an image at which tap (t.x[i], t.y[j]) begins. A row alone may have more than 2^31 elements.
+template <class T>
+FASTPOSE_HD int64_t crop_tap_index(const Taps<T>& t, int i, int j, int64_t row_stride) {
+  return t.y[j] * row_stride + int64_t{t.x[i]} * 3;
+}
+
 // Between four pixels: p[row][column].
 template <class T>
 FASTPOSE_HD T crop_blend(const Taps<T>& t, const T (&p)[2][2]) {
@@ -99,7 +105,7 @@ FASTPOSE_HD void crop_sample(const CropImage& image, double sx, double sy, bool 
   T p[2][2];
   if (t.x[0] >= 0 && t.x[1] >= 0 && t.y[0] >= 0 && t.y[1] >= 0) {  // most samples: two addresses, and loads that wait for no decision
     const P* row[2];
-    row[0] = data + t.y[0] * image.row_stride + int64_t{t.x[0]} * 3;
+    row[0] = data + crop_tap_index(t, 0, 0, image.row_stride);
     row[1] = row[0] + image.row_stride;
     for (int c = 0; c < 3; ++c) {
       for (int j = 0; j < 2; ++j)
@@ -111,7 +117,7 @@ FASTPOSE_HD void crop_sample(const CropImage& image, double sx, double sy, bool 
   for (int c = 0; c < 3; ++c) {
     for (int j = 0; j < 2; ++j)
       for (int i = 0; i < 2; ++i)
-        p[j][i] = t.x[i] >= 0 && t.y[j] >= 0 ? static_cast<T>(read_only(data + t.y[j] * image.row_stride + int64_t{t.x[i]} * 3 + c)) : border[c];
+        p[j][i] = t.x[i] >= 0 && t.y[j] >= 0 ? static_cast<T>(read_only(data + crop_tap_index(t, i, j, image.row_stride) + c)) : border[c];
     value[c] = crop_blend(t, p);
   }
 }

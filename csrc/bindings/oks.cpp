@@ -95,7 +95,7 @@ py::object oks_nms(Way way, const Objects<11>& objects) {
       poses, call[1], call[2], sigmas, call[5], n, call.size('K'), call.size('C'), poses.dtype, threshold, soft, most,
       static_cast<int64_t*>(room(out, indices, n, DType::Int64)), static_cast<double*>(room(out_scores, rescored, n, DType::Float64)),
       static_cast<int64_t*>(room(Arg(), count, 1, DType::Int64)),
-      poses.device == kCpu ? nullptr : call.workspace(oks_nms_workspace(n, soft))};
+      poses.device == kCpu ? nullptr : call.workspace(oks_nms_workspace(n))};
   FASTPOSE_LAUNCH(oks_nms, args, call);
   if (!tried) return py::make_tuple(indices, rescored, count);
 

@@ -21,14 +21,12 @@ struct OksNmsArgs {
   int64_t* indices;            // [N]: indices[i] = j means that pose j is the i-th best of the kept; -1 after the last
   double* rescored;            // [N]: score of pose indices[i]; 0 after the last
   int64_t* count;              // [1]: how many are kept
-  void* workspace;             // CUDA only: oks_nms_workspace(N, soft) bytes
+  void* workspace;             // CUDA only: oks_nms_workspace(N) bytes
 };
 
-// The CUDA kernels keep a bit for every pair of poses, and one image's row of bits in shared memory.
+// The CUDA kernels sort by comparing every pose with every other one.
 constexpr int64_t kOksNmsCudaLimit = 131072;
-constexpr int64_t oks_nms_workspace(int64_t poses_n, bool soft) {
-  return 17 * poses_n + (soft ? 0 : 8 * poses_n * ((poses_n + 63) / 64));
-}
+constexpr int64_t oks_nms_workspace(int64_t poses_n) { return 17 * poses_n; }
 
 void oks_nms_cpu(const OksNmsArgs& args);
 void oks_nms_cuda(const OksNmsArgs& args, void* stream);

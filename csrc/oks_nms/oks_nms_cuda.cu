@@ -1,5 +1,6 @@
-// Four launches, no host round trip: sort, compare, scan, collect. Sizes that depend on the data (poses an image, poses kept) stay on the
-// device; every launch is sized for the worst case, and blocks without work return at once.
+// Three launches, no host round trip: sort, suppress (a block an image) and collect. Sizes that depend on the data (poses an image, poses
+// kept) stay on the device; every launch is sized for the worst case, and blocks without work return at once. The workspace is 17 bytes a
+// pose.
 #include "core/cuda_launch.h"
 #include "oks_nms/oks_nms.h"
 #include "oks_nms/oks_nms_math.h"
@@ -8,26 +9,25 @@ namespace fastpose {
 namespace {
 
 constexpr int kThreads = 128;
-constexpr int kBits = 64;
+constexpr int kSuppressThreads = 256, kWarps = kSuppressThreads / 32;
+constexpr int kGroup = 64;  // poses that are decided together
 
 // Arrays of the workspace; "sorted" position p counts by image, then best first.
 struct Workspace {
   int64_t* order;    // [N]: order[p] = i means that pose i stands at sorted position p
   double* final;     // [N] by pose: the score as it ends
-  uint64_t* mask;    // [N, words] by position: bit c of word w of row p: p suppresses position 64 w + c (hard only)
-  uint8_t* kept;     // [N] by pose
-  int64_t words;
+  uint8_t* state;    // [N] by pose
 };
+
+enum State : uint8_t { kOpen, kKept, kDropped };  // kept in the end is kKept alone
 
 __host__ Workspace workspace_of(const OksNmsArgs& args) {
   Workspace w;
   const int64_t n = args.poses_n;
-  w.words = (n + kBits - 1) / kBits;
   char* at = static_cast<char*>(args.workspace);
   w.order = reinterpret_cast<int64_t*>(at);
   w.final = reinterpret_cast<double*>(at + 8 * n);
-  w.mask = reinterpret_cast<uint64_t*>(at + 16 * n);
-  w.kept = reinterpret_cast<uint8_t*>(at + 16 * n + (args.soft ? 0 : 8 * n * w.words));
+  w.state = reinterpret_cast<uint8_t*>(at + 16 * n);
   return w;
 }
 
@@ -57,30 +57,9 @@ __global__ void sort_kernel(OksNmsArgs args, Workspace w) {
   }
   w.order[position] = i;
   w.final[i] = score;
-  w.kept[i] = 0;
+  w.state[i] = kOpen;
   args.indices[i] = -1;
   args.rescored[i] = 0.0;
-}
-
-// One thread a row and word of the mask: the upper triangle, and only pairs of one image.
-template <class T>
-__global__ void compare_kernel(OksNmsArgs args, Workspace w) {
-  const int64_t row = static_cast<int64_t>(blockIdx.x) * kBits + threadIdx.x;
-  for (int64_t word = blockIdx.x + blockIdx.y; word < w.words; word += gridDim.y) {
-    if (row >= args.poses_n) continue;
-    const int64_t i = w.order[row];
-    const int64_t image = image_of(args, i);
-    uint64_t bits = 0;
-    for (int c = 0; c < kBits; ++c) {
-      const int64_t column = word * kBits + c;
-      if (column <= row) continue;
-      if (column >= args.poses_n) break;
-      const int64_t j = w.order[column];
-      if (image_of(args, j) != image) break;  // sorted by image: nothing more of this one
-      if (nms_suppresses(oks_between<T>(args, i, j), args.threshold)) bits |= uint64_t{1} << c;
-    }
-    w.mask[row * w.words + word] = bits;
-  }
 }
 
 // Positions [begin, end) of the image that begins at this block's position; end == begin if none begins there.
@@ -96,25 +75,46 @@ FASTPOSE_DEVICE int64_t segment_end(const OksNmsArgs& args, const Workspace& w, 
   return low;
 }
 
-// One block an image: walks down its rows, the bits of what is suppressed so far in shared memory.
-__global__ void scan_kernel(OksNmsArgs args, Workspace w) {
-  uint64_t* const removed = dynamic_shared<uint64_t>();
+// One block an image. Group by group of its poses, best first: who of the group suppresses whom of it, a warp half a row at a time; then,
+// by every thread alike, who of it is kept; then a thread a pose for those after the group, which the kept ones may suppress. What is
+// dropped is compared with nobody any more.
+template <class T>
+__global__ void __launch_bounds__(kSuppressThreads) suppress_kernel(OksNmsArgs args, Workspace w) {
+  __shared__ uint32_t suppressed[kGroup][2];  // bit c of row r: pose c of the group is suppressed by pose r, if that is kept
+  __shared__ uint8_t open[kGroup];
   const int64_t begin = blockIdx.x;
   const int64_t end = segment_end(args, w, begin);
   if (end == begin) return;
-  const int64_t first = begin / kBits, last = (end - 1) / kBits;
-  for (int64_t word = first + threadIdx.x; word <= last; word += blockDim.x) removed[word - first] = 0;
-  __syncthreads();
   int64_t left = args.max_per_image;
-  for (int64_t row = begin; row < end && left > 0; ++row) {
-    const bool dropped = (removed[row / kBits - first] >> (row % kBits)) & 1;
-    if (dropped) continue;  // the same for every thread
-    --left;
-    if (threadIdx.x == 0) w.kept[w.order[row]] = 1;
-    __syncthreads();  // all have read before any writes
-    for (int64_t word = row / kBits + threadIdx.x; word <= last; word += blockDim.x)
-      removed[word - first] |= w.mask[row * w.words + word];
+  for (int64_t group = begin; group < end && left > 0; group += kGroup) {
+    const int count = static_cast<int>(min_of(int64_t{kGroup}, end - group));
+    const int64_t* const poses = w.order + group;
+    const int thread = static_cast<int>(threadIdx.x), lane = thread % 32;
+    __syncthreads();  // nobody still reads what follows, and all see what was dropped
+    if (thread < count) open[thread] = w.state[poses[thread]] == kOpen;
     __syncthreads();
+    for (int half = thread / 32; half < 2 * count; half += kWarps) {
+      const int row = half / 2, column = half % 2 * 32 + lane;
+      const bool suppresses = column > row && column < count && open[row] && open[column] &&
+                              nms_suppresses(oks_between<T>(args, poses[row], poses[column]), args.threshold);
+      const uint32_t bits = __ballot_sync(0xffffffffu, suppresses);
+      if (lane == 0) suppressed[row][half % 2] = bits;
+    }
+    __syncthreads();
+    uint64_t kept = 0, dropped = 0;
+    for (int row = 0; row < count; ++row) {
+      if (!open[row] || (dropped >> row & 1)) continue;
+      if (left == 0) break;
+      --left;
+      kept |= uint64_t{1} << row;
+      dropped |= uint64_t{suppressed[row][1]} << 32 | suppressed[row][0];
+    }
+    if (thread < count && (kept >> thread & 1)) w.state[poses[thread]] = kKept;
+    for (int64_t p = group + kGroup + thread; p < end && left > 0; p += kSuppressThreads) {
+      const int64_t i = w.order[p];
+      for (int row = 0; row < count && w.state[i] == kOpen; ++row)
+        if ((kept >> row & 1) && nms_suppresses(oks_between<T>(args, poses[row], i), args.threshold)) w.state[i] = kDropped;
+    }
   }
 }
 
@@ -131,7 +131,7 @@ __global__ void soft_kernel(OksNmsArgs args, Workspace w) {
     int64_t pose = -1;
     for (int64_t p = begin + threadIdx.x; p < end; p += blockDim.x) {
       const int64_t i = w.order[p];
-      if (!w.kept[i] && (pose < 0 || nms_before(w.final[i], i, score, pose))) score = w.final[i], pose = i;
+      if (w.state[i] == kOpen && (pose < 0 || nms_before(w.final[i], i, score, pose))) score = w.final[i], pose = i;
     }
     best_score[threadIdx.x] = score;
     best_pose[threadIdx.x] = pose;
@@ -151,8 +151,8 @@ __global__ void soft_kernel(OksNmsArgs args, Workspace w) {
     const int64_t chosen = best_pose[0];
     for (int64_t p = begin + threadIdx.x; p < end; p += blockDim.x) {
       const int64_t i = w.order[p];
-      if (i == chosen) w.kept[i] = 1;
-      else if (!w.kept[i]) w.final[i] = nms_rescored(w.final[i], oks_between<T>(args, chosen, i), args.threshold);
+      if (i == chosen) w.state[i] = kKept;
+      else if (w.state[i] == kOpen) w.final[i] = nms_rescored(w.final[i], oks_between<T>(args, chosen, i), args.threshold);
     }
     __syncthreads();
   }
@@ -161,11 +161,11 @@ __global__ void soft_kernel(OksNmsArgs args, Workspace w) {
 // Each kept pose counts the kept ones before it; that is its place in the result.
 __global__ void collect_kernel(OksNmsArgs args, Workspace w) {
   const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (i >= args.poses_n || !w.kept[i]) return;
+  if (i >= args.poses_n || w.state[i] != kKept) return;
   const double score = w.final[i];
   int64_t place = 0;
   for (int64_t j = 0; j < args.poses_n; ++j)
-    if (w.kept[j] && nms_before(w.final[j], j, score, i)) ++place;
+    if (w.state[j] == kKept && nms_before(w.final[j], j, score, i)) ++place;
   args.indices[place] = i;
   args.rescored[place] = score;
   atomicAdd(reinterpret_cast<unsigned long long*>(args.count), 1ull);
@@ -177,13 +177,8 @@ void launch(const OksNmsArgs& args, cudaStream_t stream) {
   const unsigned n = static_cast<unsigned>(args.poses_n);
   const unsigned blocks = (n + kThreads - 1) / kThreads;
   cuda_launch("oks_nms: sort", sort_kernel, blocks, kThreads, 0, stream, args, w);
-  if (args.soft) {
-    cuda_launch("oks_nms: soft", soft_kernel<T>, n, kThreads, 0, stream, args, w);
-  } else {
-    const unsigned rows = static_cast<unsigned>(w.words);
-    cuda_launch("oks_nms: compare", compare_kernel<T>, dim3(rows, rows < 1024u ? rows : 1024u), kBits, 0, stream, args, w);
-    cuda_launch("oks_nms: scan", scan_kernel, n, kBits, w.words * sizeof(uint64_t), stream, args, w);
-  }
+  if (args.soft) cuda_launch("oks_nms: soft", soft_kernel<T>, n, kThreads, 0, stream, args, w);
+  else cuda_launch("oks_nms: suppress", suppress_kernel<T>, n, kSuppressThreads, 0, stream, args, w);
   cuda_launch("oks_nms: collect", collect_kernel, blocks, kThreads, 0, stream, args, w);
 }
 

@@ -1,4 +1,6 @@
 // affine_crop and its gradient.
+#include <sys/mman.h>
+
 #include <cmath>
 #include <limits>
 
@@ -19,12 +21,12 @@ struct Crop {
   std::vector<CropImage> table;
   Array matrices, index, flip, gain, offset;
 
-  // `patches`: crops that are made in patches, mostly inside their images.
-  Crop(Random& random, DType dtype, bool patches = false) {
+  // `rows`: crops of bytes that look mostly inside their images, where rows are made in the fast way.
+  Crop(Random& random, DType dtype, bool rows = false) {
     // Now and then more images, and more crops, than the small table of one launch holds.
-    const bool many = !patches && random.one_in(8);
-    const int64_t images = many ? random.whole(49, 130) : random.whole(1, 4), crops = patches ? random.whole(1, 2) : random.one_in(4) ? random.whole(12, 40) : random.whole(0, 5);
-    for (int64_t i = 0; i < images; ++i) add_photo(random, dtype, patches);
+    const bool many = !rows && random.one_in(8);
+    const int64_t images = many ? random.whole(49, 130) : random.whole(1, 4), crops = rows ? random.whole(1, 2) : random.one_in(4) ? random.whole(12, 40) : random.whole(0, 5);
+    for (int64_t i = 0; i < images; ++i) add_photo(random, dtype, rows);
     args.images = table.data();
     args.num_images = images;
     args.image_dtype = dtype;
@@ -33,14 +35,15 @@ struct Crop {
     const bool large = crops > 0 && crops < 3 && random.one_in(2);  // more than one tile of pixels
     args.height = large ? random.whole(20, 40) : random.whole(1, crops > 5 ? 5 : 12);
     args.width = large ? random.whole(50, 90) : random.whole(1, crops > 5 ? 9 : 40);
-    if (patches) args.height = random.whole(1, 40), args.width = 4 * random.whole(1, 20);
+    if (rows) args.height = random.whole(1, 40), args.width = random.one_in(2) ? 4 * random.whole(1, 20) : random.whole(1, 80);
+    if (rows && random.one_in(6)) args.height = random.whole(1, 9), args.width = random.whole(250, 530);  // up to three runs of 256 pixels
     matrices = Array(DType::Float64, 6 * crops);
     index = Array(DType::Int64, crops);
     for (int64_t m = 0; m < crops; ++m) {
       const int64_t image = random.whole(0, images - 1);
       index.put(m, static_cast<double>(image));
       put_matrix(random, matrices.as<double>() + 6 * m);
-      if (patches) centre(random, table[static_cast<size_t>(image)], matrices.as<double>() + 6 * m);
+      if (rows) centre(random, table[static_cast<size_t>(image)], matrices.as<double>() + 6 * m);
     }
     args.matrices = matrices.as<double>();
     args.image_index = index.as<int64_t>();
@@ -49,12 +52,12 @@ struct Crop {
       for (int64_t m = 0; m < crops; ++m) flip.put(m, random.one_in(2));
       args.flip = flip.as<bool>();
     }
-    if (random.one_in(patches ? 8 : 3)) {
+    if (random.one_in(rows ? 8 : 3)) {
       gain = Array(DType::Float32, 3 * crops);
       fill(random, gain, 0.5, 1.5);
       args.gain = gain.as<float>();
     }
-    if (random.one_in(patches ? 8 : 3)) {
+    if (random.one_in(rows ? 8 : 3)) {
       offset = Array(DType::Float32, 3 * crops);
       fill(random, offset, -60, 60);
       args.offset = offset.as<float>();
@@ -67,18 +70,18 @@ struct Crop {
     }
     args.swap_rb = random.one_in(2);
     args.nhwc = random.one_in(2);
-    args.antialias = !patches && random.one_in(3);
+    args.antialias = !rows && random.one_in(3);
   }
 
-  void add_photo(Random& random, DType dtype, bool patches) {
+  void add_photo(Random& random, DType dtype, bool rows) {
     CropImage image;
-    image.height = patches ? random.whole(2, 90) : random.whole(1, 20);
-    image.width = patches ? random.whole(2, 120) : random.whole(1, 20);
+    image.height = rows ? random.whole(2, 90) : random.whole(1, 20);
+    image.width = rows ? random.one_in(6) ? random.whole(400, 700) : random.whole(2, 120) : random.whole(1, 20);
     const int64_t step = 3 * image.width + random.pick<int64_t>({0, 0, 1, 7});
-    const bool upwards = !patches && random.one_in(4);
+    const bool upwards = !rows && random.one_in(4);
     photos.emplace_back(dtype, (image.height - 1) * step + 3 * image.width, random.whole(0, 3));
     fill(random, photos.back(), 0, 255.99);
-    if (patches && random.one_in(2))  // the largest steps there are
+    if (rows && random.one_in(2))  // the largest steps there are
       for (int64_t i = 0; i < photos.back().count(); ++i) photos.back().put(i, photos.back().get(i) < 128 ? 0 : 255);
     image.row_stride = upwards ? -step : step;
     image.data = static_cast<const char*>(photos.back().data()) + (upwards ? (image.height - 1) * step * dtype_size(dtype) : 0);
@@ -174,7 +177,85 @@ void compare(Random& random, Crop& crop, int64_t skip) {
   run(random, trial);
 }
 
+// Address space without memory behind it, but for the pages that are written: for sizes that no machine here has.
+class Expanse {
+ public:
+  explicit Expanse(size_t bytes) : bytes_(bytes) {
+    data_ = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (data_ == MAP_FAILED) fail("no %zu bytes of address space", bytes);
+  }
+  ~Expanse() { munmap(data_, bytes_); }
+  Expanse(const Expanse&) = delete;
+  Expanse& operator=(const Expanse&) = delete;
+  template <class T>
+  T* as() const { return static_cast<T*>(data_); }
+
+ private:
+  size_t bytes_;
+  void* data_;
+};
+
+// A crop of two pixels from the far end of an image of one row, of which more than 2^31 elements lie before them; and its gradient.
+template <class T>
+void far_crop(Random& random, DType dtype) {
+  constexpr int64_t kWidth = 716'000'000, kPixels = 2;
+  const int64_t column = kWidth - random.whole(2, 1000);
+  static_assert(kWidth * 3 > INT32_MAX);
+  const Expanse photo(static_cast<size_t>(3 * kWidth) * sizeof(T)), slopes(static_cast<size_t>(3 * kWidth) * sizeof(T));
+  Array expected(dtype, 3 * kPixels), out(dtype, 3 * kPixels), grad(dtype, 3 * kPixels);
+  fill(random, expected, 1, 255);
+  for (int64_t i = 0; i < 3 * kPixels; ++i) photo.as<T>()[3 * column + i] = expected.as<T>()[i];
+  const CropImage image{photo.as<T>(), 3 * kWidth, 1, kWidth}, grad_image{slopes.as<T>(), 3 * kWidth, 1, kWidth};
+  const double matrix[6] = {1, 0, -static_cast<double>(column), 0, 1, 0};
+  const int64_t index = 0;
+  AffineCropArgs args{};
+  args.images = &image;
+  args.num_images = args.num_crops = args.height = 1;
+  args.width = kPixels;
+  args.image_dtype = args.out_dtype = dtype;
+  args.matrices = matrix;
+  args.image_index = &index;
+  args.params_on_device = random.one_in(2);
+  for (double& scale : args.scale) scale = 1;
+  args.nhwc = true;
+  args.out = out.data();
+  Trial trial;
+  trial.outputs = {&out};
+  trial.tolerances = {{0, 0}};
+  trial.cpu = [&] { out.copy_from(expected); };
+  trial.cuda = [&](void* stream) { fastpose::affine_crop_cuda(args, stream); };
+  run(random, trial);
+  if (dtype == DType::UInt8) return;
+  const fastpose::AffineCropBackwardArgs all{args, expected.data(), &grad_image};
+  trial.outputs = {&grad};
+  trial.cpu = [&] { grad.copy_from(expected); };
+  trial.cuda = [&](void* stream) {
+    T* const at = slopes.as<T>() + 3 * column;
+    for (int64_t i = 0; i < 3 * kPixels; ++i) at[i] = 0;
+    fastpose::affine_crop_backward_cuda(all, stream);
+    for (int64_t i = 0; i < 3 * kPixels; ++i) grad.as<T>()[i] = at[i];
+  };
+  run(random, trial);
+}
+
 }  // namespace
+
+// Sizes beyond 2^31 elements.
+void affine_crop_far(Random& random) {
+  AffineCropArgs args{};
+  args.height = 1;
+  args.width = 2'000'000'000;
+  for (const bool nhwc : {false, true}) {
+    args.nhwc = nhwc;
+    const int64_t wanted = nhwc ? 3 * (2 * args.width + 1'999'999'999) + 1 : 7 * args.width + 1'999'999'999;
+    if (fastpose::crop_out_index(args, 2, 1, 0, 1'999'999'999) != wanted) fail("crop_out_index: a pixel beyond 2^31 elements");
+  }
+  switch (random.turn % 3) {
+    case 0: return far_crop<uint8_t>(random, DType::UInt8);
+    case 1: return far_crop<float>(random, DType::Float32);
+    default: return far_crop<double>(random, DType::Float64);
+  }
+}
 
 void affine_crop(Random& random) {
   Crop crop(random, random.in_turn({DType::UInt8, DType::Float32, DType::Float64}));
@@ -182,11 +263,11 @@ void affine_crop(Random& random) {
   compare(random, crop, random.whole(0, 17));  // rows, planes and crops at any distance from 16 bytes
 }
 
-void affine_crop_patches(Random& random) {
+void affine_crop_rows(Random& random) {
   Crop crop(random, DType::UInt8, true);
   crop.args.out_dtype = random.in_turn({DType::Float32, DType::Float16, DType::UInt8, DType::BFloat16});
   crop.args.nhwc = random.in_turn({false, true}, 4);
-  compare(random, crop, 0);
+  compare(random, crop, random.one_in(2) ? 0 : random.whole(1, 17));
 }
 
 void affine_crop_backward(Random& random) {

@@ -79,7 +79,8 @@ void run(Random& random, const Trial& trial);
 
 // One random case an op.
 void affine_crop(Random& random);
-void affine_crop_patches(Random& random);
+void affine_crop_rows(Random& random);
+void affine_crop_far(Random& random);
 void affine_crop_backward(Random& random);
 void heatmap_encode(Random& random);
 void heatmap_decode(Random& random);

@@ -17,7 +17,8 @@ struct Check {
   void (*run)(Random&);
 };
 constexpr Check kChecks[] = {{"affine_crop", affine_crop},
-                             {"affine_crop_patches", affine_crop_patches},
+                             {"affine_crop_rows", affine_crop_rows},
+                             {"affine_crop_far", affine_crop_far},
                              {"affine_crop_backward", affine_crop_backward},
                              {"heatmap_encode", heatmap_encode},
                              {"heatmap_decode", heatmap_decode},

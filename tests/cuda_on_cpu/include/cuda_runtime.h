@@ -9,6 +9,7 @@
 #include <tuple>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "grid.h"
 
@@ -132,6 +133,30 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
                                         [&] { std::apply(kernel, copies); });
   return fits ? cudaSuccess : cudaErrorInvalidConfiguration;
 }
+
+// --- bulk stores (affine_crop_store.h): no sooner than their thread waits for them, so that memory that is written again before shows up in the result --
+namespace cuda_on_cpu {
+struct BulkStore {
+  void* to;
+  const void* from;
+  unsigned bytes;
+};
+inline std::vector<BulkStore> bulk_stores[1024];  // by thread
+}  // namespace cuda_on_cpu
+
+namespace fastpose {
+inline bool has_bulk_store() { return cuda_on_cpu::driver_version() >= 12010; }  // an older driver stands for an older GPU, too
+inline void bulk_fence() {}
+inline void bulk_store(void* to, const void* from, unsigned bytes) {
+  if (reinterpret_cast<uintptr_t>(to) % 16 != 0 || reinterpret_cast<uintptr_t>(from) % 16 != 0 || bytes % 16 != 0 || bytes == 0)
+    cuda_on_cpu::fail("a bulk store of %u bytes that are not whole 16", bytes);
+  cuda_on_cpu::bulk_stores[threadIdx.x].push_back({to, from, bytes});
+}
+inline void bulk_wait() {
+  for (const cuda_on_cpu::BulkStore& store : cuda_on_cpu::bulk_stores[threadIdx.x]) memcpy(store.to, store.from, store.bytes);
+  cuda_on_cpu::bulk_stores[threadIdx.x].clear();
+}
+}  // namespace fastpose
 
 namespace fastpose {
 template <class T>
