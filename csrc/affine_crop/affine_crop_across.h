@@ -5,6 +5,7 @@
 #pragma once
 
 #include "affine_crop/affine_crop_math.h"
+#include "affine_crop/affine_crop_output.h"
 #include "core/dispatch.h"
 #include "core/scratch.h"
 #include "core/simd.h"
@@ -42,9 +43,6 @@ struct Columns {
   float* border;       // [3, padded] what a row beyond the image gives
   float* row[2];       // [3, padded] an even and an odd source row
 };
-
-// A hint, which may point anywhere.
-FASTPOSE_INLINE void prefetch(const void* p, int64_t bytes) { __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<intptr_t>(p) + bytes)); }
 
 // What one column sees of a row: `share` of the border and the rest of two pixels. The decisions are those of crop_taps.
 FASTPOSE_INLINE void place_column(double sx, int64_t width, bool replicate, int32_t* pair, int32_t* weight, int32_t* share) {
@@ -124,7 +122,7 @@ FASTPOSE_INLINE Columns plan_columns(const CropImage& image, int64_t crop_width,
   Columns columns;
   columns.padded = (crop_width + kBlock - 1) / kBlock * kBlock;
   const int64_t n = columns.padded;
-  float* memory = thread_scratch(n * (9 + 3 + 2 + 12) + kBlock);
+  float* memory = thread_scratch(n * (9 + 3 + 2 + 12) + 2 * kBlock);
   columns.row[0] = memory + 17 * n + uneven;
   columns.row[1] = columns.row[0] + 3 * n;
   columns.border = columns.row[1] + 3 * n;
