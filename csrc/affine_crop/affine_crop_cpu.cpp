@@ -77,8 +77,8 @@ template <class T, class P>
 FASTPOSE_INLINE void crop_floats(const AffineCropArgs& args) {
   switch (args.out_dtype) {
     case DType::UInt8: return crop_scalars<T, P, uint8_t>(args);
-    case DType::Float16: return crop_scalars<T, P, Half>(args);
-    case DType::BFloat16: return crop_scalars<T, P, Brain>(args);
+    case DType::Float16: return crop_scalars<T, P, Float16Bits>(args);
+    case DType::BFloat16: return crop_scalars<T, P, BFloat16Bits>(args);
     case DType::Float64: return crop_scalars<double, P, double>(args);
     default: return crop_scalars<T, P, float>(args);
   }
@@ -144,8 +144,8 @@ void affine_crop_cpu(const AffineCropArgs& args) {
   if (args.image_dtype == DType::Float64) return crop_floats<double, double>(args);
   switch (args.out_dtype) {
     case DType::UInt8: return args.nhwc ? crop_bytes<uint8_t, true>(args) : crop_bytes<uint8_t, false>(args);
-    case DType::Float16: return args.nhwc ? crop_bytes<Half, true>(args) : crop_bytes<Half, false>(args);
-    case DType::BFloat16: return args.nhwc ? crop_bytes<Brain, true>(args) : crop_bytes<Brain, false>(args);
+    case DType::Float16: return args.nhwc ? crop_bytes<Float16Bits, true>(args) : crop_bytes<Float16Bits, false>(args);
+    case DType::BFloat16: return args.nhwc ? crop_bytes<BFloat16Bits, true>(args) : crop_bytes<BFloat16Bits, false>(args);
     case DType::Float64: return crop_scalars<double, uint8_t, double>(args);
     default: return args.nhwc ? crop_bytes<float, true>(args) : crop_bytes<float, false>(args);
   }

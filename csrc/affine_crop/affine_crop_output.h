@@ -15,8 +15,8 @@ FASTPOSE_INLINE void prefetch(const void* p, int64_t bytes) {
 }
 
 FASTPOSE_INLINE void store_as(float* p, Vec v) { store(p, v); }
-FASTPOSE_INLINE void store_as(Half* p, Vec v) { store_f16(&p->bits, v); }
-FASTPOSE_INLINE void store_as(Brain* p, Vec v) { store_bf16(&p->bits, v); }
+FASTPOSE_INLINE void store_as(Float16Bits* p, Vec v) { store_f16(&p->bits, v); }
+FASTPOSE_INLINE void store_as(BFloat16Bits* p, Vec v) { store_bf16(&p->bits, v); }
 FASTPOSE_INLINE void store_as(uint8_t* p, Vec v) { store_u8(p, v); }
 
 // The first n lanes, `step` elements apart.
