@@ -1,4 +1,4 @@
-// The innermost step of affine_crop on the CPU: one vector of output pixels, all taps inside the image. Included by affine_crop_cpu.cpp only.
+// The innermost step of a turned affine_crop on the CPU: one vector of output pixels, all taps inside the image.
 //
 // blend_block(row0, row1, at, wx, wy, value): pixel pairs start `at` bytes behind row0 (upper) and row1 (lower); wx, wy in [0, 1] are the
 // weights of the right and of the lower pixel; value[c] gets the samples of source channel c.
@@ -42,11 +42,13 @@ FASTPOSE_INLINE void blend_block(const uint8_t* row0, const uint8_t* row1, IVec 
   const auto across = [](__m512i words, __m512i w) { return _mm512_cvtepi32_ps(_mm512_madd_epi16(words, w)); };
   const auto down = [](__m512 top, __m512 bottom, __m512 u, __m512 l) { return _mm512_fmadd_ps(bottom, l, _mm512_mul_ps(top, u)); };
 
-  const __m512 top_01a = across(_mm512_shuffle_epi8(top_a, pick_01), weights_a), top_01b = across(_mm512_shuffle_epi8(top_b, pick_01), weights_b);
+  const __m512 top_01a = across(_mm512_shuffle_epi8(top_a, pick_01), weights_a);
+  const __m512 top_01b = across(_mm512_shuffle_epi8(top_b, pick_01), weights_b);
   const __m512 bottom_01a = across(_mm512_shuffle_epi8(bottom_a, pick_01), weights_a);
   const __m512 bottom_01b = across(_mm512_shuffle_epi8(bottom_b, pick_01), weights_b);
   const __m512 top_0 = _mm512_permutex2var_ps(top_01a, even, top_01b), top_1 = _mm512_permutex2var_ps(top_01a, odd, top_01b);
-  const __m512 bottom_0 = _mm512_permutex2var_ps(bottom_01a, even, bottom_01b), bottom_1 = _mm512_permutex2var_ps(bottom_01a, odd, bottom_01b);
+  const __m512 bottom_0 = _mm512_permutex2var_ps(bottom_01a, even, bottom_01b);
+  const __m512 bottom_1 = _mm512_permutex2var_ps(bottom_01a, odd, bottom_01b);
   const __m512i top_2 = _mm512_permutex2var_epi32(_mm512_shuffle_epi8(top_a, pick_2), even, _mm512_shuffle_epi8(top_b, pick_2));
   const __m512i bottom_2 = _mm512_permutex2var_epi32(_mm512_shuffle_epi8(bottom_a, pick_2), even, _mm512_shuffle_epi8(bottom_b, pick_2));
   value[0] = {down(top_0, bottom_0, upper, lower)};

@@ -1,4 +1,4 @@
-// Where affine_crop's samples go on the CPU: coloured, normalised and converted, into rows of the output. Included by affine_crop_cpu.cpp only.
+// Where affine_crop's samples go on the CPU: coloured, normalised and converted, into rows of the output.
 #pragma once
 
 #include "affine_crop/affine_crop_math.h"
@@ -33,7 +33,8 @@ FASTPOSE_INLINE int64_t elements_behind(const Element* p, int64_t boundary) {
   return static_cast<int64_t>(reinterpret_cast<uintptr_t>(p) / sizeof(Element)) % boundary;
 }
 
-// A row into the caches, by whole vectors; at(x) gives its elements from x on. `ahead`: bytes to the row that will be written a little later.
+// A row into the caches, by whole vectors; at(x) gives its elements from x on. `ahead`: bytes to the row that will be written a little
+// later.
 template <class Element, class At>
 FASTPOSE_INLINE void store_row(Element* row, int64_t width, int64_t ahead, At at) {
   if (width < Vec::lanes) return store_lanes(row, at(0), width, 1);
@@ -47,8 +48,8 @@ FASTPOSE_INLINE void store_row(Element* row, int64_t width, int64_t ahead, At at
   if (x < width) store_as(row + width - Vec::lanes, at(width - Vec::lanes));  // once more for some
 }
 
-// Rows one behind the other, past the caches by whole lines of memory. A line that two rows share waits here for the second of them: storing
-// parts of it would wait for memory.
+// Rows one behind the other, past the caches by whole lines of memory. A line that two rows share waits here for the second of them:
+// storing parts of it would wait for memory.
 template <class Element>
 class RowStream {
  public:
@@ -122,7 +123,8 @@ class CropOutput {
       Element* to = row(c, y);
       const auto values = [&](int64_t x) { return at(c, x); };
       if (kInterleaved) {
-        for (int64_t x = 0; x < args.width; x += Vec::lanes) store_lanes(to + 3 * x, values(x), min_of<int64_t>(args.width - x, Vec::lanes), 3);
+        for (int64_t x = 0; x < args.width; x += Vec::lanes)
+          store_lanes(to + 3 * x, values(x), min_of<int64_t>(args.width - x, Vec::lanes), 3);
       } else if (streamed) {
         stream[c].put_row(to, args.width, values);
       } else {

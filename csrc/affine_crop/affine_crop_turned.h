@@ -1,4 +1,4 @@
-// affine_crop on the CPU for crops that are turned, or averaged: row by row, each a line through the image. Included by affine_crop_cpu.cpp only.
+// affine_crop on the CPU for crops that are turned, or averaged: row by row, each a line through the image.
 //
 // sample_row makes the samples of one line, border and edges included; mean_row averages several lines for antialiasing; crop_turned writes
 // the rows of a crop.
@@ -91,7 +91,8 @@ FASTPOSE_INLINE Span columns_between(double start, double step, double low, doub
 // Lanes' distance from the block's first column, as source px steps.
 struct Steps {
   Vec a, d;
-  FASTPOSE_INLINE Steps(const Line& line, Vec lane) : a(set(static_cast<float>(line.a)) * lane), d(set(static_cast<float>(line.d)) * lane) {}
+  FASTPOSE_INLINE Steps(const Line& line, Vec lane)
+      : a(set(static_cast<float>(line.a)) * lane), d(set(static_cast<float>(line.d)) * lane) {}
 };
 
 // A vector of columns from x on, all four taps of each inside the image. Positions are a double for the block and floats within it.
@@ -154,7 +155,8 @@ FASTPOSE_INLINE Parts parts_of(const Source& source, const Line& line, int64_t w
   const double w = static_cast<double>(image.width), h = static_cast<double>(image.height);
   const Span row{0, width};
   const int64_t reach = image.row_stride * Vec::lanes * static_cast<int64_t>(kMaxStep);
-  const bool short_steps = fabs(line.a) <= kMaxStep && fabs(line.d) <= kMaxStep && reach < (int64_t{1} << 30) && reach > -(int64_t{1} << 30);
+  constexpr int64_t kFar = int64_t{1} << 30;
+  const bool short_steps = fabs(line.a) <= kMaxStep && fabs(line.d) <= kMaxStep && reach < kFar && reach > -kFar;
   const bool overlapping = image.row_stride < image.width * 3;  // or running upwards: behind the first row in memory may be nothing
   const auto well_inside = [&](int64_t x) {
     const double sx = line.source_x(x), sy = line.source_y(x);
@@ -192,13 +194,16 @@ FASTPOSE_INLINE void sample_row(const Source& source, const Line& line, int64_t 
 }
 
 // The means of the samples under the pixels of row y.
-FASTPOSE_INLINE void mean_row(const Source& source, const CropMap& map, double y, int64_t width, const Samples& samples, const Samples& means) {
+FASTPOSE_INLINE void mean_row(const Source& source, const CropMap& map, double y, int64_t width, const Samples& samples,
+                              const Samples& means) {
   memset(means.channel[0], 0, 3 * sizeof(float) * static_cast<size_t>(means.padded));
   for (int j = 0; j < map.sub_y; ++j) {
     for (int i = 0; i < map.sub_x; ++i) {
       sample_row(source, Line(map, sub_position(i, map.sub_x), y + sub_position(j, map.sub_y)), width, samples);
-      for (int c = 0; c < 3; ++c)
-        for (int64_t x = 0; x < width; x += Vec::lanes) store(means.channel[c] + x, load(means.channel[c] + x) + load(samples.channel[c] + x));
+      for (int c = 0; c < 3; ++c) {
+        float* sum = means.channel[c];
+        for (int64_t x = 0; x < width; x += Vec::lanes) store(sum + x, load(sum + x) + load(samples.channel[c] + x));
+      }
     }
   }
   const Vec share = set(1.f / static_cast<float>(map.sub_x * map.sub_y));

@@ -1,4 +1,4 @@
-// affine_crop on the CPU for crops whose rows and columns are rows and columns of the image. Included by affine_crop_cpu.cpp only.
+// affine_crop on the CPU for crops whose rows and columns are rows and columns of the image.
 #pragma once
 
 #include "affine_crop/affine_crop_across.h"

@@ -10,8 +10,8 @@ namespace fastpose {
 namespace FASTPOSE_SIMD_NS {
 namespace {
 
-// A few pixels side by side count as one row of more channels, so that whole vectors fit even where the channels are few or odd: channel i of
-// such a row is channel i % channels of the map.
+// A few pixels side by side count as one row of more channels, so that whole vectors fit even where the channels are few or odd: channel i
+// of such a row is channel i % channels of the map.
 struct Folding {
   int64_t channels, pixels, width;
 
@@ -36,8 +36,9 @@ struct Folding {
 template <int n>
 struct Count { static constexpr int value = n; };
 
-// Calls op.tile(Count<V>, offset, rows, i) for tiles of V vectors by some rows, beginning at element `offset` of the map and channel i of the
-// row, and op.one(offset, i) for the elements that are left over. The tiles of a few rows follow each other while these are in the cache.
+// Calls op.tile(Count<V>, offset, rows, i) for tiles of V vectors by some rows, beginning at element `offset` of the map and channel i of
+// the row, and op.one(offset, i) for the elements that are left over. The tiles of a few rows follow each other while these are
+// in the cache.
 template <class Op>
 FASTPOSE_INLINE void for_tiles(Op& op, const Folding& folding, int64_t first_pixel, int64_t pixels) {
   const int64_t width = folding.width, rows = pixels / folding.pixels, whole = width / Vec::lanes * Vec::lanes;

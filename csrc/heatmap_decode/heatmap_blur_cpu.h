@@ -46,7 +46,8 @@ struct BlurScratch {
 FASTPOSE_INLINE int64_t blur_scratch(const HeatmapReading& r) {
   const int side = window_side(r);
   const int64_t row = r.width + 2 * (r.taps / 2) + 2 * Vec::lanes, window = static_cast<int64_t>(side) * (side + 2 * Vec::lanes);
-  const int64_t map_lines = static_cast<int64_t>(r.height) * whole_vectors(r.width), around_lines = static_cast<int64_t>(side) * 2 * Vec::lanes;
+  const int64_t map_lines = static_cast<int64_t>(r.height) * whole_vectors(r.width);
+  const int64_t around_lines = static_cast<int64_t>(side) * 2 * Vec::lanes;
   return (row > window ? row : window) + whole_vectors(r.width) + Vec::lanes + (map_lines > around_lines ? map_lines : around_lines) +
          Vec::lanes;
 }
@@ -130,8 +131,8 @@ FASTPOSE_INLINE void blur_map(const HeatmapReading& r, const float* map, bool re
   }
 }
 
-// Rows [0, side) of a window, blurred along x: one vector each at `from + i * stride`, to `to + i * pitch`. Five at a time, so that their chains
-// of additions overlap; the last five may repeat the last row.
+// Rows [0, side) of a window, blurred along x: one vector each at `from + i * stride`, to `to + i * pitch`. Five at a time, so that their
+// chains of additions overlap; the last five may repeat the last row.
 FASTPOSE_INLINE void window_rows(const HeatmapReading& r, int side, const float* from, int64_t stride, float* to, int pitch) {
   constexpr int kGroup = 5;
   for (int start = 0; start < side; start += kGroup) {
@@ -149,9 +150,9 @@ FASTPOSE_INLINE void window_rows(const HeatmapReading& r, int side, const float*
   }
 }
 
-// What a window `side` columns wide, from column x on, maybe beyond the map, sees of the map's line y: `stride` floats, zeros where there is
-// no map. Copied in whole vectors, of which zeros overwrite the rest (up to Vec::lanes - 1 behind the row, too): stores of some lanes only are
-// slow on many processors.
+// What a window `side` columns wide, from column x on, maybe beyond the map, sees of the map's line y: `stride` floats, zeros where there
+// is no map. Copied in whole vectors, of which zeros overwrite the rest (up to Vec::lanes - 1 behind the row, too): stores of some lanes
+// only are slow on many processors.
 FASTPOSE_INLINE void copy_window_row(const HeatmapReading& r, const float* map, int x, int y, int side, int64_t stride, float* row) {
   const bool within = y >= 0 && y < r.height;
   const int left = max_of(x, 0), right = min_of(x + side, r.width), n = within ? right - left : 0;
