@@ -1,10 +1,11 @@
-// Half of a separable affine_crop: one source row of bytes, blended horizontally for every column of a crop. Included by affine_crop_cpu.cpp only.
+// One source row of bytes, blended along x for every column of an upright crop. Included by affine_crop_upright.h only.
 //
-// Where a crop is not turned, every one of its rows looks at the same columns of the image with the same weights: they are worked out once a
-// crop (Columns), as integers of 15 bits, so that a row costs byte shuffles and integer dot products only.
+// Where a crop is not turned, every one of its rows looks at the same columns of the image with the same weights: they are worked out
+// once a crop (Columns), as integers of 15 bits, so that a row costs byte shuffles and integer dot products only.
 #pragma once
 
 #include "affine_crop/affine_crop_math.h"
+#include "affine_crop/affine_crop_output.h"
 #include "core/dispatch.h"
 #include "core/scratch.h"
 #include "core/simd.h"
@@ -42,9 +43,6 @@ struct Columns {
   float* border;       // [3, padded] what a row beyond the image gives
   float* row[2];       // [3, padded] an even and an odd source row
 };
-
-// A hint, which may point anywhere.
-FASTPOSE_INLINE void prefetch(const void* p, int64_t bytes) { __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<intptr_t>(p) + bytes)); }
 
 // What one column sees of a row: `share` of the border and the rest of two pixels. The decisions are those of crop_taps.
 FASTPOSE_INLINE void place_column(double sx, int64_t width, bool replicate, int32_t* pair, int32_t* weight, int32_t* share) {
@@ -117,14 +115,15 @@ FASTPOSE_INLINE void plan_loads(Columns& columns, int64_t width) {
 }
 #endif
 
-// The columns of a crop: column x looks at a x + s. Its values are samples * scale + shift (by source channel). Memory: this thread's scratch,
-// rows `uneven` floats behind a vector's boundary: as the output, so that what is loaded to be stored there does not straddle two lines.
-FASTPOSE_INLINE Columns plan_columns(const CropImage& image, int64_t crop_width, int64_t uneven, double a, double s, bool replicate, const float* border,
-                                     const float* scale, const float* shift) {
+// The columns of a crop: column x looks at a x + s. Its values are samples * scale + shift (by source channel). Memory: this thread's
+// scratch, rows `uneven` floats behind a vector's boundary: as the output, so that what is loaded to be stored there does not
+// straddle two lines.
+FASTPOSE_INLINE Columns plan_columns(const CropImage& image, int64_t crop_width, int64_t uneven, double a, double s, bool replicate,
+                                     const float* border, const float* scale, const float* shift) {
   Columns columns;
   columns.padded = (crop_width + kBlock - 1) / kBlock * kBlock;
   const int64_t n = columns.padded;
-  float* memory = thread_scratch(n * (9 + 3 + 2 + 12) + kBlock);
+  float* memory = thread_scratch(n * (9 + 3 + 2 + 12) + 2 * kBlock);
   columns.row[0] = memory + 17 * n + uneven;
   columns.row[1] = columns.row[0] + 3 * n;
   columns.border = columns.row[1] + 3 * n;
@@ -144,15 +143,17 @@ FASTPOSE_INLINE Columns plan_columns(const CropImage& image, int64_t crop_width,
   int64_t first = n, last = -1;
   for (int64_t x = 0; x < n; ++x) {
     int32_t share;
-    place_column(a * static_cast<double>(min_of(x, crop_width - 1)) + s, image.width, replicate, columns.offset + x, columns.weight + x, &share);
+    const double sx = a * static_cast<double>(min_of(x, crop_width - 1)) + s;
+    place_column(sx, image.width, replicate, columns.offset + x, columns.weight + x, &share);
     if (share == kOne) {
       for (int c = 0; c < 3; ++c) columns.bias[c][x] = outside[c];
       continue;
     }
     first = min_of(first, x);
     last = x;
-    if (share != 0)
-      for (int c = 0; c < 3; ++c) columns.bias[c][x] = madd(border[c], scale[c] * (static_cast<float>(share) / static_cast<float>(kOne)), shift[c]);
+    if (share == 0) continue;
+    const float part = static_cast<float>(share) / static_cast<float>(kOne);
+    for (int c = 0; c < 3; ++c) columns.bias[c][x] = madd(border[c], scale[c] * part, shift[c]);
   }
   columns.begin = min_of(first / kBlock * kBlock, n);
   columns.end = (last + kBlock) / kBlock * kBlock;
@@ -218,7 +219,8 @@ FASTPOSE_INLINE void across_row_by(const Columns& columns, const uint8_t* source
 
 #if FASTPOSE_CROP_VBMI
 template <int kLoads>
-__attribute__((target("avx512vbmi"))) static void across_row_vbmi(const Columns& columns, const uint8_t* source, int64_t ahead, float* row) {
+__attribute__((target("avx512vbmi")))
+static void across_row_vbmi(const Columns& columns, const uint8_t* source, int64_t ahead, float* row) {
   constexpr uint64_t kLow = 0x5555555555555555u, kPart = kLow >> (64 - 64 / kLoads);  // the lower byte of each word
   for (int64_t x = columns.begin; x < columns.end; x += kBlock) {
     const int32_t* offset = columns.offset + x / kBlock * kLoads;

@@ -1,4 +1,4 @@
-// The innermost step of affine_crop on the CPU: one vector of output pixels, all taps inside the image. Included by affine_crop_cpu.cpp only.
+// The innermost step of a turned affine_crop on the CPU: one vector of output pixels, all taps inside the image.
 //
 // blend_block(row0, row1, at, wx, wy, value): pixel pairs start `at` bytes behind row0 (upper) and row1 (lower); wx, wy in [0, 1] are the
 // weights of the right and of the lower pixel; value[c] gets the samples of source channel c.
@@ -42,16 +42,64 @@ FASTPOSE_INLINE void blend_block(const uint8_t* row0, const uint8_t* row1, IVec 
   const auto across = [](__m512i words, __m512i w) { return _mm512_cvtepi32_ps(_mm512_madd_epi16(words, w)); };
   const auto down = [](__m512 top, __m512 bottom, __m512 u, __m512 l) { return _mm512_fmadd_ps(bottom, l, _mm512_mul_ps(top, u)); };
 
-  const __m512 top_01a = across(_mm512_shuffle_epi8(top_a, pick_01), weights_a), top_01b = across(_mm512_shuffle_epi8(top_b, pick_01), weights_b);
+  const __m512 top_01a = across(_mm512_shuffle_epi8(top_a, pick_01), weights_a);
+  const __m512 top_01b = across(_mm512_shuffle_epi8(top_b, pick_01), weights_b);
   const __m512 bottom_01a = across(_mm512_shuffle_epi8(bottom_a, pick_01), weights_a);
   const __m512 bottom_01b = across(_mm512_shuffle_epi8(bottom_b, pick_01), weights_b);
   const __m512 top_0 = _mm512_permutex2var_ps(top_01a, even, top_01b), top_1 = _mm512_permutex2var_ps(top_01a, odd, top_01b);
-  const __m512 bottom_0 = _mm512_permutex2var_ps(bottom_01a, even, bottom_01b), bottom_1 = _mm512_permutex2var_ps(bottom_01a, odd, bottom_01b);
+  const __m512 bottom_0 = _mm512_permutex2var_ps(bottom_01a, even, bottom_01b);
+  const __m512 bottom_1 = _mm512_permutex2var_ps(bottom_01a, odd, bottom_01b);
   const __m512i top_2 = _mm512_permutex2var_epi32(_mm512_shuffle_epi8(top_a, pick_2), even, _mm512_shuffle_epi8(top_b, pick_2));
   const __m512i bottom_2 = _mm512_permutex2var_epi32(_mm512_shuffle_epi8(bottom_a, pick_2), even, _mm512_shuffle_epi8(bottom_b, pick_2));
   value[0] = {down(top_0, bottom_0, upper, lower)};
   value[1] = {down(top_1, bottom_1, upper, lower)};
   value[2] = {down(across(top_2, weights), across(bottom_2, weights), upper, lower)};
+}
+
+#elif defined(FASTPOSE_SIMD_avx2)
+
+constexpr int kOverread = 2;
+
+// As with AVX-512, but a load a pair: gathers take as long or longer on most processors that have no AVX-512. Pairs lie as
+// 0 1 | 4 5 and 2 3 | 6 7 (of the two halves of a register), so that joining every other sum of both puts the columns in order.
+struct Pairs {
+  __m256i first, second;
+};
+
+FASTPOSE_INLINE Pairs load_pairs(const uint8_t* row, const int32_t* at) {
+  const auto two = [&](int i) {
+    const __m128i left = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(row + at[i]));
+    return _mm_castps_si128(_mm_loadh_pi(_mm_castsi128_ps(left), reinterpret_cast<const __m64*>(row + at[i + 1])));
+  };
+  return {_mm256_set_m128i(two(4), two(0)), _mm256_set_m128i(two(6), two(2))};
+}
+
+// Blue, green and red of a row: each the sum of two pixels by their weights.
+FASTPOSE_INLINE void blend_pairs(const Pairs& pairs, __m256i weights, __m256* sum) {
+  const char z = -128;  // gives 0
+  const __m256i pick_01 = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, z, 3, z, 1, z, 4, z, 8, z, 11, z, 9, z, 12, z));
+  const __m256i pick_2 = _mm256_broadcastsi128_si256(_mm_setr_epi8(2, z, 5, z, z, z, z, z, 10, z, 13, z, z, z, z, z));
+  const auto floats = [](__m256i words, __m256i w) { return _mm256_cvtepi32_ps(_mm256_madd_epi16(words, w)); };
+  const __m256 first_01 = floats(_mm256_shuffle_epi8(pairs.first, pick_01), _mm256_unpacklo_epi32(weights, weights));
+  const __m256 second_01 = floats(_mm256_shuffle_epi8(pairs.second, pick_01), _mm256_unpackhi_epi32(weights, weights));
+  const __m256 first_2 = _mm256_castsi256_ps(_mm256_shuffle_epi8(pairs.first, pick_2));
+  const __m256 second_2 = _mm256_castsi256_ps(_mm256_shuffle_epi8(pairs.second, pick_2));
+  sum[0] = _mm256_shuffle_ps(first_01, second_01, 0x88);  // even
+  sum[1] = _mm256_shuffle_ps(first_01, second_01, 0xdd);  // odd
+  sum[2] = floats(_mm256_castps_si256(_mm256_shuffle_ps(first_2, second_2, 0x88)), weights);
+}
+
+FASTPOSE_INLINE void blend_block(const uint8_t* row0, const uint8_t* row1, IVec at, Vec wx, Vec wy, Vec* value) {
+  int32_t offset[8];
+  istore(offset, at);
+  asm("" : "+m"(offset));  // loaded from there: taking them out of the vector costs GCC twice the instructions
+  const __m256i right = _mm256_cvtps_epi32(_mm256_mul_ps(wx.v, _mm256_set1_ps(32767.f)));
+  const __m256i weights = _mm256_or_si256(_mm256_sub_epi32(_mm256_set1_epi32(32767), right), _mm256_slli_epi32(right, 16));
+  __m256 top[3], bottom[3];
+  blend_pairs(load_pairs(row0, offset), weights, top);
+  blend_pairs(load_pairs(row1, offset), weights, bottom);
+  const __m256 lower = _mm256_mul_ps(wy.v, _mm256_set1_ps(1.f / 32767.f)), upper = _mm256_sub_ps(_mm256_set1_ps(1.f / 32767.f), lower);
+  for (int c = 0; c < 3; ++c) value[c] = {_mm256_fmadd_ps(bottom[c], lower, _mm256_mul_ps(top[c], upper))};
 }
 
 #else

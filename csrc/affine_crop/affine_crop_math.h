@@ -179,19 +179,19 @@ FASTPOSE_HD T crop_slope(const CropColour<T>& colour, int channel, T sample) {
 }
 
 // Output types. Rounding to uint8 is to nearest, ties to even, saturating; NaN gives 0.
-struct Half { uint16_t bits; };
-struct Brain { uint16_t bits; };
+struct Float16Bits { uint16_t bits; };
+struct BFloat16Bits { uint16_t bits; };
 
 FASTPOSE_HD void crop_store(uint8_t* p, double v) { *p = v > 0 ? static_cast<uint8_t>(rint(v < 255 ? v : 255)) : uint8_t{0}; }
 FASTPOSE_HD void crop_store(uint8_t* p, float v) { *p = v > 0 ? static_cast<uint8_t>(rintf(v < 255 ? v : 255)) : uint8_t{0}; }
-FASTPOSE_HD void crop_store(Half* p, float v) { p->bits = float16_bits(v); }
-FASTPOSE_HD void crop_store(Brain* p, float v) { p->bits = bfloat16_bits(v); }
+FASTPOSE_HD void crop_store(Float16Bits* p, float v) { p->bits = float16_bits(v); }
+FASTPOSE_HD void crop_store(BFloat16Bits* p, float v) { p->bits = bfloat16_bits(v); }
 FASTPOSE_HD void crop_store(float* p, float v) { *p = v; }
 FASTPOSE_HD void crop_store(double* p, double v) { *p = v; }
 FASTPOSE_HD void crop_store(double* p, float v) { *p = v; }
 FASTPOSE_HD void crop_store(float* p, double v) { *p = static_cast<float>(v); }
-FASTPOSE_HD void crop_store(Half* p, double v) { p->bits = float16_bits(static_cast<float>(v)); }
-FASTPOSE_HD void crop_store(Brain* p, double v) { p->bits = bfloat16_bits(static_cast<float>(v)); }
+FASTPOSE_HD void crop_store(Float16Bits* p, double v) { p->bits = float16_bits(static_cast<float>(v)); }
+FASTPOSE_HD void crop_store(BFloat16Bits* p, double v) { p->bits = bfloat16_bits(static_cast<float>(v)); }
 
 // Element of the output that holds channel c of pixel (x, y) of crop m.
 FASTPOSE_HD int64_t crop_out_index(const AffineCropArgs& args, int64_t m, int c, int64_t y, int64_t x) {

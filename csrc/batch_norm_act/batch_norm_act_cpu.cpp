@@ -10,8 +10,8 @@ namespace fastpose {
 namespace FASTPOSE_SIMD_NS {
 namespace {
 
-// A few pixels side by side count as one row of more channels, so that whole vectors fit even where the channels are few or odd: channel i of
-// such a row is channel i % channels of the map.
+// A few pixels side by side count as one row of more channels, so that whole vectors fit even where the channels are few or odd: channel i
+// of such a row is channel i % channels of the map.
 struct Folding {
   int64_t channels, pixels, width;
 
@@ -36,8 +36,9 @@ struct Folding {
 template <int n>
 struct Count { static constexpr int value = n; };
 
-// Calls op.tile(Count<V>, offset, rows, i) for tiles of V vectors by some rows, beginning at element `offset` of the map and channel i of the
-// row, and op.one(offset, i) for the elements that are left over. The tiles of a few rows follow each other while these are in the cache.
+// Calls op.tile(Count<V>, offset, rows, i) for tiles of V vectors by some rows, beginning at element `offset` of the map and channel i of
+// the row, and op.one(offset, i) for the elements that are left over. The tiles of a few rows follow each other while these are
+// in the cache.
 template <class Op>
 FASTPOSE_INLINE void for_tiles(Op& op, const Folding& folding, int64_t first_pixel, int64_t pixels) {
   const int64_t width = folding.width, rows = pixels / folding.pixels, whole = width / Vec::lanes * Vec::lanes;
@@ -140,25 +141,26 @@ struct Apply {
   }
 };
 
-// How it is known where ReLU let the value pass: it is made again from x as the forward pass made it, or its output lies there.
-enum class Gate { Open, FromX, FromOut };
+// How it is known where ReLU let the value pass: there is none, its input is made again from x as the forward pass made it, or its output
+// lies there.
+enum class Relu { None, FromX, FromOut };
 
 // The gradient with respect to what entered ReLU, `centred` being x - mean. As torch does it, NaN lets it pass.
-template <class E, Gate kGate>
+template <class E, Relu kRelu>
 FASTPOSE_INLINE Vec slope(const typename E::Element* grad, const typename E::Element* out, Vec centred, Vec scale, Vec bias) {
   const Vec g = E::load(grad);
-  if (kGate == Gate::Open) return g;
-  return select((kGate == Gate::FromX ? madd(centred, scale, bias) : E::load(out)) <= zero(), zero(), g);
+  if (kRelu == Relu::None) return g;
+  return select((kRelu == Relu::FromX ? madd(centred, scale, bias) : E::load(out)) <= zero(), zero(), g);
 }
-template <class E, Gate kGate>
+template <class E, Relu kRelu>
 FASTPOSE_INLINE float slope(const typename E::Element* grad, const typename E::Element* out, float centred, float scale, float bias) {
   const float g = E::get(grad);
-  if (kGate == Gate::Open) return g;
-  return (kGate == Gate::FromX ? madd(centred, scale, bias) : E::get(out)) <= 0.f ? 0.f : g;
+  if (kRelu == Relu::None) return g;
+  return (kRelu == Relu::FromX ? madd(centred, scale, bias) : E::get(out)) <= 0.f ? 0.f : g;
 }
 
 // Sums of that gradient and of its product with x - mean; it is written out where it is the gradient of the residual.
-template <class E, Gate kGate, bool kWrite>
+template <class E, Relu kRelu, bool kWrite>
 struct GradSums {
   const typename E::Element *x, *out, *grad;
   typename E::Element* grad_residual;
@@ -177,11 +179,11 @@ struct GradSums {
     for (int64_t r = 0; r < rows; ++r, offset += width) {
       prefetch<V>(x + offset + ahead);
       prefetch<V>(grad + offset + ahead);
-      if (kGate == Gate::FromOut) prefetch<V>(out + offset + ahead);
+      if (kRelu == Relu::FromOut) prefetch<V>(out + offset + ahead);
       for (int v = 0; v < V; ++v) {
         const int64_t at = offset + v * Vec::lanes;
         const Vec centred = E::load(x + at) - m[v];
-        const Vec g = slope<E, kGate>(grad + at, out + at, centred, a[v], b[v]);
+        const Vec g = slope<E, kRelu>(grad + at, out + at, centred, a[v], b[v]);
         if (kWrite) E::store(grad_residual + at, g);
         s[v] += g;
         q[v] = madd(g, centred, q[v]);
@@ -195,7 +197,7 @@ struct GradSums {
   }
   FASTPOSE_INLINE void one(int64_t offset, int64_t i) {
     const float centred = E::get(x + offset) - mean[i];
-    const float g = slope<E, kGate>(grad + offset, out + offset, centred, scale[i], bias[i]);
+    const float g = slope<E, kRelu>(grad + offset, out + offset, centred, scale[i], bias[i]);
     if (kWrite) E::put(grad_residual + offset, g);
     sum[i] += g;
     products[i] = madd(g, centred, products[i]);
@@ -203,7 +205,7 @@ struct GradSums {
 };
 
 // The gradient with respect to x: gradient * scale + (x - mean) * tilt + offset.
-template <class E, Gate kGate>
+template <class E, Relu kRelu>
 struct GradApply {
   const typename E::Element *x, *out, *grad;
   typename E::Element* grad_x;
@@ -221,18 +223,18 @@ struct GradApply {
     for (int64_t r = 0; r < rows; ++r, offset += width) {
       prefetch<V>(x + offset + ahead);
       prefetch<V>(grad + offset + ahead);
-      if (kGate == Gate::FromOut) prefetch<V>(out + offset + ahead);
+      if (kRelu == Relu::FromOut) prefetch<V>(out + offset + ahead);
       for (int v = 0; v < V; ++v) {
         const int64_t at = offset + v * Vec::lanes;
         const Vec centred = E::load(x + at) - m[v];
-        const Vec g = slope<E, kGate>(grad + at, out + at, centred, a[v], b[v]);
+        const Vec g = slope<E, kRelu>(grad + at, out + at, centred, a[v], b[v]);
         E::store(grad_x + at, madd(g, a[v], madd(centred, t[v], c[v])));
       }
     }
   }
   FASTPOSE_INLINE void one(int64_t offset, int64_t i) {
     const float centred = E::get(x + offset) - mean[i];
-    const float g = slope<E, kGate>(grad + offset, out + offset, centred, scale[i], bias[i]);
+    const float g = slope<E, kRelu>(grad + offset, out + offset, centred, scale[i], bias[i]);
     E::put(grad_x + offset, madd(g, scale[i], madd(centred, tilt[i], constant[i])));
   }
 };
@@ -342,7 +344,7 @@ FASTPOSE_INLINE void forward(const BatchNormActArgs& args) {
   else args.relu ? apply<E, true, false>(args) : apply<E, false, false>(args);
 }
 
-template <class E, Gate kGate, bool kWrite>
+template <class E, Relu kRelu, bool kWrite>
 FASTPOSE_INLINE void backward(const BatchNormActGradArgs& args) {
   using Element = typename E::Element;
   const Folding folding(args.channels);
@@ -361,7 +363,7 @@ FASTPOSE_INLINE void backward(const BatchNormActGradArgs& args) {
     float* at = thread_scratch(5 * width);
     prepare(at);
     memset(at + 3 * width, 0, sizeof(float) * 2 * width);
-    GradSums<E, kGate, kWrite> op{x, out, grad, grad_residual, at, at + width, at + 2 * width, at + 3 * width, at + 4 * width, width};
+    GradSums<E, kRelu, kWrite> op{x, out, grad, grad_residual, at, at + width, at + 2 * width, at + 3 * width, at + 4 * width, width};
     for_tiles(op, folding, first, pixels);
     double* sums = args.workspace + block * 2 * channels;
     folding.add_up(op.sum, sums);
@@ -386,7 +388,7 @@ FASTPOSE_INLINE void backward(const BatchNormActGradArgs& args) {
     }
     for (int64_t i = channels; i < width; ++i) tilt[i] = tilt[i - channels], constant[i] = constant[i - channels];
     // What passed ReLU lies there, if it was written out.
-    GradApply<E, kWrite ? Gate::Open : kGate> op{x, out, kWrite ? grad_residual : grad, static_cast<Element*>(args.grad_x),
+    GradApply<E, kWrite ? Relu::None : kRelu> op{x, out, kWrite ? grad_residual : grad, static_cast<Element*>(args.grad_x),
                                                  at, at + width, at + 2 * width, tilt, constant, width};
     for_tiles(op, folding, first, pixels);
   });
@@ -394,10 +396,10 @@ FASTPOSE_INLINE void backward(const BatchNormActGradArgs& args) {
 
 template <class E>
 FASTPOSE_INLINE void backward_of(const BatchNormActGradArgs& args) {
-  if (!args.relu) return backward<E, Gate::Open, false>(args);
-  if (args.out == nullptr) return backward<E, Gate::FromX, false>(args);
-  if (args.grad_residual == nullptr) return backward<E, Gate::FromOut, false>(args);
-  backward<E, Gate::FromOut, true>(args);
+  if (!args.relu) return backward<E, Relu::None, false>(args);
+  if (args.out == nullptr) return backward<E, Relu::FromX, false>(args);
+  if (args.grad_residual == nullptr) return backward<E, Relu::FromOut, false>(args);
+  backward<E, Relu::FromOut, true>(args);
 }
 
 }  // namespace

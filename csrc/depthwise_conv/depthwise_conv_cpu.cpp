@@ -14,9 +14,9 @@ constexpr int64_t kLanes = 16;  // whole vectors of every level
 
 FASTPOSE_INLINE int64_t rounded_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
-// How rows lie in working memory: as float32, the columns of each phase (the even and the odd ones where the stride is 2) side by side, zeros
-// before and after them. There, what one weight of the kernel meets is a run of memory, whatever the number of channels: element i of it
-// belongs to the weight's channel i % period.
+// How rows lie in working memory: as float32, the columns of each phase (the even and the odd ones where the stride is 2) side by side,
+// zeros before and after them. There, what one weight of the kernel meets is a run of memory, whatever the number of channels: element i
+// of it belongs to the weight's channel i % period.
 struct Layout {
   int64_t channels, pitch;  // pitch: floats from pixel to pixel
   int64_t period;           // a few pixels, so that it is a multiple of kLanes
@@ -34,8 +34,8 @@ struct Layout {
   FASTPOSE_INLINE int64_t start() const { return margin * pitch; }
 };
 
-// One row of `pixels` pixels → phases. Each is written in whole vectors, and what is too much is overwritten by the next one; `end` is the
-// end of the memory that may be read.
+// One row of `pixels` pixels → phases. Each is written in whole vectors, and what is too much is overwritten by the next one; `end` is
+// the end of the memory that may be read.
 template <class E>
 FASTPOSE_INLINE void read_row(const Layout& layout, const typename E::Element* from, const typename E::Element* end, int64_t pixels,
                               int64_t phases, float* to) {

@@ -46,7 +46,8 @@ struct BlurScratch {
 FASTPOSE_INLINE int64_t blur_scratch(const HeatmapReading& r) {
   const int side = window_side(r);
   const int64_t row = r.width + 2 * (r.taps / 2) + 2 * Vec::lanes, window = static_cast<int64_t>(side) * (side + 2 * Vec::lanes);
-  const int64_t map_lines = static_cast<int64_t>(r.height) * whole_vectors(r.width), around_lines = static_cast<int64_t>(side) * 2 * Vec::lanes;
+  const int64_t map_lines = static_cast<int64_t>(r.height) * whole_vectors(r.width);
+  const int64_t around_lines = static_cast<int64_t>(side) * 2 * Vec::lanes;
   return (row > window ? row : window) + whole_vectors(r.width) + Vec::lanes + (map_lines > around_lines ? map_lines : around_lines) +
          Vec::lanes;
 }
@@ -130,8 +131,8 @@ FASTPOSE_INLINE void blur_map(const HeatmapReading& r, const float* map, bool re
   }
 }
 
-// Rows [0, side) of a window, blurred along x: one vector each at `from + i * stride`, to `to + i * pitch`. Five at a time, so that their chains
-// of additions overlap; the last five may repeat the last row.
+// Rows [0, side) of a window, blurred along x: one vector each at `from + i * stride`, to `to + i * pitch`. Five at a time, so that their
+// chains of additions overlap; the last five may repeat the last row.
 FASTPOSE_INLINE void window_rows(const HeatmapReading& r, int side, const float* from, int64_t stride, float* to, int pitch) {
   constexpr int kGroup = 5;
   for (int start = 0; start < side; start += kGroup) {
@@ -149,6 +150,25 @@ FASTPOSE_INLINE void window_rows(const HeatmapReading& r, int side, const float*
   }
 }
 
+// What a window `side` columns wide, from column x on, maybe beyond the map, sees of the map's line y: `stride` floats, zeros where there
+// is no map. Copied in whole vectors, of which zeros overwrite the rest (up to Vec::lanes - 1 behind the row, too): stores of some lanes
+// only are slow on many processors.
+FASTPOSE_INLINE void copy_window_row(const HeatmapReading& r, const float* map, int x, int y, int side, int64_t stride, float* row) {
+  const bool within = y >= 0 && y < r.height;
+  const int left = max_of(x, 0), right = min_of(x + side, r.width), n = within ? right - left : 0;
+  const float* source = map + static_cast<int64_t>(y) * r.width + left;
+  const float* end = map + static_cast<int64_t>(r.height) * r.width;
+  int64_t at = 0;
+  for (; at < left - x; at += Vec::lanes) store(row + at, zero());
+  at = left - x;
+  if (within && end - source >= n + Vec::lanes) {
+    for (int64_t i = 0; i < n; i += Vec::lanes) store(row + at + i, load(source + i));
+  } else {
+    for (int64_t i = 0; i < n; ++i) row[at + i] = source[i];
+  }
+  for (at += n; at < stride; at += Vec::lanes) store(row + at, zero());
+}
+
 // The blurred pixels that the Newton step at (x, y) reads.
 FASTPOSE_INLINE Around blur_around(const HeatmapReading& r, const float* map, int x, int y, const BlurScratch& scratch) {
   const int reach = step_reach(r.kind), radius = r.taps / 2, side = window_side(r), half = reach + radius;
@@ -160,19 +180,7 @@ FASTPOSE_INLINE Around blur_around(const HeatmapReading& r, const float* map, in
   // What is read of the last row goes on behind the window, and must not go on behind the map.
   if (!inside || first + (side - 1) * stride + r.taps + wide > static_cast<int64_t>(r.height) * r.width) {
     stride = whole_vectors(side) + Vec::lanes;
-    const int left = max_of(x - half, 0), right = min_of(x + half + 1, r.width);
-    for (int i = 0; i < side; ++i) {
-      float* row = scratch.padded + i * stride;
-      const int line = y - half + i;
-      for (int j = 0; j < stride; j += Vec::lanes) store(row + j, zero());
-      if (line < 0 || line >= r.height) continue;
-      const float* source = map + static_cast<int64_t>(line) * r.width + left;
-      float* target = row + (left - x + half);
-      for (int j = 0; j < right - left; j += Vec::lanes) {
-        const int n = min_of(Vec::lanes, right - left - j);
-        store_n(target + j, load_n(source + j, n), n);
-      }
-    }
+    for (int i = 0; i < side; ++i) copy_window_row(r, map, x - half, y - half + i, side, stride, scratch.padded + i * stride);
     from = scratch.padded;
   }
   for (int j = 0; j < wide; j += Vec::lanes) window_rows(r, side, from + j, stride, scratch.lines + j, wide);

@@ -10,7 +10,8 @@ namespace fastpose {
 namespace FASTPOSE_SIMD_NS {
 namespace {
 
-// Pairs of elements. A pair of bfloat16 is one 32-bit lane with the first element in its low half; pairs of float32 are left to the compiler.
+// Pairs of elements. A pair of bfloat16 is one 32-bit lane with the first element in its low half; pairs of float32 are left to the
+// compiler.
 template <class E>
 struct Pairs;
 
@@ -42,7 +43,8 @@ struct Pairs<BFloat16> {
                                    const uint16_t* first_end) {
     int64_t i = 0;
     const int64_t room = first_end - grad_first;  // the same for grad_second
-    for (; i < n && grad + 2 * (i + Vec::lanes) <= grad_end && (!kWeighted || second + i + Vec::lanes <= second_end) && i + Vec::lanes <= room;
+    for (; i < n && grad + 2 * (i + Vec::lanes) <= grad_end && (!kWeighted || second + i + Vec::lanes <= second_end) &&
+           i + Vec::lanes <= room;
          i += Vec::lanes) {
       const IVec pair = iload(reinterpret_cast<const int32_t*>(grad + 2 * i));
       const Vec a = as_float(shift_left<16>(pair));
