@@ -6,9 +6,9 @@
           "registers": 40, "stack": 0,
           "loops": [{"of": "with gradient", "pixels": 4, "loads": 16, "stores": 16, "instructions": 45}]}}}}
 
-`registers` of a thread and bytes of its `stack`, by folder of csrc/ and kernel. Of `loops`, each names a hot loop by the
-bytes that it loads and stores in global memory (in shared memory, with "memory": "shared") to make so many `pixels`, and
-says how many `instructions` that may take (sass.cost finds the loop).
+`registers` of a thread and bytes of its `stack`, by folder of csrc/ and kernel. Of `loops`, each names a hot loop by
+the bytes that it loads and stores in global memory (in shared memory, with "memory": "shared") to make so many
+`pixels`, and says how many `instructions` that may take (sass.cost finds the loop).
 The figures hold for one architecture and one compiler: another has others.
 """
 

@@ -12,8 +12,8 @@ import pytest
 
 TOOLS = Path(__file__).parents[2] / "tools"
 
-# As cuobjdump of CUDA 13 prints it, shortened. In f: a loop around one that is unrolled twice and its remainder, one that
-# fills, a branch to itself behind the end. The same kernel for another architecture, and another kernel.
+# As cuobjdump of CUDA 13 prints it, shortened. In f: a loop around one that is unrolled twice and its remainder, one
+# that fills, a branch to itself behind the end. The same kernel for another architecture, and another kernel.
 CODE = """
 Fatbin elf code:
 ================
