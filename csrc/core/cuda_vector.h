@@ -22,6 +22,9 @@ constexpr int kVector = 16 / sizeof(T);  // values in 16 bytes
 
 FASTPOSE_DEVICE bool begins_on_16(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }  // null does
 
+template <int kCount>
+struct Values { float v[kCount]; };
+
 // kCount neighbouring values, 16 bytes at once, for which p must begin on 16; kCount 1: one value, anywhere. `read` reads what it points to.
 template <int kCount, class T, class F>
 FASTPOSE_DEVICE void load_values_by(F read, const T* p, float (&values)[kCount]) {
@@ -73,15 +76,36 @@ FASTPOSE_DEVICE void by_vectors(bool whole, F f) {
   else f(std::integral_constant<int, 1>());
 }
 
-// Calls f(j, x, y) for pixels i + j of a map of this width, 0 <= j < kCount: one division for all.
-template <int kCount, class F>
-FASTPOSE_DEVICE void each_pixel(int i, int width, F f) {
-  int x = static_cast<int>(static_cast<unsigned>(i) % static_cast<unsigned>(width)), y = static_cast<int>(static_cast<unsigned>(i) / static_cast<unsigned>(width));
-#pragma unroll
-  for (int j = 0; j < kCount; ++j) {
-    f(j, x, y);
-    if (++x == width) x = 0, ++y;
+// Where a thread stands among `width` things a row: at the `first` one, and `step` things further with each next(). The rows are divided at the
+// beginning and never again.
+struct Walk {
+  int x, y, width, across, down;
+  FASTPOSE_DEVICE Walk(unsigned first, unsigned step, int things)
+      : x(static_cast<int>(first % static_cast<unsigned>(things))), y(static_cast<int>(first / static_cast<unsigned>(things))), width(things),
+        across(static_cast<int>(step % static_cast<unsigned>(things))), down(static_cast<int>(step / static_cast<unsigned>(things))) {}
+  FASTPOSE_DEVICE void next() {
+    x += across;
+    y += down;
+    if (x >= width) x -= width, ++y;
   }
+};
+
+// Shares the pixels of a map out among kThreads threads, kCount neighbours at once: load(i) for what begins at pixel i, then use(loaded, i, x, y)
+// in the same order. Two loads are on their way before the first of them is used. Rows must be made of whole kCount where x and y matter.
+template <int kCount, int kThreads, class Load, class Use>
+FASTPOSE_DEVICE void each_vector(unsigned thread, int width, int pixels, Load load, Use use) {
+  constexpr int kStep = kThreads * kCount;
+  Walk at(thread * kCount, kStep, width);
+  int i = static_cast<int>(thread) * kCount;
+#pragma unroll 1
+  for (; i + kStep < pixels; i += 2 * kStep) {
+    const auto first = load(i), second = load(i + kStep);
+    use(first, i, at.x, at.y);
+    at.next();
+    use(second, i + kStep, at.x, at.y);
+    at.next();
+  }
+  if (i < pixels) use(load(i), i, at.x, at.y);
 }
 
 }  // namespace fastpose
