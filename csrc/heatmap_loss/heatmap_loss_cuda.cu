@@ -26,39 +26,43 @@ FASTPOSE_DEVICE double block_sum(double mine) {
   return threadIdx.x < 32 ? warp_sum(threadIdx.x < kBlock / 32 ? shared[threadIdx.x] : 0.0) : 0.0;
 }
 
-// What predicted values are compared with, and what the differences are multiplied with: maps in memory, or what a keypoint draws.
-template <class T, bool kScaled>
+// What predicted values are compared with: maps in memory, or what a keypoint draws. kScaled: and what the differences are multiplied with.
+template <class T, bool kScaling>
 struct GivenMap {
+  static constexpr bool kScaled = kScaling;
   const T* target;
   const T* scales;
-  FASTPOSE_DEVICE bool has_vectors(int) const { return begins_on_16(target) && begins_on_16(scales); }
   template <int kCount>
-  struct Loaded { Values<kCount> target, scale; };
+  struct Loaded { Vector<T, kCount> target, scale; };
+
+  FASTPOSE_DEVICE bool has_vectors(int) const { return begins_on_16(target) && begins_on_16(scales); }
   template <int kCount>
   FASTPOSE_DEVICE Loaded<kCount> load(int i) const {
     Loaded<kCount> loaded;
-    load_values(target + i, loaded.target.v);
-    if constexpr (kScaled) load_values(scales + i, loaded.scale.v);
+    loaded.target = load_vector<kCount>(target + i);
+    if constexpr (kScaled) loaded.scale = load_vector<kCount>(scales + i);
     return loaded;
   }
   template <int kCount>
-  FASTPOSE_DEVICE Values<kCount> targets(const Loaded<kCount>& loaded, int, int) const { return loaded.target; }
-  template <int kCount>
-  FASTPOSE_DEVICE float scale(const Loaded<kCount>& loaded, int j) const { return kScaled ? loaded.scale.v[j] : 1.f; }
+  FASTPOSE_DEVICE Values<kCount> targets(const Loaded<kCount>& loaded, int, int) const {
+    Values<kCount> values;
+    loaded.target.get(values.v);
+    return values;
+  }
 };
 
 template <Drawing kDrawing>
 struct DrawnMap {
+  static constexpr bool kScaled = false;
   const BlockTarget<kDrawing>& target;
-  FASTPOSE_DEVICE bool has_vectors(int in_16_bytes) const { return target.t.width % in_16_bytes == 0; }
   template <int kCount>
   struct Loaded {};
+
+  FASTPOSE_DEVICE bool has_vectors(int in_16_bytes) const { return target.t.width % in_16_bytes == 0; }
   template <int kCount>
   FASTPOSE_DEVICE Loaded<kCount> load(int) const { return {}; }
   template <int kCount>
   FASTPOSE_DEVICE Values<kCount> targets(const Loaded<kCount>&, int x, int y) const { return target.template values<kCount>(x, y); }
-  template <int kCount>
-  FASTPOSE_DEVICE float scale(const Loaded<kCount>&, int) const { return 1.f; }
 };
 
 // Sum over this thread's pixels of ((p - target) * scale)^2, and the gradient if it is wanted. 16 bytes at once where maps are whole vectors.
@@ -68,27 +72,25 @@ FASTPOSE_DEVICE float squares(const P* predicted, P* gradient, float factor, int
   const bool whole = pixels % kVector<P> == 0 && begins_on_16(predicted) && begins_on_16(gradient) && map.has_vectors(kVector<P>);
   by_vectors<P>(whole, [&](auto count) {
     constexpr int kCount = decltype(count)::value;
-    using Loaded = typename Map::template Loaded<kCount>;
     struct Pair {
-      Values<kCount> predicted;
-      Loaded given;
+      Vector<P, kCount> predicted;
+      typename Map::template Loaded<kCount> given;
     };
-    const auto load = [&](int i) {
-      Pair pair;
-      load_values(predicted + i, pair.predicted.v);
-      pair.given = map.template load<kCount>(i);
-      return pair;
-    };
+    const auto load = [&](int i) { return Pair{load_vector<kCount>(predicted + i), map.template load<kCount>(i)}; };
     each_vector<kCount, kThreads>(threadIdx.x, width, pixels, load, [&](const Pair& pair, int i, int x, int y) {
       const Values<kCount> targets = map.template targets<kCount>(pair.given, x, y);
-      Values<kCount> slopes;
+      Values<kCount> values, scales;
+      pair.predicted.get(values.v);
+      if constexpr (Map::kScaled) pair.given.scale.get(scales.v);
 #pragma unroll
       for (int j = 0; j < kCount; ++j) {
-        const float scale = map.template scale<kCount>(pair.given, j), d = (pair.predicted.v[j] - targets.v[j]) * scale;
+        float d = values.v[j] - targets.v[j];
+        if constexpr (Map::kScaled) d *= scales.v[j];
         sum = fmaf(d, d, sum);
-        slopes.v[j] = d * scale * factor;
+        if constexpr (Map::kScaled) d *= scales.v[j];
+        values.v[j] = d * factor;
       }
-      if (gradient != nullptr) store_values(gradient + i, slopes.v);
+      if (gradient != nullptr) store_values(gradient + i, values.v);
     });
   });
   return sum;
@@ -222,7 +224,7 @@ __global__ void __launch_bounds__(kScaleThreads) scale_kernel(ScaleGradientArgs 
   const int64_t first = static_cast<int64_t>(blockIdx.x) * kScaleThreads + threadIdx.x, step = static_cast<int64_t>(gridDim.x) * kScaleThreads;
   const auto scaled = [&](int64_t i, auto count) {
     float values[decltype(count)::value];
-    load_own_values(from + i, values);
+    load_own_vector<decltype(count)::value>(from + i).get(values);
 #pragma unroll
     for (float& value : values) value *= slope;
     store_values(to + i, values);
