@@ -28,12 +28,23 @@ inline unsigned grid_blocks(int64_t n, int threads, int64_t limit = 65535) {
 
 inline cudaStream_t as_stream(void* stream) { return static_cast<cudaStream_t>(stream); }
 
+// Asks for `shared` bytes of dynamic shared memory where they do not fit, beside what the kernel itself declares, into the 48 KiB that every kernel may
+// have. May be called while a stream is captured. No kernel that has dynamic shared memory declares half of the 48 KiB: below that nobody is asked.
+inline void allow_shared(const char* op, const void* kernel, size_t shared) {
+  constexpr size_t kAlways = 48 * 1024;
+  if (shared <= kAlways / 2) return;
+  cudaFuncAttributes attributes;
+  cuda_check(cudaFuncGetAttributes(&attributes, kernel), op);
+  if (attributes.sharedSizeBytes + shared <= kAlways) return;
+  const std::string what = std::string(op) + ": " + std::to_string(shared) + " bytes of shared memory for a block";
+  cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)), what.c_str());
+}
+
 // kernel<<<blocks, threads, shared, stream>>>(args...), with a check that reports a launch that was refused (not what goes wrong later on the
-// device). `shared` bytes beyond the 48 KiB that every kernel may have are asked for.
+// device).
 template <class... Params, class... Args>
 void cuda_launch(const char* op, void (*kernel)(Params...), dim3 blocks, unsigned threads, size_t shared, cudaStream_t stream, Args&&... args) {
-  if (shared > 48 * 1024)
-    cuda_check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)), op);
+  allow_shared(op, reinterpret_cast<const void*>(kernel), shared);
   cudaLaunchConfig_t config{};
   config.gridDim = blocks;
   config.blockDim = dim3(threads);

@@ -126,22 +126,30 @@ struct Walk {
   }
 };
 
-// Shares the pixels of a map out among kThreads threads, kCount neighbours at once: load(i) for what begins at pixel i, then use(loaded, i, x, y)
-// in the same order. Two loads are on their way before the first of them is used. Rows must be made of whole kCount where x and y matter.
-template <int kCount, int kThreads, class Load, class Use>
+// Shares the pixels of a map out among kThreads threads, kCount neighbours at once: load(i, x) for what begins at pixel i, in column x, then
+// use(loaded, i, x, y) in the same order. kAhead loads are on their way before the first of them is used. Rows must be made of whole kCount where
+// x and y matter.
+template <int kCount, int kThreads, int kAhead = 2, class Load, class Use>
 FASTPOSE_DEVICE void each_vector(unsigned thread, int width, int pixels, Load load, Use use) {
   constexpr int kStep = kThreads * kCount;
   Walk at(thread * kCount, kStep, width);
   int i = static_cast<int>(thread) * kCount;
+  if constexpr (kAhead == 2) {
 #pragma unroll 1
-  for (; i + kStep < pixels; i += 2 * kStep) {
-    const auto first = load(i), second = load(i + kStep);
-    use(first, i, at.x, at.y);
-    at.next();
-    use(second, i + kStep, at.x, at.y);
-    at.next();
+    for (; i + kStep < pixels; i += 2 * kStep) {
+      const Walk here = at;
+      at.next();
+      const auto first = load(i, here.x), second = load(i + kStep, at.x);
+      use(first, i, here.x, here.y);
+      use(second, i + kStep, at.x, at.y);
+      at.next();
+    }
+    if (i < pixels) use(load(i, at.x), i, at.x, at.y);
+  } else {
+    static_assert(kAhead == 1);
+#pragma unroll 1
+    for (; i < pixels; i += kStep, at.next()) use(load(i, at.x), i, at.x, at.y);
   }
-  if (i < pixels) use(load(i), i, at.x, at.y);
 }
 
 }  // namespace fastpose

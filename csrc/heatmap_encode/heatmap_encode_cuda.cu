@@ -22,7 +22,7 @@ template <class F>
 FASTPOSE_DEVICE void write_map(float* map, int width, int pixels, F values) {
   by_vectors<float>(width % kVector<float> == 0 && begins_on_16(map), [&](auto count) {
     constexpr int kCount = decltype(count)::value;
-    each_vector<kCount, kThreads>(threadIdx.x, width, pixels, [](int) { return 0; }, [&](int, int i, int x, int y) {
+    each_vector<kCount, kThreads>(threadIdx.x, width, pixels, [](int, int) { return 0; }, [&](int, int i, int x, int y) {
       const Values<kCount> made = values(count, x, y);
       if constexpr (kCount == 4) store_whole(map + i, make_float4(made.v[0], made.v[1], made.v[2], made.v[3]));
       else map[i] = made.v[0];

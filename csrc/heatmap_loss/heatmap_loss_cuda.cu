@@ -76,7 +76,7 @@ FASTPOSE_DEVICE float squares(const P* predicted, P* gradient, float factor, int
       Vector<P, kCount> predicted;
       typename Map::template Loaded<kCount> given;
     };
-    const auto load = [&](int i) { return Pair{load_vector<kCount>(predicted + i), map.template load<kCount>(i)}; };
+    const auto load = [&](int i, int) { return Pair{load_vector<kCount>(predicted + i), map.template load<kCount>(i)}; };
     each_vector<kCount, kThreads>(threadIdx.x, width, pixels, load, [&](const Pair& pair, int i, int x, int y) {
       const Values<kCount> targets = map.template targets<kCount>(pair.given, x, y);
       Values<kCount> values, scales;

@@ -34,6 +34,7 @@ struct Plan {
   unsigned most_blocks = ~0u;  // along x and along y, for kernels that stride over their grid: a block then has more than one piece of work
   void* stream = nullptr;     // every launch must be on this stream
   int driver = 13000;         // its version, as CUDA writes it
+  size_t most_shared = 227 * 1024;  // bytes of shared memory that a block may ask for on this device
 };
 void set_plan(const Plan& plan);
 
@@ -41,9 +42,13 @@ void set_plan(const Plan& plan);
 void set_case(const char* how_to_repeat);
 [[noreturn]] void fail(const char* format, ...) __attribute__((format(printf, 1, 2)));
 
+// Static shared memory of a kernel, in bytes. What a kernel declares is not seen here, so that each counts as one with so many: more than any has that
+// asks for dynamic shared memory too. (tools/cuda_resources.py prints what it is.)
+constexpr size_t kStaticShared = 1024;
+
 // --- for the stand-ins of the runtime -------------------------------------------------------------------------------------------
 bool launch(Dim3 grid, Dim3 block, size_t shared_bytes, const void* kernel, const std::function<void()>& run);  // false: refused
-bool allow_shared(const void* kernel, int bytes);
+bool allow_shared(const void* kernel, int bytes);  // false: more than the device has
 void expect_stream(void* stream);
 void expect_arguments(size_t bytes);  // no more than the driver takes
 int driver_version();
@@ -55,6 +60,7 @@ Dim3 block_size();
 Dim3 grid_size();
 void* dynamic_shared_memory();
 void sync_threads(Site site);
+int sync_threads_or(Site site, bool predicate);
 void sync_warp(Site site, unsigned mask);
 int lane();
 // Gives `value` to the lanes of `mask` and returns when all of them are here; lanes[i] is then what lane i gave.
