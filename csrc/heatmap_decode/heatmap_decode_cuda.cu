@@ -181,7 +181,7 @@ FASTPOSE_DEVICE Around around(const float* values) {
 
 // A Newton step on the logarithm of the blurred map, of which a few pixels are enough; hardly ever the whole map must be blurred.
 template <class T, CodecKind kKind>
-__global__ void __launch_bounds__(kThreads, 10) heatmap_decode_taylor_kernel(const __grid_constant__ HeatmapDecodeArgs args, const __grid_constant__ BlurTile tile) {
+__global__ void __launch_bounds__(kThreads, 9) heatmap_decode_taylor_kernel(const __grid_constant__ HeatmapDecodeArgs args, const __grid_constant__ BlurTile tile) {
   using Of = StepSpots<kKind>;
   constexpr Spots<Of::kCount> kSpots = Of::kSpots;
   __shared__ Peak peaks[kWarps];
