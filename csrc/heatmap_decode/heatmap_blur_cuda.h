@@ -113,15 +113,22 @@ FASTPOSE_DEVICE void for_blurred(const HeatmapReading& r, const Map<T>& map, con
       for (int first = 0; first < all_rows; first += BlurTile::kStageRows) {
         const int some_rows = min_of(BlurTile::kStageRows, all_rows - first);
         __syncthreads();  // nobody reads the stage any more, nor, before a tile's first rows, the lines
-        for (Walk at(threadIdx.x, kThreads, groups * kGroup + 2 * radius); at.y < some_rows; at.next()) {
-          int x = x0 - radius + at.x, y = y0 - radius + first + at.y;
-          float value = 0.f;
-          if (kReflect) x = mirrored(x, r.width), y = mirrored(y, r.height);
-          if (x >= 0 && y >= 0 && x < r.width && y < r.height) {
-            value = map.at(x, y);
-            seen(value);
+        for (int row = static_cast<int>(threadIdx.x / 32); row < some_rows; row += kThreads / 32) {  // a warp a row
+          int y = y0 - radius + first + row;
+          if (kReflect) y = mirrored(y, r.height);
+          const bool inside = kReflect || (y >= 0 && y < r.height);
+          float* const to = stage + row * tile.stage_stride;
+#pragma unroll 2
+          for (int column = static_cast<int>(threadIdx.x % 32); column < groups * kGroup + 2 * radius; column += 32) {
+            int x = x0 - radius + column;
+            if (kReflect) x = mirrored(x, r.width);
+            float value = 0.f;
+            if (inside && (kReflect || (x >= 0 && x < r.width))) {
+              value = map.at(x, y);
+              seen(value);
+            }
+            to[column] = value;
           }
-          stage[at.y * tile.stage_stride + at.x] = value;
         }
         __syncthreads();
         for (Walk at(threadIdx.x, kThreads, some_rows); at.y < groups; at.next()) {  // neighbouring threads: neighbouring rows
