@@ -112,12 +112,13 @@ FASTPOSE_DEVICE void by_vectors(bool whole, F f) {
   else f(std::integral_constant<int, 1>());
 }
 
-// Where a thread stands among `width` things a row: at the `first` one, and `step` things further with each next(). The rows are divided at the
-// beginning and never again.
+// Where a thread stands among `width` things a row: at the `first` one, and `step` things further with each next(). The rows are divided at
+// the beginning and never again.
 struct Walk {
   int x, y, width, across, down;
   FASTPOSE_DEVICE Walk(unsigned first, unsigned step, int things)
-      : x(static_cast<int>(first % static_cast<unsigned>(things))), y(static_cast<int>(first / static_cast<unsigned>(things))), width(things),
+      : x(static_cast<int>(first % static_cast<unsigned>(things))), y(static_cast<int>(first / static_cast<unsigned>(things))),
+        width(things),
         across(static_cast<int>(step % static_cast<unsigned>(things))), down(static_cast<int>(step / static_cast<unsigned>(things))) {}
   FASTPOSE_DEVICE void next() {
     x += across;
@@ -126,9 +127,9 @@ struct Walk {
   }
 };
 
-// Shares the pixels of a map out among kThreads threads, kCount neighbours at once: load(i, x) for what begins at pixel i, in column x, then
-// use(loaded, i, x, y) in the same order. kAhead loads are on their way before the first of them is used. Rows must be made of whole kCount where
-// x and y matter.
+// Shares the pixels of a map out among kThreads threads, kCount neighbours at once: load(i, x) for what begins at pixel i, in column x,
+// then use(loaded, i, x, y) in the same order. kAhead loads are on their way before the first of them is used. Rows must be made of whole
+// kCount where x and y matter.
 template <int kCount, int kThreads, int kAhead = 2, class Load, class Use>
 FASTPOSE_DEVICE void each_vector(unsigned thread, int width, int pixels, Load load, Use use) {
   constexpr int kStep = kThreads * kCount;

@@ -24,9 +24,9 @@ struct Map {
   FASTPOSE_DEVICE bool has_vectors() const { return width % kVector<T> == 0 && begins_on_16(plain) && begins_on_16(mirror); }
 };
 
-// A tile of a map in shared memory. Its rows, and those that the blur reaches over above and below, come in by kStageRows at a time, with the columns
-// that the blur reaches over on either side; blurred along x they become `lines`, and blurred along y values. Both have rows of an odd number of floats,
-// so that neighbouring rows lie in different banks.
+// A tile of a map in shared memory. Its rows, and those that the blur reaches over above and below, come in by kStageRows at a time, with
+// the columns that the blur reaches over on either side; blurred along x they become `lines`, and blurred along y values. Both have rows of
+// an odd number of floats, so that neighbouring rows lie in different banks.
 struct BlurTile {
   int32_t columns, rows;               // most of a tile
   int32_t stage_stride, lines_stride;  // floats from one row to the next
@@ -38,8 +38,8 @@ struct BlurTile {
   static constexpr int32_t kGroup = 4;  // neighbours that a thread blurs at once: each value is read once for all of them
 };
 
-// The tile for maps of this size, in less than the 48 KiB that every kernel may have. Whole maps where they are no larger than 64 x 96; `most_rows` and
-// `most_columns` make it smaller, for kernels that hardly ever need it.
+// The tile for maps of this size, in less than the 48 KiB that every kernel may have. Whole maps where they are no larger than 64 x 96;
+// `most_rows` and `most_columns` make it smaller, for kernels that hardly ever need it.
 inline BlurTile blur_tile(const HeatmapReading& r, int32_t most_columns, int32_t most_rows) {
   constexpr int32_t kMostBytes = 47 * 1024;
   const auto whole_groups = [](int32_t n) { return (n + BlurTile::kGroup - 1) / BlurTile::kGroup * BlurTile::kGroup; };
@@ -97,9 +97,9 @@ FASTPOSE_DEVICE void blur_along_y(const HeatmapReading& r, const float* middle, 
   }
 }
 
-// Blurs a map tile by tile, each pixel once, and calls f(x, y, value) for each in the thread that has it, and seen(value) for each value before the blur,
-// some of them more than once. kReflect: beyond the border lies the map mirrored about its outermost pixels, else zeros. All kThreads threads of the
-// block call it; `shared` is tile.bytes().
+// Blurs a map tile by tile, each pixel once, and calls f(x, y, value) for each in the thread that has it, and seen(value) for each value
+// before the blur, some of them more than once. kReflect: beyond the border lies the map mirrored about its outermost pixels, else zeros.
+// All kThreads threads of the block call it; `shared` is tile.bytes().
 template <int kThreads, bool kReflect, class T, class S, class F>
 FASTPOSE_DEVICE void for_blurred(const HeatmapReading& r, const Map<T>& map, const BlurTile& tile, float* shared, S seen, F f) {
   constexpr int kGroup = BlurTile::kGroup;
@@ -154,10 +154,12 @@ FASTPOSE_DEVICE void for_blurred(const HeatmapReading& r, const Map<T>& map, con
 template <int kCount>
 struct Spots { int dx[kCount], dy[kCount]; };
 
-// Blurs a map's pixels x + spots.dx, y + spots.dy alone, with zeros beyond the border, into `values` in shared memory. Pixels beyond the border are those
-// nearest to them. `lines` is shared memory of (2 kReach + 1) * (2 kReach + taps) floats. All kThreads threads of the block call it.
+// Blurs a map's pixels x + spots.dx, y + spots.dy alone, with zeros beyond the border, into `values` in shared memory. Pixels beyond the
+// border are those nearest to them. `lines` is shared memory of (2 kReach + 1) * (2 kReach + taps) floats. All kThreads threads of the
+// block call it.
 template <int kThreads, int kReach, int kCount, class T>
-FASTPOSE_DEVICE void blur_spots(const HeatmapReading& r, const Map<T>& map, int x, int y, const Spots<kCount>& spots, float* lines, float* values) {
+FASTPOSE_DEVICE void blur_spots(const HeatmapReading& r, const Map<T>& map, int x, int y, const Spots<kCount>& spots, float* lines,
+                                float* values) {
   constexpr int kSide = 2 * kReach + 1;
   const int radius = r.taps / 2, tall = kSide + 2 * radius;
   __syncthreads();

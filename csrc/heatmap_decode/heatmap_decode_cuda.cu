@@ -10,11 +10,11 @@ namespace {
 constexpr int kThreads = 128;
 constexpr int kWarps = kThreads / 32;
 
-// From so many maps on a warp reads a map alone (kTeam 32), below the whole block does (kThreads). A warp has no barrier to wait for, and four times the
-// bytes on their way for every step that waits for memory but reads nothing more (the end of a map: its neighbours, its keypoint): that counts
-// where all SMs are full. A block is done with its map four times as early, which counts where they are not. Copies of whole maps into shared memory
-// (cp.async.bulk) would need sm_90 and read the map once more from there; as it is, an SM has 64 warps x 2 loads x 512 bytes on their way, twice
-// what the memory's latency asks for.
+// From so many maps on a warp reads a map alone (kTeam 32), below the whole block does (kThreads). A warp has no barrier to wait for, and
+// four times the bytes on their way for every step that waits for memory but reads nothing more (the end of a map: its neighbours, its
+// keypoint): that counts where all SMs are full. A block is done with its map four times as early, which counts where they are not. Copies
+// of whole maps into shared memory (cp.async.bulk) would need sm_90 and read the map once more from there; as it is, an SM has 64 warps x 2
+// loads x 512 bytes on their way, twice what the memory's latency asks for.
 constexpr int64_t kManyMaps = 2048;
 
 struct Peak {
@@ -28,7 +28,8 @@ FASTPOSE_DEVICE Peak no_peak() { return {-INFINITY, 0x7fffffff}; }
 // The larger value; of equal ones the first in row-major order.
 FASTPOSE_DEVICE Peak better(Peak a, Peak b) { return beats(b.value, a.value) || (b.value == a.value && b.index < a.index) ? b : a; }
 
-// The peak of all kTeam threads, in each of them; value 0 at pixel 0 if there is none. `shared` holds kWarps peaks, if the team is the block.
+// The peak of all kTeam threads, in each of them; value 0 at pixel 0 if there is none. `shared` holds kWarps peaks, if the team is the
+// block.
 template <int kTeam>
 FASTPOSE_DEVICE Peak team_peak(Peak mine, Peak* shared) {
 #pragma unroll
@@ -67,7 +68,8 @@ struct PlainPart {
   FASTPOSE_DEVICE float largest() const { return plain.largest(); }
 };
 
-// And of the mirrored one: the same columns from the last to the first; if shifted, one further on, and the first one comes from the vector beside.
+// And of the mirrored one: the same columns from the last to the first; if shifted, one further on, and the first one comes from the vector
+// beside.
 template <class T, int kCount, bool kShift>
 struct MergedPart {
   static constexpr int kAhead = 1;  // two loads, or three
@@ -142,7 +144,8 @@ __global__ void __launch_bounds__(kThreads, 16) heatmap_decode_gaussian_kernel(c
   const HeatmapReading& r = args.reading;
   const unsigned thread = threadIdx.x % kTeam;
   constexpr int kTeams = kThreads / kTeam;
-  for (int64_t i = static_cast<int64_t>(blockIdx.x) * kTeams + threadIdx.x / kTeam; i < args.batch * args.keypoints_k; i += static_cast<int64_t>(gridDim.x) * kTeams) {
+  const int64_t first = static_cast<int64_t>(blockIdx.x) * kTeams + threadIdx.x / kTeam, stride = static_cast<int64_t>(gridDim.x) * kTeams;
+  for (int64_t i = first; i < args.batch * args.keypoints_k; i += stride) {
     const Map<T> map = map_of<T>(args, i, 0);
     const Pixel peak = find_peak<kTeam>(map, thread, peaks);
     if (thread != 0) continue;
@@ -181,7 +184,8 @@ FASTPOSE_DEVICE Around around(const float* values) {
 
 // A Newton step on the logarithm of the blurred map, of which a few pixels are enough; hardly ever the whole map must be blurred.
 template <class T, CodecKind kKind>
-__global__ void __launch_bounds__(kThreads, 9) heatmap_decode_taylor_kernel(const __grid_constant__ HeatmapDecodeArgs args, const __grid_constant__ BlurTile tile) {
+__global__ void __launch_bounds__(kThreads, 9)
+heatmap_decode_taylor_kernel(const __grid_constant__ HeatmapDecodeArgs args, const __grid_constant__ BlurTile tile) {
   using Of = StepSpots<kKind>;
   constexpr Spots<Of::kCount> kSpots = Of::kSpots;
   __shared__ Peak peaks[kWarps];
@@ -215,7 +219,8 @@ __global__ void __launch_bounds__(kThreads, 9) heatmap_decode_taylor_kernel(cons
 // --- Megvii -----------------------------------------------------------------------------------------------------------------------------
 // The peak of the blurred map, scaled to the maximum before the blur.
 template <class T>
-__global__ void __launch_bounds__(kThreads, 8) heatmap_decode_megvii_kernel(const __grid_constant__ HeatmapDecodeArgs args, const __grid_constant__ BlurTile tile) {
+__global__ void __launch_bounds__(kThreads, 8)
+heatmap_decode_megvii_kernel(const __grid_constant__ HeatmapDecodeArgs args, const __grid_constant__ BlurTile tile) {
   constexpr Spots<4> kSpots = {{-1, 1, 0, 0}, {0, 0, -1, 1}};
   __shared__ Peak peaks[kWarps];
   __shared__ float values[4];
@@ -274,7 +279,8 @@ __global__ void __launch_bounds__(kThreads, 8) heatmap_decode_megvii_kernel(cons
 // --- UdpCombined ------------------------------------------------------------------------------------------------------------------------
 // The peak of the blurred disc, and the offsets there.
 template <class T>
-__global__ void __launch_bounds__(kThreads, 8) heatmap_decode_combined_kernel(const __grid_constant__ HeatmapDecodeArgs args, const __grid_constant__ BlurTile tile) {
+__global__ void __launch_bounds__(kThreads, 8)
+heatmap_decode_combined_kernel(const __grid_constant__ HeatmapDecodeArgs args, const __grid_constant__ BlurTile tile) {
   __shared__ Peak peaks[kWarps];
   float* const lines = dynamic_shared<float>();
   const HeatmapReading& r = args.reading;

@@ -8,7 +8,8 @@ namespace {
 
 constexpr int kThreads = 128;
 
-// 16 bytes in one store. For sm_75 to 90, nvcc (CUDA 13.0) takes an assignment apart into four here, and __stwb() asks for an order of memory.
+// 16 bytes in one store. For sm_75 to 90, nvcc (CUDA 13.0) takes an assignment apart into four here, and __stwb() asks for an order of
+// memory.
 FASTPOSE_DEVICE void store_whole(float* p, float4 v) {
 #if defined(__CUDACC__)
   asm volatile("st.global.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(p), "f"(v.x), "f"(v.y), "f"(v.z), "f"(v.w) : "memory");
@@ -32,7 +33,8 @@ FASTPOSE_DEVICE void write_map(float* map, int width, int pixels, F values) {
 
 // One block a keypoint: its map, or its three. One that is not drawn has factors of zero, and goes the same way.
 template <Drawing kDrawing>
-__global__ void __launch_bounds__(kThreads, kDrawing == Drawing::Product ? 16 : 8) heatmap_encode_kernel(const __grid_constant__ HeatmapEncodeArgs args) {
+__global__ void __launch_bounds__(kThreads, kDrawing == Drawing::Product ? 16 : 8)
+heatmap_encode_kernel(const __grid_constant__ HeatmapEncodeArgs args) {
   const HeatmapTarget& t = args.target;
   const int pixels = t.height * t.width;
   BlockTarget<kDrawing> target(t, dynamic_shared<float>());

@@ -6,8 +6,8 @@
 
 namespace fastpose {
 
-// What a kernel draws, which is decided once and not for each pixel. Product: a factor of the column times one of the row (Gaussian, Dark, Udp;
-// Megvii, whose blur is one along either axis). Disc: UdpCombined.
+// What a kernel draws, which is decided once and not for each pixel. Product: a factor of the column times one of the row (Gaussian, Dark,
+// Udp; Megvii, whose blur is one along either axis). Disc: UdpCombined.
 enum class Drawing { Product, Disc };
 
 // Calls f with the drawing of a codec, as a type. On the host.
@@ -25,7 +25,8 @@ struct BlockTarget {
   float* along_y;
   TargetPlace place;
 
-  FASTPOSE_DEVICE BlockTarget(const HeatmapTarget& target, float* shared) : t(target), along_x(shared), along_y(shared + target.width), place() {}
+  FASTPOSE_DEVICE BlockTarget(const HeatmapTarget& target, float* shared)
+      : t(target), along_x(shared), along_y(shared + target.width), place() {}
 
   // Makes the factors of what stands at this place; with TargetPlace() a map of zeros. All threads of the block call it.
   FASTPOSE_DEVICE void prepare(const TargetPlace& where) {
@@ -48,7 +49,8 @@ struct BlockTarget {
 #pragma unroll
         for (int j = 0; j < kCount; j += 4) {
           const float4 four = *reinterpret_cast<const float4*>(along_x + x + j);
-          result.v[j] = four.x * of_row, result.v[j + 1] = four.y * of_row, result.v[j + 2] = four.z * of_row, result.v[j + 3] = four.w * of_row;
+          result.v[j] = four.x * of_row, result.v[j + 1] = four.y * of_row;
+          result.v[j + 2] = four.z * of_row, result.v[j + 3] = four.w * of_row;
         }
       }
     } else {
@@ -63,7 +65,9 @@ struct BlockTarget {
   }
 
   // Disc: whether a pixel belongs to it. In double precision, not by the offsets in shared memory.
-  FASTPOSE_DEVICE bool is_inside(int x, int y) const { return in_disc(disc_offset(place.x, x, t.radius), disc_offset(place.y, y, t.radius)); }
+  FASTPOSE_DEVICE bool is_inside(int x, int y) const {
+    return in_disc(disc_offset(place.x, x, t.radius), disc_offset(place.y, y, t.radius));
+  }
 
  private:
   // Of one column or one row.

@@ -65,7 +65,8 @@ struct DrawnMap {
   FASTPOSE_DEVICE Values<kCount> targets(const Loaded<kCount>&, int x, int y) const { return target.template values<kCount>(x, y); }
 };
 
-// Sum over this thread's pixels of ((p - target) * scale)^2, and the gradient if it is wanted. 16 bytes at once where maps are whole vectors.
+// Sum over this thread's pixels of ((p - target) * scale)^2, and the gradient if it is wanted. 16 bytes at once where maps are whole
+// vectors.
 template <class P, class Map>
 FASTPOSE_DEVICE float squares(const P* predicted, P* gradient, float factor, int width, int pixels, Map map) {
   float sum = 0.f;
@@ -165,9 +166,11 @@ struct DrawnTargets {
   }
 };
 
-// One block a keypoint. Without `chosen` it stores each keypoint's loss (and gradient); with it the gradient of those that count, and zeros.
+// One block a keypoint. Without `chosen` it stores each keypoint's loss (and gradient); with it the gradient of those that count, and
+// zeros.
 template <class P, class Targets>
-__global__ void __launch_bounds__(kThreads, sizeof(P) == 4 ? 8 : 7) heatmap_loss_kernel(const __grid_constant__ HeatmapLossArgs args, const double* chosen, bool with_gradient) {
+__global__ void __launch_bounds__(kThreads, sizeof(P) == 4 ? 8 : 7)
+heatmap_loss_kernel(const __grid_constant__ HeatmapLossArgs args, const double* chosen, bool with_gradient) {
   const int width = args.codec.width, pixels = args.codec.height * width;
   Targets targets(args);
   for (int64_t i = blockIdx.x; i < args.batch * args.keypoints_k; i += gridDim.x) {
@@ -192,11 +195,11 @@ __global__ void choose_kernel(HeatmapLossArgs args) {
         is_hard(args.losses + i / args.keypoints_k * args.keypoints_k, args.keypoints_k, i % args.keypoints_k, args.topk) ? 1.0 : 0.0;
 }
 
-// One block, whose time is that of its loads one after another: hence as many threads as a block may have, and eight loads in flight in each, which
-// are all there is for 8192 keypoints. A kernel of its own: the last block of heatmap_loss_kernel could do it only if it knew that it is the last,
-// from a counter that somebody has set to 0 before. That would be a node of its own in place of this one (a counter that outlives the call would be
-// shared by graphs and streams); every block would wait for its store and its count to arrive, a microsecond of the four it lives; and then
-// a block of 128 threads would have eight times as many loads to do one after another.
+// One block, whose time is that of its loads one after another: hence as many threads as a block may have, and eight loads in flight in
+// each, which are all there is for 8192 keypoints. A kernel of its own: the last block of heatmap_loss_kernel could do it only if it knew
+// that it is the last, from a counter that somebody has set to 0 before. That would be a node of its own in place of this one (a counter
+// that outlives the call would be shared by graphs and streams); every block would wait for its store and its count to arrive, a
+// microsecond of the four it lives; and then a block of 128 threads would have eight times as many loads to do one after another.
 __global__ void __launch_bounds__(kSumThreads) sum_kernel(HeatmapLossArgs args) {
   const int64_t count = args.batch * args.keypoints_k;
   double sum = 0.0;
@@ -221,7 +224,8 @@ __global__ void __launch_bounds__(kScaleThreads) scale_kernel(ScaleGradientArgs 
   P* to = static_cast<P*>(args.out);
   const float slope = *args.slope;
   if (slope == 1.f && from == to) return;
-  const int64_t first = static_cast<int64_t>(blockIdx.x) * kScaleThreads + threadIdx.x, step = static_cast<int64_t>(gridDim.x) * kScaleThreads;
+  const int64_t first = static_cast<int64_t>(blockIdx.x) * kScaleThreads + threadIdx.x;
+  const int64_t step = static_cast<int64_t>(gridDim.x) * kScaleThreads;
   const auto scaled = [&](int64_t i, auto count) {
     float values[decltype(count)::value];
     load_own_vector<decltype(count)::value>(from + i).get(values);
@@ -240,11 +244,12 @@ void run(const HeatmapLossArgs& args, size_t shared, cudaStream_t stream) {
   if (count > 0) {
     const unsigned blocks = grid_blocks(count, 1, 1 << 20);
     const bool gradient = args.gradient != nullptr, at_once = args.topk == 0;
-    cuda_launch("heatmap_loss", heatmap_loss_kernel<P, Targets>, blocks, kThreads, shared, stream, args, nullptr, gradient && at_once);
+    const auto kernel = heatmap_loss_kernel<P, Targets>;
+    cuda_launch("heatmap_loss", kernel, blocks, kThreads, shared, stream, args, nullptr, gradient && at_once);
     if (!at_once) {
       cuda_launch("heatmap_loss: choose", choose_kernel, grid_blocks(count, kThreads), kThreads, 0, stream, args);
       if (gradient)
-        cuda_launch("heatmap_loss: gradient", heatmap_loss_kernel<P, Targets>, blocks, kThreads, shared, stream, args, args.losses + count, true);
+        cuda_launch("heatmap_loss: gradient", kernel, blocks, kThreads, shared, stream, args, args.losses + count, true);
     }
   }
   cuda_launch("heatmap_loss: sum", sum_kernel, 1, kSumThreads, 0, stream, args);
@@ -253,7 +258,9 @@ void run(const HeatmapLossArgs& args, size_t shared, cudaStream_t stream) {
 template <class P>
 void run_any_target(const HeatmapLossArgs& args, cudaStream_t stream) {
   if (args.target == nullptr)
-    by_drawing(args.codec, [&](auto drawing) { run<P, DrawnTargets<P, decltype(drawing)::value>>(args, block_target_bytes(args.codec), stream); });
+    by_drawing(args.codec, [&](auto drawing) {
+      run<P, DrawnTargets<P, decltype(drawing)::value>>(args, block_target_bytes(args.codec), stream);
+    });
   else if (args.target_dtype == DType::Float32) run<P, GivenTargets<P, float>>(args, 0, stream);
   else run<P, GivenTargets<P, P>>(args, 0, stream);
 }

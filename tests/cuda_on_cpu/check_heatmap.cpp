@@ -83,13 +83,15 @@ struct Codec {
 void fill_maps(Random& random, Array& maps, const Codec& codec) {
   for (int64_t first = 0; first < maps.count(); first += codec.pixels()) {
     const int64_t kind = random.whole(0, 9), w = codec.width;
-    const double high = random.pick<double>({1.0, 1e-3, 60.0, 255.0, -1.0}), larger = 1 + 0x1p-23 * static_cast<double>(random.whole(0, 2)), x = random.between(-1, static_cast<double>(w)),
+    const double high = random.pick<double>({1.0, 1e-3, 60.0, 255.0, -1.0});
+    const double larger = 1 + 0x1p-23 * static_cast<double>(random.whole(0, 2)), x = random.between(-1, static_cast<double>(w)),
                  y = random.between(-1, static_cast<double>(codec.height));
     for (int64_t p = 0; p < codec.pixels(); ++p) {
       const double dx = static_cast<double>(p % w) - x, dy = static_cast<double>(p / w) - y;
       double value = high * std::exp(-(dx * dx + dy * dy) / 8.0);
       if (kind == 7) {  // two narrow peaks, the second one larger by a rounding: products of both with a factor may be equal
-        const double one = static_cast<double>(p % w - w / 4), two = static_cast<double>(p % w - 3 * w / 4), down = static_cast<double>(p / w - codec.height / 2);
+        const double one = static_cast<double>(p % w - w / 4), two = static_cast<double>(p % w - 3 * w / 4);
+        const double down = static_cast<double>(p / w - codec.height / 2);
         value = high * (std::exp(-2 * (one * one + down * down)) + larger * std::exp(-2 * (two * two + down * down)));
       }
       if (kind == 0) value = random.between(-1, 1);

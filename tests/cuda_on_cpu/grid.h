@@ -1,12 +1,13 @@
 // Runs CUDA kernels on the CPU: the blocks of a grid one after another, every thread of a block as a fiber of its own.
 //
 // A fiber runs until it waits (at a barrier, for its warp) or ends; then the next one does. Nothing is left to chance: the same seed gives
-// the same run. Under ThreadSanitizer each fiber is a thread of its own to the sanitizer, and only __syncthreads, __syncwarp and the beginning
-// and end of a block put one access before another (a shuffle does not, as CUDA has it): a forgotten barrier is a data race, found in one run,
-// whatever the order. Between two blocks of a grid no race can be seen; that their order does not matter is tried by running it in others.
+// the same run. Under ThreadSanitizer each fiber is a thread of its own to the sanitizer, and only __syncthreads, __syncwarp and the
+// beginning and end of a block put one access before another (a shuffle does not, as CUDA has it): a forgotten barrier is a data race,
+// found in one run, whatever the order. Between two blocks of a grid no race can be seen; that their order does not matter is tried by
+// running it in others.
 //
-// A run fails, with a message and abort(), where the device would hang or compute rubbish: some threads of a block at a barrier and others at
-// another or at their end, a lane named in a mask that does not come. A refused launch is an error as with CUDA.
+// A run fails, with a message and abort(), where the device would hang or compute rubbish: some threads of a block at a barrier and others
+// at another or at their end, a lane named in a mask that does not come. A refused launch is an error as with CUDA.
 #pragma once
 
 #include <cstddef>
@@ -42,8 +43,8 @@ void set_plan(const Plan& plan);
 void set_case(const char* how_to_repeat);
 [[noreturn]] void fail(const char* format, ...) __attribute__((format(printf, 1, 2)));
 
-// Static shared memory of a kernel, in bytes. What a kernel declares is not seen here, so that each counts as one with so many: more than any has that
-// asks for dynamic shared memory too. (tools/cuda_resources.py prints what it is.)
+// Static shared memory of a kernel, in bytes. What a kernel declares is not seen here, so that each counts as one with so many: more than
+// any has that asks for dynamic shared memory too. (tools/cuda_resources.py prints what it is.)
 constexpr size_t kStaticShared = 1024;
 
 // --- for the stand-ins of the runtime -------------------------------------------------------------------------------------------

@@ -24,7 +24,8 @@ __global__ void exchange_kernel(int* out, unsigned long long* sum) {
   wrong += __dp2a_lo(0x00020003u, 0x07060504u, 1) != 2 * 5 + 3 * 4 + 1 || __dp2a_hi(0x00020003u, 0x07060504u, 1) != 2 * 7 + 3 * 6 + 1;
   wrong += __ffs(0) != 0 || __ffs(0x50) != 5;
   const int last = static_cast<int>(blockDim.x) - 1;
-  wrong += __syncthreads_or(i == last) != 1 || __syncthreads_or(i > last) != 0 || __syncthreads_or(i == 0) != 1 || __syncthreads_or(false) != 0;
+  wrong += __syncthreads_or(i == last) != 1 || __syncthreads_or(i > last) != 0;
+  wrong += __syncthreads_or(i == 0) != 1 || __syncthreads_or(false) != 0;
   if (lane < 8) wrong += __ballot_sync(0x000000ffu, lane != 2) != 0xfbu;
   else wrong += __shfl_sync(0xffffff00u, lane, 9) != 9;
   __shared__ int first[2];
@@ -47,7 +48,8 @@ template <class T, class Pair>
 void check_largest(uint16_t one, uint16_t two, uint16_t nan) {
   const auto most = [](uint16_t a, uint16_t b) { return __hmax2(Pair{T{a}, T{b}}, Pair{T{b}, T{a}}); };
   const Pair numbers = most(one, two), odd = most(nan, one), zeros = most(0x8000, 0), none = most(nan, nan);
-  if (numbers.x.bits != two || numbers.y.bits != two || odd.x.bits != one || odd.y.bits != one || zeros.x.bits != 0 || zeros.y.bits != 0 || none.x.bits != nan)
+  const auto are = [](Pair pair, uint16_t bits) { return pair.x.bits == bits && pair.y.bits == bits; };
+  if (!are(numbers, two) || !are(odd, one) || !are(zeros, 0) || !are(none, nan))
     fail("the stand-ins: __hmax2");
 }
 
@@ -79,9 +81,10 @@ void check_shared_memory() {
   cuda_on_cpu::Plan plan{cuda_on_cpu::Plan::Ascending, 1, ~0u, &stream};
   plan.most_shared = 64 * 1024;
   cuda_on_cpu::set_plan(plan);
-  const auto launch = [&](size_t bytes) { fastpose::cuda_launch("stand-ins", little_shared_kernel, 1, 1, bytes, fastpose::as_stream(&stream), &out); };
-  if (launch_unasked(kRest, &out, fastpose::as_stream(&stream)) != cudaSuccess || out != 7) fail("the stand-ins: 48 KiB of shared memory are refused");
-  if (launch_unasked(kRest + 1, &out, fastpose::as_stream(&stream)) == cudaSuccess) fail("the stand-ins: static shared memory counts for nothing");
+  const cudaStream_t on = fastpose::as_stream(&stream);
+  const auto launch = [&](size_t bytes) { fastpose::cuda_launch("stand-ins", little_shared_kernel, 1, 1, bytes, on, &out); };
+  if (launch_unasked(kRest, &out, on) != cudaSuccess || out != 7) fail("the stand-ins: 48 KiB of shared memory are refused");
+  if (launch_unasked(kRest + 1, &out, on) == cudaSuccess) fail("the stand-ins: static shared memory counts for nothing");
   launch(kRest + 1);
   launch(kAlways);
   launch(64 * 1024 - cuda_on_cpu::kStaticShared);
