@@ -82,7 +82,7 @@ struct Codec {
 // Maps as networks make them, and others: noise, bumps, flat (every pixel ties), two equal peaks, nothing but NaN or -infinity.
 void fill_maps(Random& random, Array& maps, const Codec& codec) {
   for (int64_t first = 0; first < maps.count(); first += codec.pixels()) {
-    const int64_t kind = random.whole(0, 9), w = codec.width;
+    const int64_t kind = codec.kind == CodecKind::Megvii && random.one_in(2) ? 7 : random.whole(0, 9), w = codec.width;
     const double high = random.pick<double>({1.0, 1e-3, 60.0, 255.0, -1.0});
     const double larger = 1 + 0x1p-23 * static_cast<double>(random.whole(0, 2)), x = random.between(-1, static_cast<double>(w)),
                  y = random.between(-1, static_cast<double>(codec.height));
