@@ -1,16 +1,20 @@
-"""What the compiler gives every CUDA kernel: registers, stack, spills, shared memory. Exits with 1 if one spills.
+"""What the compiler makes of every CUDA kernel: registers, stack, spills, shared memory, instructions of its hot loop.
 
     python tools/cuda_resources.py                        every kernel, for the architectures of CMakeLists.txt
     python tools/cuda_resources.py --archs 90 --markdown  as a table for benchmarks/NOTES.md
     python tools/cuda_resources.py --op heatmap_loss      of one folder of csrc/
+    python tools/cuda_resources.py --archs 90 --lower     then lower the limits to what was found
 
+Exits with 1 if a kernel spills, or if it takes more than cuda_limits.json beside this file allows it (see limits.py).
 The kernels are compiled by the very commands of the build, which CMake writes down, with ptxas asked to report. Needs
-nvcc, CMake, Ninja and pybind11, as the build does; about half a minute an architecture on one core.
+nvcc, CMake, Ninja and pybind11, as the build does, and cuobjdump, which comes with CUDA or with `pip install
+nvidia-cuda-cuobjdump`; about half a minute an architecture on one core.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import re
@@ -20,39 +24,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
+import sass
+from limits import Kernel, Limits
+
 ROOT = Path(__file__).resolve().parents[1]
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """One kernel for one architecture, as ptxas reports it.
-
-    Attributes:
-        name: Readable, with its template arguments.
-        arch: Such as 90.
-        registers: Of a thread.
-        stack: Bytes of local memory of a thread: arrays that are indexed at run time, and spills.
-        spill_stores, spill_loads: Bytes that the code moves between registers and stack for want of registers.
-        shared: Bytes of static shared memory of a block.
-        constant: Bytes of constant bank 0, in which the arguments are; None where ptxas does not say (sm_90 and later).
-    """
-
-    name: str
-    arch: int
-    registers: int
-    stack: int
-    spill_stores: int
-    spill_loads: int
-    shared: int
-    constant: int | None
-
-    @property
-    def spills(self) -> bool:
-        """Whether registers did not suffice."""
-        return self.spill_stores > 0 or self.spill_loads > 0
 
 
 def parse(text: str) -> list[Kernel]:
@@ -113,6 +91,28 @@ def tool(name: str) -> str:
     return found
 
 
+def cuobjdump() -> str:
+    """CUDA's program that prints machine code: on the PATH, beside nvcc, or from its wheel."""
+    nvcc = os.environ.get("CUDACXX") or shutil.which("nvcc")
+    spec = importlib.util.find_spec("nvidia")
+    wheels = [Path(place) for place in (spec.submodule_search_locations or [])] if spec else []
+    folders = [Path(nvcc).resolve().parent] if nvcc else []
+    folders += [folder for place in wheels for folder in sorted(place.glob("*/bin"), reverse=True)]
+    found = shutil.which("cuobjdump") or shutil.which("cuobjdump", path=os.pathsep.join(map(str, folders)))
+    if found is None:
+        raise SystemExit("cuobjdump was not found; it comes with CUDA, or with `pip install nvidia-cuda-cuobjdump`")
+    return found
+
+
+def compiler_version() -> str:
+    """Such as "13.0"."""
+    printed = run([os.environ.get("CUDACXX") or tool("nvcc"), "--version"])
+    release = re.search(r"release (\d+\.\d+)", printed)
+    if release is None:
+        raise SystemExit(f"nvcc --version: expected a release among\n{printed}")
+    return release[1]
+
+
 def run(command: list[str], folder: Path | None = None) -> str:
     """What a command writes on both channels; ends the program with it where the command fails."""
     done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
@@ -133,22 +133,28 @@ def measure(archs: str = "", op: str | None = None, jobs: int = 1) -> list[Kerne
     with tempfile.TemporaryDirectory() as folder:
         for name, command in commands(Path(folder), archs, op):
             output = Path(folder) / f"{name}.o"
+            command = [part for part in command if not part.startswith("--threads=")]
             command[command.index("-o") + 1] = str(output)
-            kernels += parse(run([*command, "-Xptxas=-v", f"--threads={jobs}"], Path(folder)))
+            reported = parse(run([*command, "-Xptxas=-v", f"--threads={jobs}"], Path(folder)))
+            machine_code = run([cuobjdump(), "-sass", str(output)])
+            code = {(symbol, arch): sass.loops(one) for symbol, arch, one in sass.kernels(machine_code)}
+            kernels += [replace(one, op=name, loops=tuple(code[one.name, one.arch])) for one in reported]
     if not kernels:
         raise SystemExit(f"--op {op}: expected a folder of csrc/ that has a CUDA file")
     return readable(kernels)
 
 
-COLUMNS = ("kernel", "sm", "registers", "stack", "spill stores", "spill loads", "shared", "constant")
+COLUMNS = ("kernel", "sm", "registers", "stack", "spill stores", "spill loads", "shared", "constant", "hot loop")
 
 
-def table(kernels: list[Kernel], *, markdown: bool) -> str:
+def table(kernels: list[Kernel], limits: Limits, *, markdown: bool) -> str:
     """One row a kernel and architecture; in Markdown, rows that differ only in the architecture are one."""
     rows = []
     for kernel in kernels:
-        name, arch, *figures = ("–" if value is None else str(value) for value in astuple(kernel))
-        rows.append([name, arch, *figures])
+        spills = kernel.spill_stores, kernel.spill_loads
+        figures = [kernel.registers, kernel.stack, *spills, kernel.shared, kernel.constant]
+        cells = ["–" if value is None else str(value) for value in figures]
+        rows.append([kernel.name, str(kernel.arch), *cells, limits.hot_loops(kernel)])
     if markdown:
         together: dict[tuple[str, ...], list[str]] = {}
         for name, arch, *figures in rows:
@@ -161,21 +167,31 @@ def table(kernels: list[Kernel], *, markdown: bool) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; 1 if a kernel spills."""
+    """The command line; 1 if a kernel spills or exceeds its limits."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--archs", default="", help='such as "80;90" (default: those of CMakeLists.txt)')
     parser.add_argument("--op", help="one folder of csrc/ instead of all")
     parser.add_argument("--markdown", action="store_true")
+    parser.add_argument("--lower", action="store_true", help="lower the limits to what was found, and add new kernels")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="architectures compiled at once")
     options = parser.parse_args(arguments)
     if shutil.which("nvcc") is None and "CUDACXX" not in os.environ:
         parser.error("nvcc was not found")
     kernels = measure(options.archs, options.op, options.jobs)
-    print(table(kernels, markdown=options.markdown))
-    spilling = sorted({f"{kernel.name} (sm_{kernel.arch})" for kernel in kernels if kernel.spills})
-    if spilling:
-        print(f"spills: {', '.join(spilling)}", file=sys.stderr)
-    return 1 if spilling else 0
+    limits = Limits.load()
+    print(table(kernels, limits, markdown=options.markdown))
+    wrong = [f"{kernel.name} (sm_{kernel.arch}) spills" for kernel in kernels if kernel.spills]
+    version = compiler_version()
+    if version != limits.cuda:
+        print(f"the limits are those of CUDA {limits.cuda} and were not looked at: this is {version}", file=sys.stderr)
+    else:
+        if options.lower:
+            limits.lower(kernels)
+            limits.save()
+        wrong += limits.exceeded(kernels)
+    for line in wrong:
+        print(line, file=sys.stderr)
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

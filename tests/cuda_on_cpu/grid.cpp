@@ -25,7 +25,7 @@ namespace {
 
 constexpr size_t kStack = 256 * 1024, kPage = 4096;
 constexpr unsigned kMostThreads = 1024;
-constexpr size_t kSharedAlways = 48 * 1024, kSharedAtMost = 227 * 1024;
+constexpr size_t kSharedAlways = 48 * 1024;
 
 struct Fiber {
   ucontext_t context;
@@ -49,6 +49,7 @@ struct Grid {
   size_t host_stack_size = 0;
   char barriers[2];  // ThreadSanitizer knows a barrier by an address; two in turn, so that one cannot be met early
   unsigned barrier = 0;
+  bool votes[2];  // whether any thread said yes at a barrier
   char begin, end;   // of a block; one for both would put the end of a thread before the beginning of the next
   std::map<const void*, size_t> allowed;
   uint64_t random = 0;
@@ -179,7 +180,7 @@ bool release_barrier() {
     if (f.state != Fiber::AtBarrier || f.site.line != first.site.line || strcmp(f.site.file, first.site.file) != 0) return false;
   }
   for (unsigned t = 0; t < g.threads; ++t) g.fibers[t]->state = Fiber::Ready;
-  ++g.barrier;
+  g.votes[++g.barrier % 2] = false;
   return true;
 }
 
@@ -231,9 +232,10 @@ void set_plan(const Plan& plan) {
 
 bool launch(Dim3 grid, Dim3 block, size_t shared_bytes, const void* kernel, const std::function<void()>& run) {
   const auto allowed = g.allowed.find(kernel);
-  const size_t limit = allowed == g.allowed.end() ? kSharedAlways : std::max(kSharedAlways, allowed->second);
+  const size_t asked_for = allowed == g.allowed.end() ? 0 : allowed->second + kStaticShared;
   if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535) return false;
-  if (block.y != 1 || block.z != 1 || block.x == 0 || block.x > kMostThreads || shared_bytes > limit) return false;
+  if (block.y != 1 || block.z != 1 || block.x == 0 || block.x > kMostThreads) return false;
+  if (shared_bytes > 0 && shared_bytes + kStaticShared > std::max(kSharedAlways, asked_for)) return false;
 #if defined(CUDA_ON_CPU_TSAN)
   g.host.tsan = __tsan_get_current_fiber();
 #endif
@@ -258,7 +260,7 @@ bool launch(Dim3 grid, Dim3 block, size_t shared_bytes, const void* kernel, cons
 }
 
 bool allow_shared(const void* kernel, int bytes) {
-  if (bytes < 0 || static_cast<size_t>(bytes) > kSharedAtMost) return false;
+  if (bytes < 0 || static_cast<size_t>(bytes) + kStaticShared > g.plan.most_shared) return false;
   g.allowed[kernel] = static_cast<size_t>(bytes);
   return true;
 }
@@ -285,6 +287,13 @@ void sync_threads(Site site) {
   tsan_release(barrier);
   wait(Fiber::AtBarrier, site);
   tsan_acquire(barrier);
+}
+
+int sync_threads_or(Site site, bool predicate) {
+  const unsigned turn = g.barrier % 2;
+  g.votes[turn] |= predicate;
+  sync_threads(site);
+  return g.votes[turn] ? 1 : 0;
 }
 
 void exchange(Site site, unsigned mask, uint64_t value, uint64_t* lanes) {

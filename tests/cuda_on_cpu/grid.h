@@ -1,12 +1,13 @@
 // Runs CUDA kernels on the CPU: the blocks of a grid one after another, every thread of a block as a fiber of its own.
 //
 // A fiber runs until it waits (at a barrier, for its warp) or ends; then the next one does. Nothing is left to chance: the same seed gives
-// the same run. Under ThreadSanitizer each fiber is a thread of its own to the sanitizer, and only __syncthreads, __syncwarp and the beginning
-// and end of a block put one access before another (a shuffle does not, as CUDA has it): a forgotten barrier is a data race, found in one run,
-// whatever the order. Between two blocks of a grid no race can be seen; that their order does not matter is tried by running it in others.
+// the same run. Under ThreadSanitizer each fiber is a thread of its own to the sanitizer, and only __syncthreads, __syncwarp and the
+// beginning and end of a block put one access before another (a shuffle does not, as CUDA has it): a forgotten barrier is a data race,
+// found in one run, whatever the order. Between two blocks of a grid no race can be seen; that their order does not matter is tried by
+// running it in others.
 //
-// A run fails, with a message and abort(), where the device would hang or compute rubbish: some threads of a block at a barrier and others at
-// another or at their end, a lane named in a mask that does not come. A refused launch is an error as with CUDA.
+// A run fails, with a message and abort(), where the device would hang or compute rubbish: some threads of a block at a barrier and others
+// at another or at their end, a lane named in a mask that does not come. A refused launch is an error as with CUDA.
 #pragma once
 
 #include <cstddef>
@@ -34,6 +35,7 @@ struct Plan {
   unsigned most_blocks = ~0u;  // along x and along y, for kernels that stride over their grid: a block then has more than one piece of work
   void* stream = nullptr;     // every launch must be on this stream
   int driver = 13000;         // its version, as CUDA writes it
+  size_t most_shared = 227 * 1024;  // bytes of shared memory that a block may ask for on this device
 };
 void set_plan(const Plan& plan);
 
@@ -41,9 +43,13 @@ void set_plan(const Plan& plan);
 void set_case(const char* how_to_repeat);
 [[noreturn]] void fail(const char* format, ...) __attribute__((format(printf, 1, 2)));
 
+// Static shared memory of a kernel, in bytes. What a kernel declares is not seen here, so that each counts as one with so many: more than
+// any has that asks for dynamic shared memory too. (tools/cuda_resources.py prints what it is.)
+constexpr size_t kStaticShared = 1024;
+
 // --- for the stand-ins of the runtime -------------------------------------------------------------------------------------------
 bool launch(Dim3 grid, Dim3 block, size_t shared_bytes, const void* kernel, const std::function<void()>& run);  // false: refused
-bool allow_shared(const void* kernel, int bytes);
+bool allow_shared(const void* kernel, int bytes);  // false: more than the device has
 void expect_stream(void* stream);
 void expect_arguments(size_t bytes);  // no more than the driver takes
 int driver_version();
@@ -55,6 +61,7 @@ Dim3 block_size();
 Dim3 grid_size();
 void* dynamic_shared_memory();
 void sync_threads(Site site);
+int sync_threads_or(Site site, bool predicate);
 void sync_warp(Site site, unsigned mask);
 int lane();
 // Gives `value` to the lanes of `mask` and returns when all of them are here; lanes[i] is then what lane i gave.

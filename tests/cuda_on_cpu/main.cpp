@@ -132,7 +132,7 @@ void run(Random& random, const Trial& trial) {
   wanted = result();
   char stream;
   const uint64_t seed = random.next();
-  const Plan plans[] = {{Plan::Ascending, seed, ~0u, &stream}, {Plan::Descending, seed, trial.strides ? 1u : ~0u, &stream, 12000},
+  const Plan plans[] = {{Plan::Ascending, seed, ~0u, &stream}, {Plan::Descending, seed, trial.strides ? 1u : ~0u, &stream, 12000, 64 * 1024},
                         {Plan::Shuffled, seed, trial.strides ? 2u : ~0u, &stream}};
   for (const Plan& plan : plans) {
     cuda_on_cpu::set_plan(plan);

@@ -19,7 +19,7 @@ import pytest
 
 HERE = Path(__file__).resolve().parent
 CSRC = HERE.parents[1] / "csrc"
-ITERATIONS = 40
+ITERATIONS = 45  # of the codecs, every dtype and way to decode
 BUILD_LIMIT, RUN_LIMIT = 600, 300  # seconds, for machines under load; a free core takes a tenth of it
 
 # Where each mistake must be found, and by which words.

@@ -62,11 +62,12 @@ def test_names_and_tables(resources: Any) -> None:
     kernels = [
         resources.Kernel("f", arch, 24, 0, 0, 0, 32, constant) for arch, constant in ((75, 9), (90, 1), (100, 1))
     ]
-    assert resources.table(kernels, markdown=True).splitlines()[2:] == [
-        "| `f` | 75 | 24 | 0 | 0 | 0 | 32 | 9 |",
-        "| `f` | 90, 100 | 24 | 0 | 0 | 0 | 32 | 1 |",
+    limits = resources.Limits("13.0", 90, {})
+    assert resources.table(kernels, limits, markdown=True).splitlines()[2:] == [
+        "| `f` | 75 | 24 | 0 | 0 | 0 | 32 | 9 | – |",
+        "| `f` | 90, 100 | 24 | 0 | 0 | 0 | 32 | 1 | – |",
     ]
-    plain = resources.table(kernels, markdown=False).splitlines()
+    plain = resources.table(kernels, limits, markdown=False).splitlines()
     assert plain[0].split()[:2] == ["kernel", "sm"]
     assert [line.split()[:3] for line in plain[1:]] == [["f", "75", "24"], ["f", "90", "24"], ["f", "100", "24"]]
 
@@ -74,14 +75,47 @@ def test_names_and_tables(resources: Any) -> None:
 def test_a_spill_is_a_failure(resources: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     found = resources.parse(REPORT)
     monkeypatch.setattr(resources.shutil, "which", lambda *_, **__: "nvcc")
+    monkeypatch.setattr(resources, "compiler_version", lambda: "13.0")
     monkeypatch.setattr(resources, "measure", lambda *_: found)
     assert resources.main([]) == 1
-    assert f"spills: {LOSS} (sm_100)" in capsys.readouterr().err
+    assert f"{LOSS} (sm_100) spills" in capsys.readouterr().err
     monkeypatch.setattr(resources, "measure", lambda *_: found[:1])
     assert resources.main([]) == 0
 
 
-@pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc")
+def test_a_limit_exceeded_is_a_failure(resources: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    def kernel(registers: int) -> Any:
+        return resources.Kernel("f", 90, registers, 0, 0, 0, 0, None, "op")
+
+    limits = resources.Limits("13.0", 90, {"op": {"f": {"registers": 24, "stack": 0, "loops": []}}})
+    monkeypatch.setattr(resources.shutil, "which", lambda *_, **__: "nvcc")
+    monkeypatch.setattr(resources.Limits, "load", lambda: limits)
+    monkeypatch.setattr(resources, "compiler_version", lambda: "13.0")
+    monkeypatch.setattr(resources, "measure", lambda *_: [kernel(24)])
+    assert resources.main([]) == 0
+    monkeypatch.setattr(resources, "measure", lambda *_: [kernel(25)])
+    assert resources.main([]) == 1
+    assert "op: f: 25 registers, at most 24" in capsys.readouterr().err
+    # Another compiler makes other code: its figures are printed, and nothing is claimed about them.
+    monkeypatch.setattr(resources, "compiler_version", lambda: "12.4")
+    assert resources.main([]) == 0
+    assert "CUDA 13.0 and were not looked at: this is 12.4" in capsys.readouterr().err
+
+
+def has_cuobjdump() -> bool:
+    import sys
+
+    sys.path.insert(0, str(TOOLS))
+    try:
+        importlib.import_module("cuda_resources").cuobjdump()
+    except SystemExit:
+        return False
+    finally:
+        sys.path.remove(str(TOOLS))
+    return True
+
+
+@pytest.mark.skipif(shutil.which("nvcc") is None or not has_cuobjdump(), reason="no nvcc or no cuobjdump")
 def test_compiles_an_op(resources: Any, capsys: Any) -> None:
     assert resources.main(["--op", "oks", "--archs", "80;90", "--markdown"]) == 0
     printed = capsys.readouterr().out

@@ -46,6 +46,7 @@ inline constexpr Coordinates<cuda_on_cpu::grid_size> gridDim{};
 // --- what threads of a block, and of a warp, do together ------------------------------------------------------------------------
 #define CUDA_ON_CPU_SITE (::cuda_on_cpu::Site{__FILE__, __LINE__})
 #define __syncthreads() ::cuda_on_cpu::sync_threads(CUDA_ON_CPU_SITE)
+#define __syncthreads_or(predicate) ::cuda_on_cpu::sync_threads_or(CUDA_ON_CPU_SITE, (predicate) != 0)
 #define __syncwarp(...) ::cuda_on_cpu::sync_warp(CUDA_ON_CPU_SITE, ::cuda_on_cpu::mask_or_all(__VA_ARGS__))
 #define __shfl_sync(mask, value, lane) ::cuda_on_cpu::shuffle(CUDA_ON_CPU_SITE, mask, value, [=](int) { return static_cast<int>(lane) % 32; })
 #define __shfl_xor_sync(mask, value, bits) ::cuda_on_cpu::shuffle(CUDA_ON_CPU_SITE, mask, value, [=](int mine) { return mine ^ (bits); })
@@ -66,6 +67,7 @@ inline float __uint_as_float(unsigned bits) {
   memcpy(&value, &bits, 4);
   return value;
 }
+inline int __ffs(int bits) { return __builtin_ffs(bits); }
 inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned bits) {
   return static_cast<unsigned>((uint64_t{high} << 32 | low) >> (bits & 31));
 }
@@ -102,6 +104,7 @@ inline unsigned long long atomicAdd(unsigned long long* p, unsigned long long v)
 // --- the runtime ----------------------------------------------------------------------------------------------------------------
 enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorInvalidConfiguration = 9 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
+struct cudaFuncAttributes { size_t sharedSizeBytes; };  // what the kernel declares itself
 using cudaStream_t = struct CUstream_st*;
 struct cudaLaunchConfig_t {
   dim3 gridDim, blockDim;
@@ -113,6 +116,9 @@ struct cudaLaunchConfig_t {
 inline cudaError_t cudaDriverGetVersion(int* version) { return *version = cuda_on_cpu::driver_version(), cudaSuccess; }
 inline cudaError_t cudaGetLastError() { return cudaSuccess; }
 inline const char* cudaGetErrorString(cudaError_t status) { return status == cudaErrorInvalidConfiguration ? "invalid configuration" : "invalid value"; }
+inline cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
+  return attributes->sharedSizeBytes = cuda_on_cpu::kStaticShared, cudaSuccess;
+}
 inline cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute, int value) {
   return cuda_on_cpu::allow_shared(kernel, value) ? cudaSuccess : cudaErrorInvalidValue;
 }
