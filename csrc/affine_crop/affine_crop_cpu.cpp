@@ -332,7 +332,7 @@ FASTPOSE_INLINE void crop_floats(const AffineCropArgs& args) {
 // Adds weight * gradient to the pixels under one sample.
 template <class T>
 FASTPOSE_INLINE void scatter(const CropImage& grad, double sx, double sy, bool replicate, const T* g) {
-  const Taps<T> t = crop_taps<T>(sx, sy, grad.height, grad.width, replicate);
+  const Taps<T> t = crop_taps<T>(sx, sy, static_cast<int32_t>(grad.height), static_cast<int32_t>(grad.width), replicate);
   if (t.outside) return;
   T* data = const_cast<T*>(static_cast<const T*>(grad.data));
   for (int j = 0; j < 2; ++j) {

@@ -33,6 +33,37 @@ void unary(const char* what, const std::vector<float>& values, F vector_form, G 
   }
 }
 
+struct Triple { float a, b, c; };
+
+// First one that a sum in double, rounded to float, gets wrong. Then random ones: products close to half of the addend's last bit, where such
+// mistakes are; operands of like size, which cancel; tiny ones, whose sum is subnormal; and random bits, which may be infinite or no number.
+Triple triple(int i) {
+  if (i == 0) return {0x1.000002p0f, 0x1.fffffcp-25f, 0x1.000002p0f};
+  static uint64_t state = 1;
+  const auto random = [] {
+    state = state * 6364136223846793005ull + 1442695040888963407ull;
+    return static_cast<uint32_t>(state >> 32);
+  };
+  const auto number = [&](int low, int high) {  // of either sign, at least 2^low and below 2^(high + 1)
+    const float fraction = 1.f + std::ldexp(static_cast<float>(random() >> 9), -23);
+    const int exponent = low + static_cast<int>(random() % static_cast<uint32_t>(high - low + 1));
+    return std::ldexp((random() & 1) != 0 ? fraction : -fraction, exponent);
+  };
+  const auto any_bits = [&] {
+    const uint32_t bits = random();
+    float x;
+    memcpy(&x, &bits, 4);
+    return x;
+  };
+  const float a = number(0, 0);
+  switch (i % 4) {
+    case 0: return {a, 0x1p-24f / a, number(0, 0)};
+    case 1: return {a, number(-50, 26), number(-1, 1)};
+    case 2: return {a, number(-149, -120), number(-149, -120)};
+    default: return {any_bits(), any_bits(), any_bits()};
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -85,6 +116,18 @@ int main() {
     for (int i = 0; i < L; ++i) check("max", p[i], out[i], p[i] > 1.f ? p[i] : 1.f, 0);
     store(out, min(load(p), set(1.f)));
     for (int i = 0; i < L; ++i) check("min", p[i], out[i], p[i] < 1.f ? p[i] : 1.f, 0);
+    store(out, max(set(1.f), load(p)));
+    for (int i = 0; i < L; ++i) check("max, the value second", p[i], out[i], 1.f > p[i] ? 1.f : p[i], 0);
+    store(out, min(set(1.f), load(p)));
+    for (int i = 0; i < L; ++i) check("min, the value second", p[i], out[i], 1.f < p[i] ? 1.f : p[i], 0);
+    int32_t truncated[L], rounded[L];
+    istore(truncated, to_int(load(p)));
+    istore(rounded, to_int_round(load(p)));
+    for (int i = 0; i < L; ++i) {
+      const bool fits = p[i] >= -2147483648.f && p[i] < 2147483648.f;
+      check("to_int", p[i], truncated[i], fits ? std::trunc(p[i]) : -2147483648., 0);
+      check("to_int_round", p[i], rounded[i], fits ? std::nearbyint(p[i]) : -2147483648., 0);
+    }
     uint32_t expected_bits = 0;
     for (int i = 0; i < L; ++i) expected_bits |= (p[i] >= 0.5f ? 1u : 0u) << i;
     check("bits", 0, bits(load(p) >= set(0.5f)), expected_bits, 0);
@@ -109,6 +152,19 @@ int main() {
   check("reduce_min", 0, reduce_min(set(2.f) - iota()), 3 - L, 0);
   store(out, madd(iota(), set(2.f), set(1.f)));
   for (int i = 0; i < L; ++i) check("madd", i, out[i], 2 * i + 1, 0);
+
+  float a[L] = {}, b[L] = {}, c[L] = {};
+  for (int i = 0; i < 1 << 20; ++i) {
+    const Triple t = triple(i);
+    const float expected = std::fma(t.a, t.b, t.c);
+    check("fused", t.a, fastpose::fused(t.a, t.b, t.c), expected, 0);
+    const int lane = i % L;  // those before it hold the triples before
+    a[lane] = t.a;
+    b[lane] = t.b;
+    c[lane] = t.c;
+    store(out, fused(load(a), load(b), load(c)));
+    check("fused, vector", t.a, out[lane], expected, 0);
+  }
 
   std::printf("%d lanes, %d failures\n", L, failures);
   return failures != 0;
