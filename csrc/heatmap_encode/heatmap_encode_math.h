@@ -66,7 +66,8 @@ FASTPOSE_HD TargetPlace target_place(const HeatmapTarget& t, float keypoint_x, f
     p.y = truncf(p.y);
     p.reaches = p.x >= 0.f && p.x < width && p.y >= 0.f && p.y < height;
     if (!p.reaches) return p;
-    const float reach = static_cast<float>(t.taps / 2);
+    const int radius = t.taps / 2;
+    const float reach = static_cast<float>(radius);
     p.x0 = clamped_pixel(p.x - reach, t.width);
     p.x1 = clamped_pixel(p.x + reach + 1.f, t.width);
     p.y0 = clamped_pixel(p.y - reach, t.height);
