@@ -109,8 +109,14 @@ FASTPOSE_INLINE IVec operator*(IVec a, IVec b) { return {vmulq_s32(a.v, b.v)}; }
 FASTPOSE_INLINE IVec operator&(IVec a, IVec b) { return {vandq_s32(a.v, b.v)}; }
 FASTPOSE_INLINE IVec operator|(IVec a, IVec b) { return {vorrq_s32(a.v, b.v)}; }
 template <int n> FASTPOSE_INLINE IVec shift_left(IVec a) { return {vshlq_n_s32(a.v, n)}; }
-template <int n> FASTPOSE_INLINE IVec shift_right(IVec a) { return {vreinterpretq_s32_u32(vshrq_n_u32(vreinterpretq_u32_s32(a.v), n))}; }
-template <int n> FASTPOSE_INLINE IVec shift_right_arithmetic(IVec a) { return {vshrq_n_s32(a.v, n)}; }
+template <int n> FASTPOSE_INLINE IVec shift_right(IVec a) {  // there is no instruction for n = 0
+  if constexpr (n == 0) return a;
+  else return {vreinterpretq_s32_u32(vshrq_n_u32(vreinterpretq_u32_s32(a.v), n))};
+}
+template <int n> FASTPOSE_INLINE IVec shift_right_arithmetic(IVec a) {
+  if constexpr (n == 0) return a;
+  else return {vshrq_n_s32(a.v, n)};
+}
 
 // Out of range and NaN give the smallest integer, as on x86; NEON's own conversion saturates, and makes 0 of NaN.
 FASTPOSE_INLINE IVec or_smallest(Vec a, IVec converted) { return select(abs(a) < set(2147483648.f), converted, iset(INT32_MIN)); }

@@ -143,6 +143,8 @@ int main() {
   for (int i = 0; i < L; ++i) check("gather_i32", i, ints[i], table[i * 2], 0);
   istore(ints, shift_right_arithmetic<1>(iset(-5)) + shift_left<4>(iset(3)) + shift_right<28>(iset(-1)));
   check("shifts", 0, ints[0], -3 + 48 + 15, 0);
+  istore(ints, shift_right_arithmetic<0>(iset(-5)) + shift_left<0>(iset(3)) + shift_right<0>(iset(-1)));
+  check("shifts by 0", 0, ints[0], -5 + 3 - 1, 0);
   float floats[64], out[L];
   for (int i = 0; i < 64; ++i) floats[i] = i * 0.5f;
   store(out, gather_f32(floats, iiota() * iset(3)));
