@@ -1,5 +1,5 @@
-// Working memory: of one call, or of one thread. Both are aligned to 64 bytes and hold anything at first. Where there is no memory they throw
-// std::bad_alloc, which parallel_for carries to its caller.
+// Working memory: of one call, or of one thread. Both are aligned to 64 bytes and hold anything at first. Where there is no memory they
+// throw std::bad_alloc, which parallel_for carries to its caller.
 #pragma once
 
 #include <cstdint>

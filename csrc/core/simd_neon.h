@@ -21,16 +21,6 @@ FASTPOSE_INLINE Vec iota() { return {vcvtq_f32_s32(iiota().v)}; }
 
 FASTPOSE_INLINE Vec load(const float* p) { return {vld1q_f32(p)}; }
 FASTPOSE_INLINE void store(float* p, Vec a) { vst1q_f32(p, a.v); }
-FASTPOSE_INLINE Vec load_n(const float* p, int n) {
-  float t[4] = {0, 0, 0, 0};
-  for (int i = 0; i < n && i < 4; ++i) t[i] = p[i];
-  return load(t);
-}
-FASTPOSE_INLINE void store_n(float* p, Vec a, int n) {
-  float t[4];
-  store(t, a);
-  for (int i = 0; i < n && i < 4; ++i) p[i] = t[i];
-}
 FASTPOSE_INLINE IVec iload(const int32_t* p) { return {vld1q_s32(p)}; }
 FASTPOSE_INLINE void istore(int32_t* p, IVec a) { vst1q_s32(p, a.v); }
 
@@ -126,18 +116,7 @@ FASTPOSE_INLINE Vec to_float(IVec a) { return {vcvtq_f32_s32(a.v)}; }
 FASTPOSE_INLINE IVec as_int(Vec a) { return {vreinterpretq_s32_f32(a.v)}; }
 FASTPOSE_INLINE Vec as_float(IVec a) { return {vreinterpretq_f32_s32(a.v)}; }
 
-FASTPOSE_INLINE IVec gather_i32(const void* base, IVec offsets) {
-  int32_t o[4], r[4];
-  istore(o, offsets);
-  for (int i = 0; i < 4; ++i) memcpy(&r[i], static_cast<const char*>(base) + o[i], 4);
-  return iload(r);
-}
-FASTPOSE_INLINE Vec gather_f32(const float* base, IVec indices) {
-  int32_t o[4];
-  istore(o, indices);
-  const float r[4] = {base[o[0]], base[o[1]], base[o[2]], base[o[3]]};
-  return load(r);
-}
-
 }  // namespace FASTPOSE_SIMD_NS
 }  // namespace fastpose
+
+#include "core/simd_through_memory.h"

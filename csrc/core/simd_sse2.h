@@ -18,16 +18,6 @@ FASTPOSE_INLINE IVec iiota() { return {_mm_setr_epi32(0, 1, 2, 3)}; }
 
 FASTPOSE_INLINE Vec load(const float* p) { return {_mm_loadu_ps(p)}; }
 FASTPOSE_INLINE void store(float* p, Vec a) { _mm_storeu_ps(p, a.v); }
-FASTPOSE_INLINE Vec load_n(const float* p, int n) {
-  float t[4] = {0, 0, 0, 0};
-  for (int i = 0; i < n && i < 4; ++i) t[i] = p[i];
-  return load(t);
-}
-FASTPOSE_INLINE void store_n(float* p, Vec a, int n) {
-  float t[4];
-  store(t, a);
-  for (int i = 0; i < n && i < 4; ++i) p[i] = t[i];
-}
 FASTPOSE_INLINE IVec iload(const int32_t* p) { return {_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))}; }
 FASTPOSE_INLINE void istore(int32_t* p, IVec a) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), a.v); }
 
@@ -147,17 +137,7 @@ FASTPOSE_INLINE Vec floor(Vec a) {
 }
 FASTPOSE_INLINE Vec round(Vec a) { return select(abs(a) < set(8388608.f), to_float(to_int_round(a)), a); }
 
-FASTPOSE_INLINE IVec gather_i32(const void* base, IVec offsets) {
-  int32_t o[4], r[4];
-  istore(o, offsets);
-  for (int i = 0; i < 4; ++i) memcpy(&r[i], static_cast<const char*>(base) + o[i], 4);
-  return iload(r);
-}
-FASTPOSE_INLINE Vec gather_f32(const float* base, IVec indices) {
-  int32_t o[4];
-  istore(o, indices);
-  return {_mm_setr_ps(base[o[0]], base[o[1]], base[o[2]], base[o[3]])};
-}
-
 }  // namespace FASTPOSE_SIMD_NS
 }  // namespace fastpose
+
+#include "core/simd_through_memory.h"
