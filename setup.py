@@ -18,11 +18,12 @@ Environment:
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -67,9 +68,7 @@ class CMakeBuild(build_ext):
             f"-DCMAKE_MAKE_PROGRAM={find_tool('ninja')}",
         ]
         command += [f"-D{key}={value}" for key, value in options.items()]
-        with (build / "lock").open("w") as lock:
-            # Two builds at once (an editor's and a shell's) would write into one folder.
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(build / "lock"):  # two builds at once (an editor's and a shell's) would write into one folder
             # Isolated builds get their tools from a new temporary folder each time; a cache with the old paths fails.
             subprocess.run([*command, "--fresh"] if stale(build) else command, check=True)
             subprocess.run([cmake, "--build", str(build)], check=True)
@@ -92,6 +91,26 @@ def installed_torch() -> str:
     """
     asked = subprocess.run([sys.executable, "-I", "-c", ASK_TORCH], capture_output=True, text=True, check=False)
     return asked.stdout.strip() if asked.returncode == 0 else ""
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Waits until no other process has the lock; it is the operating system's, and ends with its process."""
+    with path.open("w") as file:
+        if sys.platform == "win32":
+            import msvcrt
+
+            while True:
+                try:
+                    msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)  # gives up after ten seconds
+                    break
+                except OSError:
+                    continue
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def find_tool(name: str) -> str:

@@ -92,7 +92,9 @@ def ahead_threads() -> Iterator[Callable[[], list[threading.Thread]]]:
     assert not running()
 
 
-@pytest.fixture(params=["sse2", "avx2", "avx512"] if platform.machine() in ("x86_64", "AMD64") else ["baseline"])
+@pytest.fixture(
+    params=["sse2", "avx2", "avx512"] if platform.machine() in ("x86_64", "AMD64") else ["neon", "baseline"]
+)
 def simd(request: pytest.FixtureRequest) -> Iterator[str]:
     """Runs the test once per SIMD level of this processor, with that level forced."""
     from fastpose import _C

@@ -121,6 +121,12 @@ def test_one_version() -> None:
     assert _C.__version__ == fastpose.__version__
 
 
+def test_setup_needs_nothing_that_windows_lacks() -> None:
+    code = "import os, runpy, sys; sys.modules['fcntl'] = None; sys.argv = ['setup.py', '-q', '--name']; "
+    result = run(code + f"os.chdir({str(ROOT)!r}); runpy.run_path('setup.py')")
+    assert result.returncode == 0, result.stderr
+
+
 # --- the native core ----------------------------------------------------------------------------------------------
 def test_core_needs_no_torch() -> None:
     code = "import sys, fastpose._C as c; print('torch' in sys.modules, 'numpy' in sys.modules, c.get_num_threads())"
@@ -192,6 +198,7 @@ def test_vector_wrapper_agrees_with_scalars(tmp_path: Path) -> None:
         "sse2": "-msse2",
         "avx2": "-mavx2 -mfma -mf16c",
         "avx512": "-mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -Wno-maybe-uninitialized",
+        "neon": "",
         "baseline": "",
     }
     compiler = os.environ.get("CXX") or sysconfig.get_config_var("CXX").split()[0]

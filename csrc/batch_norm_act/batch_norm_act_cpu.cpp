@@ -23,7 +23,7 @@ struct Folding {
   }
   // [channels] → [width]
   FASTPOSE_INLINE void repeat(const float* from, float* to) const {
-    for (int64_t k = 0; k < pixels; ++k, to += channels) memcpy(to, from, sizeof(float) * channels);
+    for (int64_t k = 0; k < pixels; ++k, to += channels) memcpy(to, from, bytes_of<float>(channels));
   }
   // What belongs to one channel of the map, added up: [width] → [channels]
   FASTPOSE_INLINE void add_up(const float* from, double* to) const {
@@ -280,7 +280,7 @@ FASTPOSE_INLINE void block_statistics(const BatchNormActArgs& args) {
     Sums<E> sums{x, shift, shift + width, shift + 2 * width, width};
     mean_of_some<E>(x + first * channels, pixels, channels, shift);
     for (int64_t i = channels; i < width; ++i) shift[i] = shift[i - channels];
-    memset(sums.sum, 0, sizeof(float) * 2 * width);
+    memset(sums.sum, 0, bytes_of<float>(2 * width));
     for_tiles(sums, folding, first, pixels);
     double *mean = args.workspace + block * 2 * channels, *squares = mean + channels;
     folding.add_up(sums.sum, mean);
@@ -362,7 +362,7 @@ FASTPOSE_INLINE void backward(const BatchNormActGradArgs& args) {
   for_blocks_backwards(args.rows, channels, [&](int64_t block, int64_t first, int64_t pixels) {
     float* at = thread_scratch(5 * width);
     prepare(at);
-    memset(at + 3 * width, 0, sizeof(float) * 2 * width);
+    memset(at + 3 * width, 0, bytes_of<float>(2 * width));
     GradSums<E, kRelu, kWrite> op{x, out, grad, grad_residual, at, at + width, at + 2 * width, at + 3 * width, at + 4 * width, width};
     for_tiles(op, folding, first, pixels);
     double* sums = args.workspace + block * 2 * channels;

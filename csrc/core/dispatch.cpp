@@ -24,6 +24,8 @@ SimdLevel best_level() {
   for (SimdLevel level : {SimdLevel::Avx512, SimdLevel::Avx2})
     if (simd_supported(level)) return level;
   return SimdLevel::Sse2;
+#elif defined(__aarch64__)
+  return SimdLevel::Neon;
 #else
   return SimdLevel::Baseline;
 #endif
@@ -41,6 +43,7 @@ const char* simd_level_name(SimdLevel level) {
     case SimdLevel::Sse2: return "sse2";
     case SimdLevel::Avx2: return "avx2";
     case SimdLevel::Avx512: return "avx512";
+    case SimdLevel::Neon: return "neon";
     default: return "baseline";
   }
 }
@@ -57,7 +60,7 @@ bool simd_supported(SimdLevel level) {
     default: return false;
   }
 #else
-  return level == SimdLevel::Baseline;
+  return level == best_level();
 #endif
 }
 
@@ -77,13 +80,13 @@ const char* set_simd_level(const char* name) {
     chosen = best_level();
     return nullptr;
   }
-  for (SimdLevel level : {SimdLevel::Baseline, SimdLevel::Sse2, SimdLevel::Avx2, SimdLevel::Avx512}) {
+  for (SimdLevel level : kSimdLevels) {
     if (std::strcmp(name, simd_level_name(level)) != 0) continue;
     if (!simd_supported(level)) return "this CPU does not support it";
     chosen = level;
     return nullptr;
   }
-  return "expected sse2, avx2 or avx512 (baseline on other processors)";
+  return "expected sse2, avx2 or avx512 (neon on AArch64, baseline on other processors)";
 }
 
 }  // namespace fastpose

@@ -3,7 +3,8 @@
 
 namespace fastpose {
 
-enum class SimdLevel : int { Baseline = 0, Sse2 = 1, Avx2 = 2, Avx512 = 3 };
+enum class SimdLevel : int { Baseline = 0, Sse2 = 1, Avx2 = 2, Avx512 = 3, Neon = 4 };
+constexpr SimdLevel kSimdLevels[] = {SimdLevel::Baseline, SimdLevel::Sse2, SimdLevel::Avx2, SimdLevel::Avx512, SimdLevel::Neon};
 
 // The level in use: the best that this CPU has, or the one that the environment variable FASTPOSE_SIMD forced at load time.
 SimdLevel simd_level();
@@ -32,10 +33,10 @@ void allow_simd_vbmi(bool allowed);
       default: return sse2::FUNCTION(args);                \
     }                                                      \
   }
-#elif defined(FASTPOSE_SIMD_baseline)
-#define FASTPOSE_DISPATCH(FUNCTION, ARGS)           \
-  namespace baseline { void FUNCTION(const ARGS&); } \
-  void FUNCTION(const ARGS& args) { baseline::FUNCTION(args); }
+#elif defined(FASTPOSE_SIMD_neon) || defined(FASTPOSE_SIMD_baseline)  // the only level of its processors
+#define FASTPOSE_DISPATCH(FUNCTION, ARGS)                    \
+  namespace FASTPOSE_SIMD_NS { void FUNCTION(const ARGS&); } \
+  void FUNCTION(const ARGS& args) { FASTPOSE_SIMD_NS::FUNCTION(args); }
 #else
 #define FASTPOSE_DISPATCH(FUNCTION, ARGS)
 #endif

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 
@@ -18,6 +19,10 @@
 
 namespace fastpose {
 
+// Bytes of n elements, for memcpy and memset.
+template <class T>
+FASTPOSE_HD size_t bytes_of(int64_t n) { return sizeof(T) * static_cast<size_t>(n); }
+
 template <class T>
 FASTPOSE_HD T min_of(T a, T b) { return b < a ? b : a; }  // a if b is NaN
 
@@ -27,9 +32,13 @@ FASTPOSE_HD T max_of(T a, T b) { return a < b ? b : a; }  // a if b is NaN
 template <class T>
 FASTPOSE_HD T clamp(T x, T low, T high) { return x < low ? low : (high < x ? high : x); }  // NaN stays NaN
 
-// a*b + c, fused where the machine has it (AVX2 and up, CUDA) and rounded twice where it has not (SSE2).
+#if defined(__CUDA_ARCH__) || defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+#define FASTPOSE_HAS_FMA 1
+#endif
+
+// a*b + c, rounded once where the machine has an instruction for it (AVX2 and up, NEON, CUDA) and twice where it has none (SSE2).
 FASTPOSE_HD float madd(float a, float b, float c) {
-#if defined(__CUDA_ARCH__) || defined(__FMA__)
+#if defined(FASTPOSE_HAS_FMA)
   return fmaf(a, b, c);
 #else
   return a * b + c;
@@ -37,10 +46,31 @@ FASTPOSE_HD float madd(float a, float b, float c) {
 }
 
 FASTPOSE_HD double madd(double a, double b, double c) {
-#if defined(__CUDA_ARCH__) || defined(__FMA__)
+#if defined(FASTPOSE_HAS_FMA)
   return fma(a, b, c);
 #else
   return a * b + c;
+#endif
+}
+
+// a*b + c rounded once on every machine. Without an instruction (C's fmaf would then change the rounding mode at every call) the product is
+// taken in double, where it is exact, and the sum is rounded to odd: of the two doubles around the true sum, the one whose last bit is set.
+// No such double lies halfway between two floats, so that rounding it to float gives what rounding the true sum gives.
+FASTPOSE_HD float fused(float a, float b, float c) {
+#if defined(FASTPOSE_HAS_FMA)
+  return fmaf(a, b, c);
+#else
+  const double product = static_cast<double>(a) * static_cast<double>(b), addend = static_cast<double>(c);
+  double sum = product + addend;
+  const double part = sum - product;  // Knuth's two-sum: sum + lost is product + addend exactly
+  const double lost = (product - (sum - part)) + (addend - part);
+  const bool inexact = lost > 0.0 || lost < 0.0;  // false for NaN, which an infinite sum gives
+  const bool too_large = inexact && (lost < 0.0) != (sum < 0.0);  // in magnitude
+  int64_t bits;
+  memcpy(&bits, &sum, 8);
+  bits = (bits - (too_large ? 1 : 0)) | (inexact ? 1 : 0);
+  memcpy(&sum, &bits, 8);
+  return static_cast<float>(sum);
 #endif
 }
 

@@ -1,15 +1,14 @@
 #include "core/parallel.h"
 
-#include <pthread.h>
-#include <sched.h>
-#include <unistd.h>
-
 #include <atomic>
 #include <condition_variable>
 #include <cstdlib>
+#include <exception>
 #include <mutex>
+#include <new>
 #include <thread>
-#include <vector>
+
+#include "core/platform.h"
 
 namespace fastpose {
 namespace {
@@ -19,9 +18,7 @@ int default_threads() {
     const int n = std::atoi(text);
     if (n > 0) return n;
   }
-  cpu_set_t set;  // what this process may use, not what the machine has
-  if (sched_getaffinity(0, sizeof(set), &set) == 0) return CPU_COUNT(&set) > 0 ? CPU_COUNT(&set) : 1;
-  return 1;
+  return usable_processors();
 }
 
 thread_local int thread_limit = 0;  // 0: not set
@@ -32,26 +29,31 @@ struct Job {
   void* context;
   int64_t n, piece;
   std::atomic<int64_t> next{0};
+  std::atomic<bool> failed{false};
+  std::exception_ptr failure{};  // what the first piece that failed has thrown
 
-  void work() {
-    for (;;) {
-      const int64_t begin = next.fetch_add(piece, std::memory_order_relaxed);
-      if (begin >= n) return;
-      body(context, begin, begin + piece < n ? begin + piece : n);
+  void work() noexcept {
+    try {
+      for (;;) {
+        const int64_t begin = next.fetch_add(piece, std::memory_order_relaxed);
+        if (begin >= n) return;
+        body(context, begin, begin + piece < n ? begin + piece : n);
+      }
+    } catch (...) {
+      next.store(n, std::memory_order_relaxed);  // nobody begins another piece
+      if (!failed.exchange(true)) failure = std::current_exception();
     }
   }
 };
 
 class Pool {
  public:
-  // False if another thread has the pool: the caller then works alone.
+  // False if another thread has the pool, or if there are no workers to be had: the caller then works alone.
   bool run(Job& job, int threads) {
     std::unique_lock<std::mutex> owner(owner_, std::try_to_lock);
     if (!owner.owns_lock()) return false;
-    while (static_cast<int>(workers_.size()) < threads - 1) {
-      workers_.emplace_back([this, seen = generation_]() mutable { loop(seen); });
-      workers_.back().detach();
-    }
+    hire(threads - 1);
+    if (workers_ == 0) return false;
     {
       std::lock_guard<std::mutex> lock(mutex_);
       job_ = &job;
@@ -70,6 +72,15 @@ class Pool {
   }
 
  private:
+  // Workers up to this number, or as many as the system gives: a container may have no process left, a limit no memory for a stack.
+  void hire(int number) {
+    try {
+      for (; workers_ < number; ++workers_) std::thread([this, seen = generation_] { loop(seen); }).detach();
+    } catch (const std::exception&) {
+      // Those that are there do the work; the next call tries again.
+    }
+  }
+
   void loop(uint64_t seen) {
     inside_parallel = true;
     std::unique_lock<std::mutex> lock(mutex_);
@@ -89,24 +100,22 @@ class Pool {
 
   std::mutex owner_, mutex_;
   std::condition_variable wake_, done_;
-  std::vector<std::thread> workers_;
   Job* job_ = nullptr;
   uint64_t generation_ = 0;
-  int wanted_ = 0, busy_ = 0;
+  int workers_ = 0, wanted_ = 0, busy_ = 0;
 };
 
 // Threads do not survive fork(), and the locks may be held at that moment: the child starts with a new pool and leaves the old one alone.
-// The pool is never destroyed, so that detached workers never wake up in a dead object when the process ends.
+// The pool is never destroyed, so that detached workers never wake up in a dead object when the process ends. Null: no memory for one.
 std::atomic<Pool*> pool{nullptr};
 
-Pool& the_pool() {
-  static const bool registered = [] {
-    pool = new Pool;
-    pthread_atfork(nullptr, nullptr, [] { pool = new Pool; });
+Pool* the_pool() {
+  static const bool ready = [] {
+    call_in_forked_children([] { pool = new (std::nothrow) Pool; });
+    pool = new (std::nothrow) Pool;
     return true;
   }();
-  (void)registered;
-  return *pool;
+  return ready ? pool.load() : nullptr;
 }
 
 }  // namespace
@@ -127,7 +136,11 @@ void parallel_run(int64_t n, int64_t grain, void (*body)(void*, int64_t, int64_t
     // Four pieces a thread even out unequal work; every piece is a whole number of grains.
     const int64_t pieces = threads * 4 < grains ? threads * 4 : grains;
     Job job{body, context, n, ((grains + pieces - 1) / pieces) * grain};
-    if (the_pool().run(job, static_cast<int>(threads))) return;
+    Pool* here = the_pool();
+    if (here != nullptr && here->run(job, static_cast<int>(threads))) {
+      if (job.failure != nullptr) std::rethrow_exception(job.failure);
+      return;
+    }
   }
   body(context, 0, n);
 }

@@ -1,33 +1,42 @@
 #include "core/scratch.h"
 
-#include <cstdio>
-#include <cstdlib>
+#include <cstddef>
+#include <limits>
+#include <new>
 
 namespace fastpose {
 namespace {
 
+constexpr std::align_val_t kAlignment{64};
+
+void* allocate(int64_t bytes) {
+  if (bytes < 0 || static_cast<uint64_t>(bytes) > std::numeric_limits<std::size_t>::max() / 2) throw std::bad_alloc();
+  return ::operator new(static_cast<std::size_t>(bytes), kAlignment);
+}
+
+void release(void* data) { ::operator delete(data, kAlignment); }
+
 struct Block {
-  float* data = nullptr;
+  void* data = nullptr;
   int64_t floats = 0;
-  ~Block() { std::free(data); }
+  ~Block() { release(data); }
 };
 
 thread_local Block block;
 
 }  // namespace
 
+Workspace::Workspace(int64_t bytes) : data_(allocate(bytes)) {}
+Workspace::~Workspace() { release(data_); }
+
 float* thread_scratch(int64_t floats) {
   if (floats > block.floats) {
-    std::free(block.data);
-    const int64_t bytes = (floats * static_cast<int64_t>(sizeof(float)) + 63) / 64 * 64;
-    block.data = static_cast<float*>(std::aligned_alloc(64, static_cast<size_t>(bytes)));
+    release(block.data);  // before the larger block is there: two at once may be too much
+    block = {};           // whatever happens next
+    block.data = allocate(floats * static_cast<int64_t>(sizeof(float)));
     block.floats = floats;
-    if (block.data == nullptr) {
-      std::fprintf(stderr, "fastpose: out of memory for %lld bytes of scratch\n", static_cast<long long>(bytes));
-      std::abort();
-    }
   }
-  return block.data;
+  return static_cast<float*>(block.data);
 }
 
 }  // namespace fastpose

@@ -1,11 +1,12 @@
 // A thin wrapper over the vector registers of the level that this unit is compiled for.
 //
 // In namespace fastpose::FASTPOSE_SIMD_NS:
-//   Vec   Vec::lanes floats (SSE2 4, AVX2 8, AVX-512 16, elsewhere 4)      IVec  as many int32      Mask  as many booleans
+//   Vec   Vec::lanes floats (SSE2 and NEON 4, AVX2 8, AVX-512 16, elsewhere 4)      IVec  as many int32      Mask  as many booleans
 //   set(x) zero() iota()                   iset(n) iiota()
 //   load(p) load_n(p, n) store(p, v) store_n(p, v, n)      p unaligned; _n touches only the first n lanes, load_n gives 0 in the others
 //   load_u8(p) load_f16(p) load_bf16(p)    store_f16(p, v) store_bf16(p, v) store_u8(p, v)    Vec::lanes elements as float; u8 saturates
 //   + - * /   < <= > >= == (false on NaN)   min max (the second operand if one is NaN)   abs sqrt floor round   madd(a, b, c) = a*b + c
+//   fused(a, b, c) = a*b + c rounded once at every level (slow at SSE2)
 //   select(mask, a, b) = mask ? a : b      & | ~ on masks    any all bits
 //   reduce_add reduce_max reduce_min
 //   to_int (truncates) to_int_round to_float   as_int as_float (bit patterns)   IVec: + - * & |  shift_left<n> shift_right<n> (logical)
@@ -28,6 +29,8 @@
 #include "core/simd_avx2.h"
 #elif defined(FASTPOSE_SIMD_sse2)
 #include "core/simd_sse2.h"
+#elif defined(FASTPOSE_SIMD_neon)
+#include "core/simd_neon.h"
 #else
 #include "core/simd_baseline.h"
 #endif
@@ -35,8 +38,12 @@
 namespace fastpose {
 namespace FASTPOSE_SIMD_NS {
 
-using fastpose::madd;  // the scalar ones stay visible beside those for Vec
+using fastpose::fused;  // the scalar ones stay visible beside those for Vec
+using fastpose::madd;
 
+#if defined(FASTPOSE_HAS_FMA)
+FASTPOSE_INLINE Vec fused(Vec a, Vec b, Vec c) { return madd(a, b, c); }
+#endif
 FASTPOSE_INLINE Vec operator-(Vec a) { return set(0.f) - a; }
 FASTPOSE_INLINE Vec& operator+=(Vec& a, Vec b) { return a = a + b; }
 FASTPOSE_INLINE Vec& operator-=(Vec& a, Vec b) { return a = a - b; }

@@ -1,4 +1,4 @@
-// Four lanes as a plain array, for processors without a backend of their own: the compiler turns the loops into NEON and the like.
+// Four lanes as a plain array, for processors without a backend of their own: the compiler makes of the loops what it can.
 #pragma once
 
 namespace fastpose {
@@ -46,6 +46,9 @@ FASTPOSE_UNARY(Vec, Vec, sqrt, sqrtf(a.v[i]))
 FASTPOSE_UNARY(Vec, Vec, floor, floorf(a.v[i]))
 FASTPOSE_UNARY(Vec, Vec, round, rintf(a.v[i]))
 FASTPOSE_INLINE Vec madd(Vec a, Vec b, Vec c) { Vec r; FASTPOSE_LANES r.v[i] = fastpose::madd(a.v[i], b.v[i], c.v[i]); return r; }
+#if !defined(FASTPOSE_HAS_FMA)
+FASTPOSE_INLINE Vec fused(Vec a, Vec b, Vec c) { Vec r; FASTPOSE_LANES r.v[i] = fastpose::fused(a.v[i], b.v[i], c.v[i]); return r; }
+#endif
 
 FASTPOSE_BINARY(Mask, Vec, operator<, a.v[i] < b.v[i])
 FASTPOSE_BINARY(Mask, Vec, operator<=, a.v[i] <= b.v[i])

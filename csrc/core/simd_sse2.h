@@ -18,16 +18,6 @@ FASTPOSE_INLINE IVec iiota() { return {_mm_setr_epi32(0, 1, 2, 3)}; }
 
 FASTPOSE_INLINE Vec load(const float* p) { return {_mm_loadu_ps(p)}; }
 FASTPOSE_INLINE void store(float* p, Vec a) { _mm_storeu_ps(p, a.v); }
-FASTPOSE_INLINE Vec load_n(const float* p, int n) {
-  float t[4] = {0, 0, 0, 0};
-  for (int i = 0; i < n && i < 4; ++i) t[i] = p[i];
-  return load(t);
-}
-FASTPOSE_INLINE void store_n(float* p, Vec a, int n) {
-  float t[4];
-  store(t, a);
-  for (int i = 0; i < n && i < 4; ++i) p[i] = t[i];
-}
 FASTPOSE_INLINE IVec iload(const int32_t* p) { return {_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))}; }
 FASTPOSE_INLINE void istore(int32_t* p, IVec a) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), a.v); }
 
@@ -67,6 +57,22 @@ FASTPOSE_INLINE Vec operator-(Vec a, Vec b) { return {_mm_sub_ps(a.v, b.v)}; }
 FASTPOSE_INLINE Vec operator*(Vec a, Vec b) { return {_mm_mul_ps(a.v, b.v)}; }
 FASTPOSE_INLINE Vec operator/(Vec a, Vec b) { return {_mm_div_ps(a.v, b.v)}; }
 FASTPOSE_INLINE Vec madd(Vec a, Vec b, Vec c) { return a * b + c; }
+// The first two lanes as fastpose::fused has them.
+FASTPOSE_INLINE __m128 fused_two(__m128 a, __m128 b, __m128 c) {
+  const __m128d product = _mm_mul_pd(_mm_cvtps_pd(a), _mm_cvtps_pd(b)), addend = _mm_cvtps_pd(c), none = _mm_setzero_pd();
+  const __m128d sum = _mm_add_pd(product, addend), part = _mm_sub_pd(sum, product);
+  const __m128d lost = _mm_add_pd(_mm_sub_pd(product, _mm_sub_pd(sum, part)), _mm_sub_pd(addend, part));
+  const __m128d negative = _mm_cmplt_pd(lost, none), inexact = _mm_or_pd(negative, _mm_cmpgt_pd(lost, none));
+  const __m128d too_large = _mm_and_pd(inexact, _mm_xor_pd(negative, _mm_cmplt_pd(sum, none)));
+  const __m128i below = _mm_add_epi64(_mm_castpd_si128(sum), _mm_castpd_si128(too_large));  // a mask is -1
+  const __m128i odd = _mm_or_si128(below, _mm_srli_epi64(_mm_castpd_si128(inexact), 63));
+  return _mm_cvtpd_ps(_mm_castsi128_pd(odd));
+}
+FASTPOSE_INLINE Vec fused(Vec a, Vec b, Vec c) {
+  const __m128 low = fused_two(a.v, b.v, c.v);
+  const __m128 high = fused_two(_mm_movehl_ps(a.v, a.v), _mm_movehl_ps(b.v, b.v), _mm_movehl_ps(c.v, c.v));
+  return {_mm_movelh_ps(low, high)};
+}
 FASTPOSE_INLINE Vec min(Vec a, Vec b) { return {_mm_min_ps(a.v, b.v)}; }
 FASTPOSE_INLINE Vec max(Vec a, Vec b) { return {_mm_max_ps(a.v, b.v)}; }
 FASTPOSE_INLINE Vec abs(Vec a) { return {_mm_andnot_ps(_mm_set1_ps(-0.f), a.v)}; }
@@ -131,17 +137,7 @@ FASTPOSE_INLINE Vec floor(Vec a) {
 }
 FASTPOSE_INLINE Vec round(Vec a) { return select(abs(a) < set(8388608.f), to_float(to_int_round(a)), a); }
 
-FASTPOSE_INLINE IVec gather_i32(const void* base, IVec offsets) {
-  int32_t o[4], r[4];
-  istore(o, offsets);
-  for (int i = 0; i < 4; ++i) memcpy(&r[i], static_cast<const char*>(base) + o[i], 4);
-  return iload(r);
-}
-FASTPOSE_INLINE Vec gather_f32(const float* base, IVec indices) {
-  int32_t o[4];
-  istore(o, indices);
-  return {_mm_setr_ps(base[o[0]], base[o[1]], base[o[2]], base[o[3]])};
-}
-
 }  // namespace FASTPOSE_SIMD_NS
 }  // namespace fastpose
+
+#include "core/simd_through_memory.h"

@@ -1,5 +1,5 @@
-// Stores that go past the caches: a cached store first reads the line that it is about to overwrite, which halves the bandwidth of an output
-// too large to stay in a cache. (Measured here: 23 GB/s instead of 10.)
+// Stores that go past the caches: a cached store first reads the line that it is about to overwrite, which halves the bandwidth of an
+// output too large to stay in a cache. (Measured here: 23 GB/s instead of 10.)
 #pragma once
 
 #include "core/simd.h"
@@ -27,7 +27,7 @@ FASTPOSE_INLINE void stream(float* p, Vec v) {
 
 // Streamed stores of this thread become visible before any later store; at the end of a parallel_for body.
 FASTPOSE_INLINE void stream_fence() {
-#if !defined(FASTPOSE_SIMD_baseline)
+#if defined(FASTPOSE_SIMD_avx512) || defined(FASTPOSE_SIMD_avx2) || defined(FASTPOSE_SIMD_sse2)
   _mm_sfence();
 #endif
 }

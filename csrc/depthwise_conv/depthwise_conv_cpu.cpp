@@ -116,7 +116,7 @@ class Gradient {
     const int64_t rows = kKernel * (stride + 1) + 1 + stride;
     const int64_t floats = rows * layout.row + 2 * kTaps * layout.period;
     maps = thread_scratch(floats);
-    memset(maps, 0, sizeof(float) * floats);
+    memset(maps, 0, bytes_of<float>(floats));
     grads = maps + kKernel * stride * layout.row;
     nothing = grads + kKernel * layout.row;
     result = nothing + layout.row;
@@ -134,7 +134,7 @@ class Gradient {
     const Element *x_end = x + args.batch * h * w * c, *grad_end = grad + args.batch * out_height * out_width * c;
     x += number * h * w * c;
     grad += number * out_height * out_width * c;
-    memset(sums, 0, sizeof(float) * kTaps * layout.period);
+    memset(sums, 0, bytes_of<float>(kTaps * layout.period));
     int64_t read = 0, written = 0;
     for (int64_t row = 0; row < out_height; ++row) {
       read_row<E>(layout, grad + row * out_width * c, grad_end, out_width, 1, grad_row(row));

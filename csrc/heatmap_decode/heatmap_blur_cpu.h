@@ -9,20 +9,6 @@ namespace fastpose {
 namespace FASTPOSE_SIMD_NS {
 namespace {  // lambdas that are not inlined must not be seen by the linker
 
-// a*b + c rounded once at every level.
-FASTPOSE_INLINE Vec fused(Vec a, Vec b, Vec c) {
-#if defined(__FMA__)
-  return madd(a, b, c);
-#else
-  float x[Vec::lanes], y[Vec::lanes], z[Vec::lanes];
-  store(x, a);
-  store(y, b);
-  store(z, c);
-  for (int i = 0; i < Vec::lanes; ++i) z[i] = fastpose::fused(x[i], y[i], z[i]);
-  return load(z);
-#endif
-}
-
 FASTPOSE_INLINE int whole_vectors(int n) { return (n + Vec::lanes - 1) / Vec::lanes * Vec::lanes; }
 
 // Side of the window of input pixels that the blurred pixels around a peak depend on.
@@ -52,11 +38,11 @@ FASTPOSE_INLINE int64_t blur_scratch(const HeatmapReading& r) {
          Vec::lanes;
 }
 
-FASTPOSE_INLINE void zero_fill(float* p, int n) { memset(p, 0, sizeof(float) * n); }
+FASTPOSE_INLINE void zero_fill(float* p, int n) { memset(p, 0, bytes_of<float>(n)); }
 
 // `radius` mirrored or zero pixels to the left and right of a row, and a vector of zeros behind.
 FASTPOSE_INLINE void pad_row(const float* row, int width, int radius, bool reflect, float* padded) {
-  memcpy(padded + radius, row, sizeof(float) * width);
+  memcpy(padded + radius, row, bytes_of<float>(width));
   for (int i = 1; i <= radius; ++i) {
     padded[radius - i] = reflect ? row[mirrored(-i, width)] : 0.f;
     padded[radius + width - 1 + i] = reflect ? row[mirrored(width - 1 + i, width)] : 0.f;

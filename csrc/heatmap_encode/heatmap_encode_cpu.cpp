@@ -16,7 +16,7 @@ FASTPOSE_INLINE void fill(float* p, int64_t n, float value) {
 
 // The disc, or what else stands in the first map of a keypoint.
 FASTPOSE_INLINE void write_target(const TargetRows& rows, bool drawn, float* map, int64_t pixels) {
-  memset(map, 0, sizeof(float) * pixels);
+  memset(map, 0, bytes_of<float>(pixels));
   if (!drawn) return;
   const TargetPlace& place = rows.place;
   for (int y = place.y0; y < place.y1; ++y) rows.write_row(y, map + static_cast<int64_t>(y) * rows.t.width + place.x0);
@@ -26,7 +26,7 @@ FASTPOSE_INLINE void write_target(const TargetRows& rows, bool drawn, float* map
 FASTPOSE_INLINE void write_offsets_x(const TargetRows& rows, float* map) {
   const HeatmapTarget& t = rows.t;
   for (int x = 0; x < t.width; ++x) map[x] = static_cast<float>(disc_offset(rows.place.x, x, t.radius));
-  for (int y = 1; y < t.height; ++y) memcpy(map + static_cast<int64_t>(y) * t.width, map, sizeof(float) * t.width);
+  for (int y = 1; y < t.height; ++y) memcpy(map + static_cast<int64_t>(y) * t.width, map, bytes_of<float>(t.width));
 }
 
 FASTPOSE_INLINE void write_offsets_y(const TargetRows& rows, float* map) {

@@ -23,15 +23,6 @@ FASTPOSE_HD float visible_level(float visible) { return visible > 0.f ? min_of(v
 
 FASTPOSE_HD bool is_drawn(float level) { return level >= 0.5f; }
 
-// a*b + c rounded once on every machine. Where there is no such instruction, a product in double has no bit to lose.
-FASTPOSE_HD float fused(float a, float b, float c) {
-#if defined(__CUDA_ARCH__) || defined(__FMA__)
-  return fmaf(a, b, c);
-#else
-  return static_cast<float>(static_cast<double>(a) * static_cast<double>(b) + static_cast<double>(c));
-#endif
-}
-
 // Pixel 0 <= result < size that `index` falls on when the line is mirrored about its outermost pixels, as often as it takes.
 FASTPOSE_HD int mirrored(int index, int size) {
   if (index < 0) index = -index;
@@ -75,7 +66,8 @@ FASTPOSE_HD TargetPlace target_place(const HeatmapTarget& t, float keypoint_x, f
     p.y = truncf(p.y);
     p.reaches = p.x >= 0.f && p.x < width && p.y >= 0.f && p.y < height;
     if (!p.reaches) return p;
-    const float reach = static_cast<float>(t.taps / 2);
+    const int radius = t.taps / 2;
+    const float reach = static_cast<float>(radius);
     p.x0 = clamped_pixel(p.x - reach, t.width);
     p.x1 = clamped_pixel(p.x + reach + 1.f, t.width);
     p.y0 = clamped_pixel(p.y - reach, t.height);

@@ -86,7 +86,7 @@ struct Loss {
       if (!drawn && args.weights != nullptr) weight = 0.f;
     }
     if (weight == 0.f) {
-      if (gradient != nullptr) memset(gradient, 0, sizeof(Element) * maps * pixels);
+      if (gradient != nullptr) memset(gradient, 0, bytes_of<Element>(maps * pixels));
       return 0.0;
     }
     const float factor = gradient_factor(args, weight);
@@ -113,7 +113,7 @@ struct Loss {
       const int64_t top = static_cast<int64_t>(place.y0) * t.width, bottom = static_cast<int64_t>(place.y1) * t.width;
       first = top / 16 * 16;
       last = min_of((bottom + 15) / 16 * 16, pixels);
-      memset(block, 0, sizeof(float) * (last - first));
+      memset(block, 0, bytes_of<float>(last - first));
       for (int y = place.y0; y < place.y1; ++y) rows.write_row(y, block + (static_cast<int64_t>(y) * t.width - first) + place.x0);
     }
     const auto part = [&](int64_t from, int64_t to, const float* target) {
@@ -128,7 +128,7 @@ struct Loss {
   // The offset maps count only in the disc, so that little of them is read.
   FASTPOSE_INLINE double offsets(const Element* predicted, Element* gradient, float factor, bool drawn) const {
     const TargetPlace& place = rows.place;
-    if (gradient != nullptr) memset(gradient, 0, sizeof(Element) * 2 * pixels);
+    if (gradient != nullptr) memset(gradient, 0, bytes_of<Element>(2 * pixels));
     double sum = 0.0;
     if (!drawn) return sum;
     for (int y = place.y0; y < place.y1; ++y) {
@@ -173,7 +173,7 @@ FASTPOSE_INLINE void run(const HeatmapLossArgs& args) {
         Loss<P, T> loss(args, thread_scratch(scratch));
         for (int64_t i = begin; i < end; ++i) {
           if (counts[i] != 0.0) loss.keypoint(i, gradient + i * each);
-          else memset(gradient + i * each, 0, sizeof(Element) * each);
+          else memset(gradient + i * each, 0, bytes_of<Element>(each));
         }
         stream_fence();
       });

@@ -130,7 +130,7 @@ FASTPOSE_INLINE void backward(const InterleaveGradArgs& args) {
     float *weights = thread_scratch(3 * room), *sums = weights + room, *total = sums + room;
     for (int64_t image = begin; image < end; ++image) {
       if (kWeighted) read_weights<E>(args.weights, image, c, weights);
-      memset(sums, 0, sizeof(float) * 2 * room);
+      memset(sums, 0, bytes_of<float>(2 * room));
       const auto* grad = static_cast<const Element*>(args.grad) + image * args.pixels * 2 * c;
       const auto* second = kWeighted ? static_cast<const Element*>(args.second) + image * args.pixels * args.second_pitch : nullptr;
       auto* grad_first = static_cast<Element*>(args.grad_first) + image * args.pixels * c;
@@ -145,7 +145,7 @@ FASTPOSE_INLINE void backward(const InterleaveGradArgs& args) {
         grad_second += c;
         if (kWeighted && (pixel % 64 == 63 || pixel + 1 == args.pixels)) {
           for (int64_t i = 0; i < c; ++i) total[i] += sums[i];
-          memset(sums, 0, sizeof(float) * room);
+          memset(sums, 0, bytes_of<float>(room));
         }
       }
       if (!kWeighted) continue;

@@ -1,8 +1,6 @@
-#include <cstdlib>
-#include <new>
-
 #include "core/dispatch.h"
 #include "core/parallel.h"
+#include "core/scratch.h"
 #include "oks/oks.h"
 #include "oks/oks_lanes.h"
 #include "oks/oks_wide.h"
@@ -46,7 +44,7 @@ void oks_row_wide(const OksArgs& args, const WideColumns& b, int64_t n) {
       sum += exp_of_negative((dx * dx + dy * dy) * wide(oks_inverse_spread(args.sigmas[k])) * inverse_area);
     }
     const Wide oks = sum / divisor;
-    memcpy(out + m, &oks, sizeof(double) * min_of<int64_t>(kWide, args.poses_m - m));
+    memcpy(out + m, &oks, bytes_of<double>(min_of<int64_t>(kWide, args.poses_m - m)));
   }
 }
 
@@ -91,21 +89,19 @@ void oks_cpu(const OksArgs& args) {
   const int64_t work = args.poses_m * (args.keypoints + 1);
   const int64_t grain = work > 4096 ? 1 : 4096 / work;
   if (args.dtype == DType::Float64) {
-    double* memory = static_cast<double*>(std::malloc(sizeof(double) * WideColumns::doubles(args.poses_m, args.keypoints)));
-    if (memory == nullptr) throw std::bad_alloc();
-    const WideColumns b(memory, static_cast<const double*>(args.poses_b), args.poses_m, args.keypoints, args.channels_b, args.areas_b);
+    const Workspace memory(8 * WideColumns::doubles(args.poses_m, args.keypoints));
+    const double* poses_b = static_cast<const double*>(args.poses_b);
+    const WideColumns b(static_cast<double*>(memory.data()), poses_b, args.poses_m, args.keypoints, args.channels_b, args.areas_b);
     parallel_for(args.poses_n, grain, [&](int64_t begin, int64_t end) {
       for (int64_t n = begin; n < end; ++n) oks_row_wide(args, b, n);
     });
-    std::free(memory);
     return;
   }
   bool fits = true;
   for (int64_t k = 0; k < args.keypoints; ++k) fits = fits && oks_sigma_fits_lanes(args.sigmas[k]);
-  float* memory = !fits ? nullptr
-                        : static_cast<float*>(std::malloc(sizeof(float) * oks_columns_size(args.poses_m, args.keypoints)));
-  if (memory != nullptr) {
-    const OksColumns b = oks_columns_in(memory, args.poses_m, args.keypoints);
+  if (fits) {
+    const Workspace memory(4 * oks_columns_size(args.poses_m, args.keypoints));
+    const OksColumns b = oks_columns_in(static_cast<float*>(memory.data()), args.poses_m, args.keypoints);
     for (int64_t m = 0; m < args.poses_m; ++m)
       fits &= oks_put(b, m, static_cast<const float*>(args.poses_b) + m * args.keypoints * args.channels_b, args.keypoints,
                       args.channels_b, args.areas_b == nullptr ? 0.0 : args.areas_b[m]);
@@ -117,10 +113,8 @@ void oks_cpu(const OksArgs& args) {
           else oks_rows(args, n, n + 1);
         }
       });
-      std::free(memory);
       return;
     }
-    std::free(memory);
   }
   // What float cannot hold goes through double.
   parallel_for(args.poses_n, grain, [&](int64_t begin, int64_t end) { oks_rows(args, begin, end); });

@@ -1,8 +1,6 @@
-#include <cstdlib>
-#include <new>
-
 #include "core/dispatch.h"
 #include "core/parallel.h"
+#include "core/scratch.h"
 #include "oks/oks_lanes.h"
 #include "oks_nms/oks_nms.h"
 #include "oks_nms/oks_nms_math.h"
@@ -33,7 +31,7 @@ FASTPOSE_INLINE void sort_items(int64_t* items, int64_t* spare, int64_t n, Befor
         spare[i] = take_right ? items[right++] : items[left++];
       }
     }
-    memcpy(items, spare, sizeof(int64_t) * n);
+    memcpy(items, spare, bytes_of<int64_t>(n));
   }
 }
 
@@ -189,16 +187,14 @@ void soft_lanes(const OksNmsArgs& args, const Lanes& lanes, const Work& work, co
 }
 
 void suppress_image(const OksNmsArgs& args, const Lanes& lanes, const Work& work, const int64_t* order, int64_t n) {
-  float* memory = nullptr;
-  const int64_t size = oks_columns_size(n, args.keypoints);
-  if (lanes.usable && n > 2)
-    memory = static_cast<float*>(std::malloc(sizeof(float) * size + sizeof(uint32_t) * (oks_pitch(n) / Vec::lanes)));
-  if (memory != nullptr) {
-    const OksColumns columns = oks_columns_in(memory, n, args.keypoints);
+  if (lanes.usable && n > 2) {
+    const int64_t size = oks_columns_size(n, args.keypoints);
+    const Workspace memory(4 * size + 4 * (oks_pitch(n) / Vec::lanes));
+    float* floats = static_cast<float*>(memory.data());
+    const OksColumns columns = oks_columns_in(floats, n, args.keypoints);
     const bool fits = put_columns(args, columns, order, n);
     if (fits && args.soft) soft_lanes(args, lanes, work, columns, order, n);
-    else if (fits) hard_lanes(args, lanes, work, columns, reinterpret_cast<uint32_t*>(memory + size), order, n);
-    std::free(memory);
+    else if (fits) hard_lanes(args, lanes, work, columns, reinterpret_cast<uint32_t*>(floats + size), order, n);
     if (fits) return;
   }
   if (args.dtype == DType::Float64) {
@@ -237,10 +233,9 @@ void oks_nms_cpu(const OksNmsArgs& args) {
   *args.count = 0;
   if (n == 0) return;
   const int64_t bytes = 8 * (4 * n + 1) + 8 * keypoints + 2 * 4 * keypoints + n;
-  char* memory = static_cast<char*>(std::malloc(static_cast<size_t>(bytes)));
-  if (memory == nullptr) throw std::bad_alloc();
+  const Workspace memory(bytes);
   Work work;
-  work.order = reinterpret_cast<int64_t*>(memory);
+  work.order = static_cast<int64_t*>(memory.data());
   work.spare = work.order + n;
   work.starts = work.spare + n;
   work.final = reinterpret_cast<double*>(work.starts + n + 1);
@@ -285,7 +280,6 @@ void oks_nms_cpu(const OksNmsArgs& args) {
     if (i >= count) args.indices[i] = -1;
   }
   *args.count = count;
-  std::free(memory);
 }
 
 }  // namespace FASTPOSE_SIMD_NS

@@ -114,7 +114,7 @@ void fill(const Array<T>& array, Numbers numbers) {
 struct Output {
   fastpose::DType dtype;
   int64_t count;
-  size_t bytes() const { return static_cast<size_t>(count) * fastpose::dtype_size(dtype); }
+  size_t bytes() const { return static_cast<size_t>(count) * static_cast<size_t>(fastpose::dtype_size(dtype)); }
 };
 
 // Calls run(outputs) at every SIMD level with one thread and with two, sometimes from two threads at once; outputs hold other rubbish each time.

@@ -25,8 +25,8 @@ struct Photos {
     for (int64_t i = 0; i < count; ++i) {
       CropImage image;
       const int64_t most = in.byte() % 8 == 0 ? 150 : 24;
-      image.height = sizes_of != nullptr ? (*sizes_of)[i].height : in.between(1, most);
-      image.width = sizes_of != nullptr ? (*sizes_of)[i].width : in.between(1, most);
+      image.height = sizes_of != nullptr ? (*sizes_of)[static_cast<size_t>(i)].height : in.between(1, most);
+      image.width = sizes_of != nullptr ? (*sizes_of)[static_cast<size_t>(i)].width : in.between(1, most);
       const int64_t step = 3 * image.width + in.pick<int64_t>({0, 0, 0, 1, 7});
       const bool upwards = in.byte() % 4 == 1;
       memory.emplace_back(in, dtype, (image.height - 1) * step + 3 * image.width);

@@ -1,5 +1,5 @@
 // In place of csrc/core/dispatch.h where an AVX level is compiled alone.
-#if !defined(FASTPOSE_SIMD_baseline)
+#if defined(FASTPOSE_SIMD_avx2) || defined(FASTPOSE_SIMD_avx512)
 
 #include "affine_crop/affine_crop.h"
 #include "batch_norm_act/batch_norm_act.h"

@@ -5,7 +5,7 @@
 //   A longer run, at every level and under both kinds of sanitizers:  FASTPOSE_FUZZ_SECONDS=600 pytest -m slow tests/native
 //   Guided by coverage, with clang++:
 //     cmake -S . -B build/fuzz -DFASTPOSE_NATIVE_TESTS=ON -DFASTPOSE_CUDA=off -DCMAKE_CXX_COMPILER=clang++ -DCMAKE_BUILD_TYPE=None
-//       -DCMAKE_CXX_FLAGS="-O1 -g" -DFASTPOSE_SANITIZE=fuzzer,address,undefined -Dpybind11_DIR=$(python -m pybind11 --cmakedir)
+//       -DCMAKE_CXX_FLAGS="-O1 -g" -DFASTPOSE_SANITIZE=fuzzer,address,undefined
 //     cmake --build build/fuzz --target fuzz_ops && build/fuzz/tests/native/fuzz_ops -max_total_time=600 -max_len=256 FOLDER
 //
 //   Options: --seconds S  --iterations N (whichever ends first; default 1000 iterations)  --seed X  --first I (begin with this iteration)
@@ -136,7 +136,7 @@ void Memory::check_bands(const char* what) const {
 }
 
 AnyArray::AnyArray(Bytes& in, fastpose::DType type, int64_t n)
-    : memory(std::make_unique<Memory>(static_cast<size_t>(n) * fastpose::dtype_size(type), in.byte() % 4)), dtype(type), count(n) {}
+    : memory(std::make_unique<Memory>(static_cast<size_t>(n * fastpose::dtype_size(type)), in.byte() % 4)), dtype(type), count(n) {}
 
 void AnyArray::put(int64_t i, double value) {
   void* p = memory->data();
@@ -204,7 +204,7 @@ std::vector<const char*> levels() {
   return {""};
 #else
   std::vector<const char*> names;
-  for (fastpose::SimdLevel level : {fastpose::SimdLevel::Baseline, fastpose::SimdLevel::Sse2, fastpose::SimdLevel::Avx2, fastpose::SimdLevel::Avx512})
+  for (fastpose::SimdLevel level : fastpose::kSimdLevels)
     if (fastpose::simd_supported(level)) names.push_back(fastpose::simd_level_name(level));
   return names;
 #endif

@@ -20,7 +20,7 @@ HEIGHT, WIDTH = 61, 83
 X86 = platform.machine() in ("x86_64", "AMD64")
 
 
-@pytest.fixture(params=["sse2", "avx2", "avx512", "avx512 without VBMI"] if X86 else ["baseline"])
+@pytest.fixture(params=["sse2", "avx2", "avx512", "avx512 without VBMI"] if X86 else ["neon", "baseline"])
 def level(request: pytest.FixtureRequest) -> Iterator[str]:
     """Each way that this processor can go."""
     name, _, without = request.param.partition(" ")
