@@ -14,7 +14,7 @@ py::dict build_info() {
   info["compiler"] = __VERSION__;
   info["simd"] = simd_level_name(simd_level());
   py::list levels;
-  for (SimdLevel level : {SimdLevel::Baseline, SimdLevel::Sse2, SimdLevel::Avx2, SimdLevel::Avx512})
+  for (SimdLevel level : kSimdLevels)
     if (simd_supported(level)) levels.append(simd_level_name(level));
   info["simd_supported"] = levels;
 #if FASTPOSE_WITH_CUDA
@@ -48,7 +48,7 @@ PYBIND11_MODULE(_C, m, pybind11::mod_gil_not_used()) {
   m.def("set_num_threads", &set_num_threads, "Threads for calls from this Python thread where torch is not loaded; 0: default.");
   m.def("get_num_threads", &get_num_threads);
   m.def("watched", &watched, "Whether tracing, a dispatch mode or forward-mode AD has a say in what becomes of plain tensors.");
-  m.def("set_simd_level", &take_simd_level, "For tests: sse2, avx2, avx512; an empty name takes the best.");
+  m.def("set_simd_level", &take_simd_level, "For tests: sse2, avx2, avx512, neon; an empty name takes the best.");
   m.def("allow_simd_vbmi", &allow_simd_vbmi, "For tests: whether AVX-512 kernels may use VBMI where the processor has it.");
   m.def("use_exchange_api", &use_exchange_api, "For tests: whether tensors are read through DLPack's C exchange API.");
   m.def("fail_without_cuda", &fail_without_cuda, "For tests: the error that a CUDA tensor gives in a build without CUDA.");
