@@ -36,8 +36,8 @@ void take_simd_level(const std::string& name) {
 }  // namespace
 }  // namespace fastpose
 
-// The caches are safe without the GIL. Subinterpreters are refused by Python itself: NumPy and torch cannot be imported in one either.
-PYBIND11_MODULE(_C, m, pybind11::mod_gil_not_used()) {
+// What the core remembers is safe without the GIL.
+PYBIND11_MODULE(core, m, pybind11::mod_gil_not_used()) {
   using namespace fastpose;
   m.doc() = "Native core of fastpose; use fastpose.ops.";
   if (const char* reason = set_simd_level(std::getenv("FASTPOSE_SIMD")))
@@ -56,4 +56,11 @@ PYBIND11_MODULE(_C, m, pybind11::mod_gil_not_used()) {
   bind_oks(m);
   bind_heatmaps(m);
   bind_layers(m);
+}
+
+// Before Python 3.12 a subinterpreter is let in, where pybind11 waits for ever.
+extern "C" PYBIND11_EXPORT PyObject* PyInit__C() {
+  if (PyInterpreterState_Get() == PyInterpreterState_Main()) return PyInit_core();
+  PyErr_SetString(PyExc_ImportError, "fastpose._C: expected the main interpreter, got a subinterpreter, in which NumPy and torch do not work");
+  return nullptr;
 }

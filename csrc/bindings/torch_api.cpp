@@ -38,7 +38,8 @@ std::unique_ptr<Torch> find_torch() {
   t->tensor = reinterpret_cast<PyTypeObject*>(tensor);
   t->parameter = reinterpret_cast<PyTypeObject*>(find("torch.nn", "Parameter"));
   t->get_num_threads = find("torch", "get_num_threads");
-  bool whole = t->tensor != nullptr && t->parameter != nullptr && t->get_num_threads != nullptr;
+  t->forward_ad = find("torch.autograd.forward_ad", "__dict__");
+  bool whole = t->tensor != nullptr && t->parameter != nullptr && t->get_num_threads != nullptr && t->forward_ad != nullptr;
   for (int i = 0; i < kDTypes; ++i) {
     t->dtype[i] = find("torch", dtype_name(static_cast<DType>(i)));
     whole = whole && t->dtype[i] != nullptr;
@@ -58,7 +59,6 @@ std::unique_ptr<Torch> find_torch() {
   t->modes = find("torch._C", "_len_torch_dispatch_stack");
   t->function_modes = find("torch._C", "_len_torch_function_stack");
   t->early_modes = find("torch._ops", "_len_torch_dispatch_stack_pre_dispatch");
-  t->forward_ad = find("torch.autograd.forward_ad", "__dict__");
   return t;
 }
 
@@ -97,7 +97,7 @@ bool watched() {
   // make_fx(pre_dispatch=True) has its mode on a stack of its own, which is slow to ask for, and a function mode beside it.
   if (ask(t->function_modes) != 0 && ask(t->early_modes) != 0) return true;
   static PyObject* const level = PyUnicode_InternFromString("_current_level");
-  PyObject* const now = t->forward_ad == nullptr ? nullptr : PyDict_GetItem(t->forward_ad, level);
+  PyObject* const now = PyDict_GetItem(t->forward_ad, level);
   return now != nullptr && PyLong_AsLong(now) >= 0;
 }
 
