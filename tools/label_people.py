@@ -97,7 +97,7 @@ class TinyPose:
         self._net.opt.num_threads = 1
         self._net.load_param(str(file))
         self._net.load_model(str(file.with_suffix(".bin")))
-        self._codec = build_codec(kind="dark", heatmap_size=(64, 48), sigma=2.0, blur_kernel=3)
+        self._codec = build_codec(kind="dark", heatmap_size=(64, 48), sigma=2.0, blur_kernel=11)
         self._flip_index = list(get_skeleton("coco17").flip_index)
 
     def _maps(self, crop: Array) -> Array:

@@ -7,6 +7,7 @@ times as long.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -85,9 +86,9 @@ class _Head(nn.Module):
         self.box = nn.Conv2d(width, 4, 1)
         # At first one place in a hundred is a person, and boxes reach four strides from it: about right for many.
         nn.init.normal_(self.score.weight, std=0.01)
-        nn.init.constant_(self.score.bias, -4.6)
+        nn.init.constant_(cast(Tensor, self.score.bias), -4.6)
         nn.init.normal_(self.box.weight, std=0.01)
-        nn.init.constant_(self.box.bias, 1.4)
+        nn.init.constant_(cast(Tensor, self.box.bias), 1.4)
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         logits, distances = [], []
