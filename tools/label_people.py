@@ -97,13 +97,15 @@ class TinyPose:
         self._net.opt.num_threads = 1
         self._net.load_param(str(file))
         self._net.load_model(str(file.with_suffix(".bin")))
-        self._codec = build_codec(kind="dark", heatmap_size=(64, 48), sigma=2.0, blur_kernel=11)
+        self._codec = build_codec(kind="dark", heatmap_size=(64, 48), sigma=2.0, blur_kernel=3)
         self._flip_index = list(get_skeleton("coco17").flip_index)
 
     def _maps(self, crop: Array) -> Array:
         extractor = self._net.create_extractor()
-        extractor.input("image", self._ncnn.Mat(np.ascontiguousarray(crop)))
-        return np.array(extractor.extract("save_infer_model/scale_0.tmp_1")[1])
+        pixels = np.ascontiguousarray(crop)  # has to outlive the Mat, which does not hold it
+        extractor.input("image", self._ncnn.Mat(pixels))
+        maps = extractor.extract("save_infer_model/scale_0.tmp_1")[1]
+        return np.array(maps, np.float32)
 
     def __call__(self, image: Array, boxes: Array, padding: float = 1.25) -> Array:
         """Points [N, 17, 3] of the people in boxes [N, 4] (xyxy): x, y, score."""
