@@ -176,7 +176,8 @@ def fuse_boxes(found: list[Array], weights: list[float], limit: float = 0.55) ->
     for row in rows:
         overlap = box_ious(row[None], np.stack(means))[0] if means else np.zeros(1)
         for group in np.argsort(-overlap).tolist():
-            if overlap[group] > limit and row[5] not in [other[5] for other in groups[group]]:  # one box of each detector
+            # Two boxes of one detector are two people.
+            if overlap[group] > limit and row[5] not in [other[5] for other in groups[group]]:
                 groups[group].append(row)
                 weight = np.array([weights[int(other[5])] * other[4] for other in groups[group]])
                 means[group] = (np.stack(groups[group])[:, :4] * weight[:, None]).sum(0) / weight.sum()
