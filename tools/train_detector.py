@@ -31,19 +31,16 @@ import torch
 import yaml
 from label_people import fuse_boxes, read_lines
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
 from fastpose.data.dataset import PhotoStore
 from fastpose.detection.network import PersonNet, decode_boxes, place_centers
+from fastpose.detection.person_detector import DetectorSpec, PersonDetector, save_detector
 from fastpose.ops import affine_crop
 from fastpose.train.checkpoint import load_state, save_state
 
 Array = NDArray[Any]
-
-MEAN, STD = (103.53, 116.28, 123.675), (57.375, 57.12, 58.395)  # BGR
-BORDER = 114.0
 
 
 # Photos and boxes
@@ -120,8 +117,8 @@ class Sample:
 class PictureMaker:
     """Pictures of one photo or of four, at random places, sizes and colours; those of a step depend on its number."""
 
-    def __init__(self, photos: Photos, seed: int, cache: int) -> None:
-        self.photos, self.seed = photos, seed
+    def __init__(self, photos: Photos, spec: DetectorSpec, seed: int, cache: int) -> None:
+        self.photos, self.spec, self.seed = photos, spec, seed
         weights = np.array(photos.weights)
         self._bounds = np.cumsum(weights / weights.sum())
         self.store = PhotoStore(photos.files, cache)
@@ -131,13 +128,13 @@ class PictureMaker:
         random = np.random.default_rng((self.seed, step))
         samples = [self._picture(random, size) for _ in range(count)]
         pixels = torch.from_numpy(np.stack([sample.image for sample in samples]))
-        normal = (pixels.float() - torch.tensor(MEAN)) / torch.tensor(STD)
+        normal = (pixels.float() - torch.tensor(self.spec.mean)) / torch.tensor(self.spec.std)
         boxes = [np.concatenate(sample.boxes) for sample in samples]
         ignored = [np.concatenate(sample.ignored) for sample in samples]
         return normal.permute(0, 3, 1, 2), boxes, ignored
 
     def _picture(self, random: np.random.Generator, size: int) -> Sample:
-        sample = Sample(np.full((size, size, 3), round(BORDER), np.uint8), [], [])
+        sample = Sample(np.full((size, size, 3), round(self.spec.border), np.uint8), [], [])
         if random.random() < 0.5:
             # From a person that fills twice the picture to a photo that fills a third of it.
             scale = float(np.exp(random.uniform(np.log(0.4), np.log(1.8))))
@@ -171,7 +168,7 @@ class PictureMaker:
                            [0, factors[1], offset[1] + (factors[1] - 1) / 2]])  # fmt: skip
         gain, offsets = _colour(random)
         crop = affine_crop(
-            photo, matrix[None], size=(height, width), border_value=BORDER, antialias=True, flip=[flip],
+            photo, matrix[None], size=(height, width), border_value=self.spec.border, antialias=True, flip=[flip],
             gain=gain, offset=offsets, dtype=np.uint8, layout="nhwc",
         )  # fmt: skip
         sample.image[y0:y1, x0:x1] = crop[0]
@@ -323,45 +320,12 @@ def detection_loss(
 # Measuring
 
 
-def suppress(boxes: Tensor, scores: Tensor, limit: float) -> Tensor:
-    """Indices of the boxes that greedy suppression keeps, best first."""
-    order = scores.argsort(descending=True, stable=True)
-    boxes = boxes[order]
-    ious, _ = pair_ious(boxes[:, None].expand(-1, len(boxes), -1), boxes[None].expand(len(boxes), -1, -1))
-    gone = torch.zeros(len(boxes), dtype=torch.bool)
-    for i in range(len(boxes)):
-        if not gone[i]:
-            gone[i + 1 :] |= ious[i, i + 1 :] > limit
-    return order[~gone]
-
-
-@torch.inference_mode()
-def detect(net: PersonNet, photo: Array, size: int, least: float = 0.01, overlap: float = 0.6) -> tuple[Array, Array]:
-    """Boxes [N, 4] and scores [N] of a photo, its longer side shrunk or enlarged to ``size``."""
-    scale = size / max(photo.shape[:2])
-    shape = tuple(max(32, -(-round(side * scale) // 32) * 32) for side in photo.shape[:2])
-    shift = (scale - 1) / 2
-    matrix = np.array([[[scale, 0, shift], [0, scale, shift]]])
-    crop = affine_crop(
-        photo, matrix, size=(shape[0], shape[1]), border_value=BORDER, mean=MEAN, std=STD, antialias=True
-    )
-    logits, distances = net(torch.from_numpy(crop).contiguous(memory_format=torch.channels_last))
-    centers, _ = place_centers((shape[0], shape[1]))
-    scores = logits[0].sigmoid()
-    kept = scores > least
-    boxes = decode_boxes(distances[0], centers)[kept] / scale
-    limits = torch.tensor([photo.shape[1], photo.shape[0]] * 2)
-    boxes = torch.minimum(boxes.clamp(min=0), limits)
-    scores = scores[kept]
-    first = suppress(boxes, scores, overlap)[:100]
-    return boxes[first].numpy(), scores[first].numpy()
-
-
-def measure(net: PersonNet, annotations: Path, folder: Path, size: int) -> dict[str, float]:
+def measure(net: PersonNet, spec: DetectorSpec, annotations: Path, folder: Path) -> dict[str, float]:
     """AP of persons by pycocotools: ``AP``, ``AP50``, and of small, medium and large ones."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
+    detector = PersonDetector(net, spec, threshold=0.01)
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(str(annotations))
         images = truth.loadImgs(truth.getImgIds())
@@ -371,7 +335,8 @@ def measure(net: PersonNet, annotations: Path, folder: Path, size: int) -> dict[
             photo = store.read(number)
             if photo is None:
                 raise SystemExit(store.failed[number])
-            for box, score in zip(*detect(net, photo, size), strict=True):
+            found = detector(photo)
+            for box, score in zip(found.boxes, found.scores if found.scores is not None else (), strict=True):
                 x0, y0, x1, y1 = box.tolist()
                 row = {"image_id": image["id"], "category_id": 1, "bbox": [x0, y0, x1 - x0, y1 - y0]}
                 results.append({**row, "score": float(score)})
@@ -383,13 +348,6 @@ def measure(net: PersonNet, annotations: Path, folder: Path, size: int) -> dict[
         evaluation.summarize()
     names = {"AP": 0, "AP50": 1, "AP_small": 3, "AP_medium": 4, "AP_large": 5, "AR": 8}
     return {name: float(evaluation.stats[index]) for name, index in names.items()}
-
-
-def false_alarms(net: PersonNet, folder: Path, size: int, threshold: float) -> float:
-    """Boxes above the threshold a photo, of photos that show nobody."""
-    files = sorted(folder.glob("*.jpg"))
-    store = PhotoStore(files, 0)
-    return sum(int((detect(net, store.read(i), size)[1] >= threshold).sum()) for i in range(len(files))) / len(files)
 
 
 # The run
@@ -412,10 +370,11 @@ def main() -> None:
     photos = Photos()
     for settings in recipe["sets"]:
         photos.add_set(root, settings)
-    maker = PictureMaker(photos, recipe["seed"], int(recipe["cache_gb"] * 1e9))
+    spec = DetectorSpec(**recipe["model"])
+    maker = PictureMaker(photos, spec, recipe["seed"], int(recipe["cache_gb"] * 1e9))
 
-    net = PersonNet(**recipe.get("model", {})).to(memory_format=torch.channels_last)
-    average = PersonNet(**recipe.get("model", {})).eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    net = spec.build().to(memory_format=torch.channels_last)
+    average = spec.build().eval().requires_grad_(False)
     average.load_state_dict(net.state_dict())
     decayed = [p for p in net.parameters() if p.ndim > 1]
     rest = [p for p in net.parameters() if p.ndim <= 1]
@@ -473,11 +432,11 @@ def main() -> None:
             save(step + 1)
             saved = time.time()
         if (step + 1) % judged["every"] == 0 or step + 1 == steps:
-            figures = measure(average, root / judged["annotations"], root / judged["photos"], judged["size"])
-            save_file({k: v.contiguous() for k, v in average.state_dict().items()}, arguments.out / "last.safetensors")
+            figures = measure(average, spec, root / judged["annotations"], root / judged["photos"])
+            save_detector(average, spec, arguments.out / "last.safetensors")
             if figures["AP"] >= best:
                 best = figures["AP"]
-                (arguments.out / "best.safetensors").write_bytes((arguments.out / "last.safetensors").read_bytes())
+                save_detector(average, spec, arguments.out / "best.safetensors")
             save(step + 1)
             saved = time.time()
             with (arguments.out / "log.csv").open("a", newline="", encoding="utf-8") as file:

@@ -102,12 +102,13 @@ SET = {"photos": "photos", "annotations": "people.json", "share": 1.0}
 def test_boxes_lie_on_what_the_picture_shows(train, photos):
     data = train.Photos()
     data.add_set(photos, SET)
-    maker = train.PictureMaker(data, 3, 10**8)
+    spec = train.DetectorSpec()
+    maker = train.PictureMaker(data, spec, 3, 10**8)
     images, boxes, _ = maker.batch(0, 40, 128)
     again, _, _ = maker.batch(0, 40, 128)
     assert torch.equal(images, again)
     assert images.shape == (40, 3, 128, 128)
-    pixels = (images.permute(0, 2, 3, 1) * torch.tensor(train.STD) + torch.tensor(train.MEAN)).numpy()
+    pixels = (images.permute(0, 2, 3, 1) * torch.tensor(spec.std) + torch.tensor(spec.mean)).numpy()
     checked = 0
     for picture, rows in zip(pixels, boxes, strict=True):
         red = picture[..., 2] - picture[..., 0] > 60
@@ -158,8 +159,8 @@ def test_a_run_learns_and_goes_on_where_it_was(train, photos, monkeypatch, capsy
     recipe = {
         "root": str(photos), "seed": 1, "size": 96, "steps": 60, "batch_size": 8, "lr": 4e-3, "weight_decay": 0.01,
         "warmup": 10, "cooldown": 0.5, "ema": 0.9, "clip_grad": 10.0, "bfloat16": False, "cache_gb": 0.1,
-        "model": {"widths": [8, 8, 16, 16, 16], "depths": [0, 1, 1, 1], "neck": 16}, "sets": [SET],
-        "eval": {"every": 30, "annotations": "people.json", "photos": "photos", "size": 96},
+        "model": {"widths": [8, 8, 16, 16, 16], "depths": [0, 1, 1, 1], "neck": 16, "side": 96}, "sets": [SET],
+        "eval": {"every": 30, "annotations": "people.json", "photos": "photos"},
     }  # fmt: skip
     (photos / "detector.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
     out = photos / "run"
