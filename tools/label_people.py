@@ -158,18 +158,20 @@ def suppress(boxes: Array, scores: Array, limit: float) -> Array:
     return np.asarray(kept, np.int64)
 
 
-def fuse_boxes(found: list[Array], weights: list[float], limit: float = 0.55) -> Array:
+def fuse_boxes(found: list[Array], weights: list[float], limit: float = 0.55, least: float = 0.1) -> Array:
     """What several detectors say of a photo, brought together (weighted boxes fusion, Solovyev et al., 2021).
 
     Args:
         found: Boxes [N, 5] of each detector: corners and score.
         weights: How much each one counts.
         limit: Boxes that overlap more than this are of one person.
+        least: Score of a box that is looked at.
 
     Returns:
         [N, 5]: corners weighted by score, and the weighted mean of the scores, 0 for a detector that saw nothing.
     """
     rows = np.concatenate([np.column_stack([b, np.full(len(b), i)]) for i, b in enumerate(found)])
+    rows = rows[rows[:, 4] >= least]
     rows = rows[np.argsort(-rows[:, 4], kind="stable")]
     groups: list[list[Array]] = []
     means: list[Array] = []
@@ -233,7 +235,8 @@ def label_boxes(arguments: argparse.Namespace) -> None:
     _extend(arguments.out, [file.name for file in _photos(arguments.photos)], label)
 
 
-def _fused(line: dict[str, Any]) -> Array:
+def fused(line: dict[str, Any]) -> Array:
+    """The boxes of a line of ``boxes``, brought together: [N, 5]."""
     found = [np.array(rows, float).reshape(-1, 5) for rows in line["boxes"].values()]
     return fuse_boxes(found, [1.0 if key.startswith("yolox") else 1.5 for key in line["boxes"]])
 
@@ -244,7 +247,7 @@ def label_points(arguments: argparse.Namespace) -> None:
     lines = {line["photo"]: line for line in read_lines(arguments.boxes)}
 
     def label(name: str) -> dict[str, Any]:
-        rows = _fused(lines[name])
+        rows = fused(lines[name])
         tall = (rows[:, 2:4] - rows[:, :2]).max(1) >= arguments.least if len(rows) else np.zeros(0, bool)
         asked = (rows[:, 4] >= arguments.sure) & tall
         points = teacher(load_image(arguments.photos / name), rows[asked, :4])

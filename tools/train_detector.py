@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from label_people import fuse_boxes, read_lines
+from label_people import fused, read_lines
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
@@ -93,8 +93,7 @@ def _annotated(file: Path) -> Iterator[tuple[str, Array, Array]]:
 
 def _taught(file: Path, least: float) -> Iterator[tuple[str, Array, Array]]:
     for line in read_lines(file):
-        found = [np.array(rows, float).reshape(-1, 5) for rows in line["boxes"].values()]
-        rows = fuse_boxes(found, [1.0 if name.startswith("yolox") else 1.5 for name in line["boxes"]])
+        rows = fused(line)
         height, width = line["size"]
         rows[:, :4] = np.clip(rows[:, :4], 0, [width, height, width, height])
         # Two thirds of the detectors' scores are as sure as they get.
