@@ -6,16 +6,18 @@ times as long.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from fastpose.models.layers import ConvUnit
 
-__all__ = ["PersonNet", "decode_boxes", "place_centers"]
+__all__ = ["PersonNet", "decode_boxes", "fold_norms", "place_centers"]
 
 STRIDES = (8, 16, 32)
 
@@ -31,9 +33,9 @@ class PersonNet(nn.Module):
 
     def __init__(
         self,
-        widths: Sequence[int] = (16, 32, 56, 96, 128),
-        depths: Sequence[int] = (0, 2, 2, 1),
-        neck: int = 64,
+        widths: Sequence[int] = (12, 24, 48, 96, 160),
+        depths: Sequence[int] = (0, 1, 2, 1),
+        neck: int = 48,
     ) -> None:
         super().__init__()
         self.stem = _unit(3, widths[0], stride=2)
@@ -130,6 +132,15 @@ class _PyramidPooling(nn.Module):
 
 def _unit(in_channels: int, out_channels: int, kernel: int = 3, *, stride: int = 1) -> ConvUnit:
     return ConvUnit(in_channels, out_channels, kernel, stride=stride, activation=nn.ReLU(inplace=True))
+
+
+def fold_norms(net: PersonNet) -> PersonNet:
+    """A copy for prediction, in evaluation mode, with the normalisations of all but the head folded into convolutions."""
+    folded = copy.deepcopy(net).eval().requires_grad_(False)
+    for unit in folded.modules():
+        if isinstance(unit, ConvUnit) and unit.bn is not None:
+            unit.conv, unit.bn = fuse_conv_bn_eval(unit.conv, unit.bn), None
+    return folded
 
 
 def place_centers(size: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,7 @@ from fastpose.models.weights import WeightsError, read_checkpoint, stored_tensor
 from fastpose.ops import affine_crop
 
 from .detections import Detections
-from .network import STRIDES, PersonNet, decode_boxes, place_centers
+from .network import STRIDES, PersonNet, decode_boxes, fold_norms, place_centers
 
 __all__ = ["DetectorSpec", "PersonDetector", "load_detector", "save_detector"]
 
@@ -41,9 +41,9 @@ class DetectorSpec:
         border: Grey level beside a photo.
     """
 
-    widths: tuple[int, ...] = (16, 32, 56, 96, 128)
-    depths: tuple[int, ...] = (0, 2, 2, 1)
-    neck: int = 64
+    widths: tuple[int, ...] = (12, 24, 48, 96, 160)
+    depths: tuple[int, ...] = (0, 1, 2, 1)
+    neck: int = 48
     side: int = 320
     threshold: float = 0.4
     mean: tuple[float, float, float] = (103.53, 116.28, 123.675)
@@ -67,7 +67,7 @@ class PersonDetector:
     """Finds people with a `PersonNet`.
 
     Args:
-        net: The network; it is put into evaluation mode.
+        net: The network; a copy of it runs.
         spec: Of the network.
         threshold: Least score; the spec's where not given.
         overlap: Of two boxes that overlap more than this (intersection over union) the one with the lower score goes.
@@ -90,7 +90,7 @@ class PersonDetector:
         overlap: float = 0.6,
         most: int = 100,
     ) -> None:
-        self.net, self.spec = net.eval(), spec
+        self.net, self.spec = fold_norms(net), spec
         self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.threshold = spec.threshold if threshold is None else threshold
         self.overlap, self.most = overlap, most

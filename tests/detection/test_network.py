@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fastpose.detection.network import PersonNet, decode_boxes, place_centers
+from fastpose.detection.network import PersonNet, decode_boxes, fold_norms, place_centers
 
 
 @pytest.fixture
@@ -64,3 +64,17 @@ def test_the_network_starts_unsure_and_trains_in_bfloat16(net):
     assert logits.sigmoid().mean() < 0.05
     (logits.mean() + distances.log().mean()).backward()
     assert all(parameter.grad is not None for parameter in net.parameters())
+
+
+def test_the_folded_copy_gives_the_same(net):
+    for norm in net.modules():
+        if isinstance(norm, torch.nn.BatchNorm2d):
+            norm.running_mean.uniform_(-0.5, 0.5)
+            norm.running_var.uniform_(0.5, 2.0)
+    folded = fold_norms(net)
+    x = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        for before, after in zip(net(x), folded(x), strict=True):
+            torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)
+    norms = [sum(isinstance(m, torch.nn.BatchNorm2d) for m in each.modules()) for each in (net, folded)]
+    assert norms[1] == 6 < norms[0]  # those of the head, which shares its convolutions
