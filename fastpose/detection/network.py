@@ -135,7 +135,7 @@ def _unit(in_channels: int, out_channels: int, kernel: int = 3, *, stride: int =
 
 
 def fold_norms(net: PersonNet) -> PersonNet:
-    """A copy for prediction, in evaluation mode, with the normalisations of all but the head folded into convolutions."""
+    """A copy for prediction: the normalisations of all but the head are folded into the convolutions before them."""
     folded = copy.deepcopy(net).eval().requires_grad_(False)
     for unit in folded.modules():
         if isinstance(unit, ConvUnit) and unit.bn is not None:
