@@ -1,8 +1,8 @@
-"""Random crops for training: flip, half body, scale, rotation and shift of a person, folded into one matrix.
+"""Random crops for training: flip, half body, cut, scale, rotation and shift of a person, folded into one matrix.
 
-Nothing touches a pixel here. The result is one 2x3 matrix a person, the keypoints seen through it, and a gain and an
-offset of colour, which ``ops.affine_crop`` applies while it samples the photo once; what cannot be written like that
-is in ``data.pixels``.
+Nothing touches a pixel here. The result is one 2x3 matrix a person, the keypoints seen through it, where the photo is
+made to end, and a gain and an offset of colour, which ``ops.affine_crop`` applies while it samples the photo once; what
+cannot be written like that is in ``data.pixels``.
 
 The ranges, probabilities and distributions are those of MMPose's RandomFlip, RandomHalfBody and RandomBBoxTransform
 (https://mmpose.readthedocs.io), which the published figures of the zoo were trained with.
@@ -48,8 +48,16 @@ Array = NDArray[Any]
     _COLOUR_0,
     _COLOUR_1,
     _COLOUR_2,
+    _CUT_DO,
+    _CUT_LEGS,
+    _CUT_SIDE,
+    _CUT_KEEP,
+    _CUT_FRAME,
     _NUM_DRAWS,
-) = range(17)
+) = range(22)
+
+# Pixels: an edge of a photo that nothing is cut off at.
+_NO_EDGE = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,12 @@ class Augmentation:
         half_body_min_lower: The same for the lower half.
         half_body_prefer_upper: Probability of the upper half where both can be chosen.
         half_body_padding: Factor on the extent of the half's keypoints.
+        cut_prob: Probability of a box that ends across the person, as where the photo ends or a table hides the rest.
+            It needs a labelled keypoint of either half, and three on what is left.
+        cut_legs: Probability that the side where the legs are is cut off; else one of the two sides next to it.
+        cut_keep: Smallest and largest part of the box that is left.
+        cut_frame: Probability that the photo ends at the cut, too; else what the box leaves out can still be seen
+            beside it. Keypoints that are cut off with the photo are outside the crop, wherever they were.
         shift_prob: Probability of shifting.
         shift: Largest shift, as a fraction of the padded box.
         scale_prob: Probability of scaling.
@@ -92,6 +106,10 @@ class Augmentation:
     half_body_min_lower: int = 3
     half_body_prefer_upper: float = 0.7
     half_body_padding: float = 1.5
+    cut_prob: float = 0.0
+    cut_legs: float = 0.75
+    cut_keep: tuple[float, float] = (0.25, 0.85)
+    cut_frame: float = 0.5
     shift_prob: float = 0.3
     shift: float = 0.16
     scale_prob: float = 1.0
@@ -105,10 +123,10 @@ class Augmentation:
     pixels: PixelChanges | None = None
 
     def __post_init__(self) -> None:
-        for name in ("flip", "half_body", "shift", "scale", "rotate", "colour"):
-            value = getattr(self, f"{name}_prob")
-            if not 0 <= value <= 1:
-                raise ValueError(f"{name}_prob: expected a probability between 0 and 1, got {value}")
+        names = ("flip_prob", "half_body_prob", "cut_prob", "shift_prob", "scale_prob", "rotate_prob", "colour_prob")
+        for name in (*names, "cut_legs", "cut_frame"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}: expected a probability between 0 and 1, got {getattr(self, name)}")
         if not 0 <= self.half_body_prefer_upper <= 1:
             raise ValueError(f"half_body_prefer_upper: expected 0 to 1, got {self.half_body_prefer_upper}")
         for name in ("shift", "rotate", "brightness", "contrast", "colour"):
@@ -116,6 +134,8 @@ class Augmentation:
                 raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name)}")
         if not self.half_body_padding > 0:
             raise ValueError(f"half_body_padding: expected a factor above 0, got {self.half_body_padding}")
+        if not 0 < self.cut_keep[0] <= self.cut_keep[1] <= 1:
+            raise ValueError(f"cut_keep: expected (smallest, largest) part, above 0 and at most 1, got {self.cut_keep}")
         if not 0 < self.scale[0] <= self.scale[1]:
             raise ValueError(f"scale: expected (smallest, largest) factor above 0, got {self.scale}")
 
@@ -131,6 +151,7 @@ class Crops:
         flipped: bool [M].
         gain: float32 [M, 3] on the pixels 0..255, or None where no colour changes.
         offset: float32 [M, 3], added after the gain, or None.
+        frames: int64 [M, 4] xyxy, pixels of the photo: it ends there, or None where no photo is cut.
     """
 
     matrices: Array
@@ -139,6 +160,7 @@ class Crops:
     flipped: Array
     gain: Array | None = None
     offset: Array | None = None
+    frames: Array | None = None
 
     def __getitem__(self, rows: Array) -> Crops:
         """The crops at these places of the batch."""
@@ -149,7 +171,9 @@ class Crops:
 def draw_table(seed: int, epoch: int, length: int) -> NDArray[np.float32]:
     """Uniform numbers in [0, 1) for every crop of an epoch: float32 [length, D]."""
     generator = np.random.default_rng((seed, epoch, 1))
-    return generator.random((length, _NUM_DRAWS), dtype=np.float32)
+    # What came later is drawn afterwards, so that a seed goes on meaning the same crops.
+    parts = [generator.random((length, columns), dtype=np.float32) for columns in (_CUT_DO, _NUM_DRAWS - _CUT_DO)]
+    return np.concatenate(parts, axis=1)
 
 
 def draw_seeds(seed: int, epoch: int, length: int) -> NDArray[np.int64]:
@@ -186,6 +210,49 @@ def _half_body(
     return chosen, center, extent
 
 
+def _cut(
+    boxes: Array, keypoints: Array, labelled: Array, draws: Array, skeleton: Skeleton, settings: Augmentation
+) -> tuple[Array, Array]:
+    """Boxes [M, 4] of which some end across the person, and the frames [M, 4] that the photos are left with."""
+    people = np.arange(len(boxes))
+    upper = np.zeros(skeleton.num_keypoints, bool)
+    upper[list(skeleton.upper_body_indices)] = True
+    halves = [labelled & upper, labelled & ~upper]
+    chosen = (draws[:, _CUT_DO] < settings.cut_prob) & halves[0].any(1) & halves[1].any(1)
+    means = [(keypoints * half[..., None]).sum(1) / np.maximum(half.sum(1), 1)[:, None] for half in halves]
+    to_legs = means[1] - means[0]
+    # The axis (0: x) along which is cut, and whether its far end (right, lower) is cut off.
+    axis = (np.abs(to_legs[:, 1]) >= np.abs(to_legs[:, 0])).astype(np.int64)
+    far = to_legs[people, axis] > 0
+    legs = draws[:, _CUT_LEGS] < settings.cut_legs
+    axis = np.where(legs, axis, 1 - axis)
+    far = np.where(legs, far, draws[:, _CUT_SIDE] < 0.5)
+
+    low, high = boxes[people, axis], boxes[people, axis + 2]
+    keep = settings.cut_keep[0] + draws[:, _CUT_KEEP] * (settings.cut_keep[1] - settings.cut_keep[0])
+    line = np.where(far, low + keep * (high - low), high - keep * (high - low))
+    along = keypoints[people, :, axis]
+    kept = labelled & np.where(far[:, None], along < line[:, None], along > line[:, None])
+    chosen &= kept.sum(1) >= 3
+
+    # The box of what is left: as wide as its keypoints, with a margin, no wider than before.
+    across = keypoints[people, :, 1 - axis]
+    margin = 0.1 * (high - low)
+    narrow_low = np.where(kept, across, np.inf).min(1) - margin
+    narrow_high = np.where(kept, across, -np.inf).max(1) + margin
+    cut = boxes.copy()
+    cut[people, axis] = np.where(far, low, line)
+    cut[people, axis + 2] = np.where(far, line, high)
+    cut[people, 1 - axis] = np.maximum(cut[people, 1 - axis], narrow_low)
+    cut[people, 3 - axis] = np.minimum(cut[people, 3 - axis], narrow_high)
+    chosen &= (cut[:, 2:] - cut[:, :2] >= 1.0).all(1)
+
+    frames = np.tile(np.array([0, 0, _NO_EDGE, _NO_EDGE]), (len(boxes), 1))
+    framed = chosen & (draws[:, _CUT_FRAME] < settings.cut_frame)
+    frames[framed, axis[framed] + 2 * far[framed]] = np.maximum(np.round(line[framed]), 1).astype(np.int64)
+    return np.where(chosen[:, None], cut, boxes), frames
+
+
 def make_crops(
     boxes: Array,
     keypoints: Array,
@@ -212,6 +279,9 @@ def make_crops(
     size = input_size or spec.input_size
     people = len(boxes)
     boxes = np.asarray(boxes, np.float64)
+    frames = None
+    if settings.cut_prob > 0 and people:
+        boxes, frames = _cut(boxes, keypoints, weights > 0, draws, spec.skeleton, settings)
     center: Array = (boxes[:, :2] + boxes[:, 2:]) / 2
     extent: Array = (boxes[:, 2:] - boxes[:, :2]) * spec.padding
     if settings.half_body_prob > 0:
@@ -234,6 +304,8 @@ def make_crops(
     flipped = (draws[:, _FLIP] < settings.flip_prob) & spec.skeleton.mirror_known
     matrices = np.where(flipped[:, None, None], flip_matrices(matrices, size[1]), matrices)
     points = transform_points(np.asarray(keypoints, np.float32), matrices)
+    if frames is not None:
+        points, weights = _without_cut_off(points, weights, keypoints, frames, spec)
     mirror = list(spec.skeleton.flip_index)
     points = np.where(flipped[:, None, None], points[:, mirror], points)
     weights = np.where(flipped[:, None], weights[:, mirror], weights).astype(np.float32)
@@ -241,7 +313,21 @@ def make_crops(
     gain = offset = None
     if settings.colour_prob > 0 and people:
         gain, offset = _colour(draws, settings)
-    return Crops(matrices, points, weights, flipped, gain, offset)
+    return Crops(matrices, points, weights, flipped, gain, offset, frames)
+
+
+def _without_cut_off(
+    points: Array, weights: Array, keypoints: Array, frames: Array, spec: PoseSpec
+) -> tuple[Array, Array]:
+    """Points of the crop and weights, where the keypoints of the photo that a frame cuts off are not to be found.
+
+    They lie far outside, as other labelled keypoints that a crop does not show; what is no map has no place for that.
+    """
+    off: Array = np.any((keypoints < frames[:, None, :2]) | (keypoints >= frames[:, None, 2:]), axis=2)
+    points = np.where(off[..., None], np.float32(-1e4), points)
+    if spec.codec.takes != "maps":
+        weights = np.where(off, 0, weights)
+    return points, weights
 
 
 def _colour(draws: Array, settings: Augmentation) -> tuple[Array, Array]:

@@ -190,6 +190,9 @@ class Loader:
         made, shown = [], []
         for photos, rows, index, matrices in self._read(data.photo[people], crops.matrices, pool):
             part = replace(crops[rows], matrices=matrices)
+            if part.frames is not None:
+                steps = np.linalg.norm(matrices[:, 0, :2], axis=1) / np.linalg.norm(crops.matrices[rows, 0, :2], axis=1)
+                photos, index, part = _framed(photos, index, part, steps)
             if changes is None:
                 pixels = self._crop(photos, *self._all_views(part, index))
             else:
@@ -349,6 +352,33 @@ def _after(matrices: NDArray[np.float64], first: NDArray[np.float64]) -> NDArray
     both = linear @ first
     both[:, :, 2] += matrices[:, :, 2]
     return both
+
+
+def _framed(
+    photos: list[Any], index: NDArray[np.int64], crops: Crops, steps: NDArray[np.float64]
+) -> tuple[list[Any], NDArray[np.int64], Crops]:
+    """Photos that end where the crops' frames say: views of the photos, behind them in the list.
+
+    Args:
+        photos: As they were decoded.
+        index: [m], the place in the list of each crop's photo.
+        crops: With frames, in pixels of the whole photo.
+        steps: [m] pixels of the whole photo for one of the decoded one.
+
+    Returns:
+        Photos, index and crops, whose matrices are of those photos.
+    """
+    assert crops.frames is not None
+    pictures, index, matrices = list(photos), index.copy(), crops.matrices.copy()
+    for row, (place, frame) in enumerate(zip(index.tolist(), np.ceil(crops.frames / steps[:, None]), strict=True)):
+        height, width = photos[place].shape[:2]
+        x0, y0, x1, y1 = np.clip(frame, 0, (width, height, width, height)).astype(int).tolist()
+        if (x0, y0, x1, y1) == (0, 0, width, height) or x0 >= x1 or y0 >= y1:
+            continue
+        index[row] = len(pictures)
+        pictures.append(photos[place][y0:y1, x0:x1])
+        matrices[row, :, 2] += matrices[row, :, :2] @ (x0, y0)
+    return pictures, index, replace(crops, matrices=matrices)
 
 
 def _coarsest_steps(matrices: NDArray[np.float64]) -> NDArray[np.int64]:

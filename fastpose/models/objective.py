@@ -68,12 +68,15 @@ class LossSettings:
         hardest: `StageLoss.hardest` of every stage where `stages` is empty.
         stages: One for each stage of the network's output, in order; empty: each counts once.
         visibility: Factor on the loss of a visibility head, relative to that of the maps.
+        absent: Weight of a labelled keypoint that lies outside the crop: its map shall be empty, so that its score is
+            low. 0: such a keypoint is not looked at, as in published recipes.
     """
 
     weight: float = 1.0
     hardest: int | None = None
     stages: tuple[StageLoss, ...] = ()
     visibility: float = 1e-3
+    absent: float = 0.0
 
     def __post_init__(self) -> None:
         StageLoss(self.weight, self.hardest)
@@ -81,6 +84,8 @@ class LossSettings:
             raise ValueError("loss.hardest: give it in loss.stages, not beside them")
         if not self.visibility >= 0:
             raise ValueError(f"loss.visibility: expected a number of at least 0, got {self.visibility!r}")
+        if not 0 <= self.absent < math.inf:
+            raise ValueError(f"loss.absent: expected a number of at least 0, got {self.absent!r}")
 
 
 def build_loss(head: nn.Module, spec: PoseSpec, settings: LossSettings | None = None) -> Loss:
@@ -106,6 +111,10 @@ def build_loss(head: nn.Module, spec: PoseSpec, settings: LossSettings | None = 
         raise ValueError(f"loss.stages: expected one for each of {spec.output_stages} stages, got {len(stages)}")
     factors = [stage.weight * settings.weight for stage in stages]
     functions = [_stage_loss(head, spec, stage) for stage in stages]
+    if settings.absent:
+        if spec.codec.takes != "maps":
+            raise ValueError(f"loss.absent: goes with heatmaps, not with codec {spec.codec.kind}")
+        functions = [_with_absent(function, spec, settings.absent) for function in functions]
     visibility = settings.weight * settings.visibility
 
     def loss(output: Output, keypoints: Tensor, weights: Tensor, annotated: Tensor | None = None) -> Tensor:
@@ -136,5 +145,19 @@ def _stage_loss(head: nn.Module, spec: PoseSpec, stage: StageLoss) -> Callable[[
         target, inside = (torch.as_tensor(value) for value in codec.encode(keypoints, weights > 0, spec.input_size))
         result: Tensor = own(output.float(), target, inside * weights)
         return result
+
+    return loss
+
+
+def _with_absent(function: Callable[[Any, Tensor, Tensor], Tensor], spec: PoseSpec, factor: float) -> Any:
+    """The loss of a stage, and that of the maps of labelled keypoints outside the crop, which shall be empty."""
+    height, width = spec.input_size
+
+    def loss(output: Tensor, keypoints: Tensor, weights: Tensor) -> Tensor:
+        limit = keypoints.new_tensor([width - 0.5, height - 0.5])
+        absent = ((keypoints < -0.5) | (keypoints >= limit)).any(-1) & (weights > 0)
+        maps = output.float().unflatten(1, (keypoints.shape[1], -1))[:, :, 0]  # without offsets beside them
+        empty = (maps.square().mean((2, 3)) * (weights * absent)).mean()
+        return function(output, keypoints, weights.masked_fill(absent, 0)) + factor * empty
 
     return loss

@@ -233,8 +233,19 @@ def save_model(
         if key in header or key.startswith("fastpose."):
             raise ValueError(f"metadata: the key {key!r} is taken")
         header[key] = value
+    tensors = stored_tensors(model.state_dict(), dtype)
+    atomic_write(path, safetensors.torch.save(tensors, header))
+
+
+def stored_tensors(state: Mapping[str, Tensor], dtype: torch.dtype | None) -> dict[str, Tensor]:
+    """What stands in a file for a network's entries, whatever network it is; `read_checkpoint` gives floats again.
+
+    Args:
+        state: the entries by name.
+        dtype: see `save_model`.
+    """
     tensors: dict[str, Tensor] = {}
-    for name, tensor in model.state_dict().items():
+    for name, tensor in state.items():
         tensor = tensor.detach().cpu()
         if tensor.is_floating_point() and dtype is torch.int8:
             # In a table of positions, which is one row, the largest value of all would set the step of every one.
@@ -244,8 +255,7 @@ def save_model(
             tensors[name] = converted if torch.equal(converted.isfinite(), tensor.isfinite()) else tensor
         else:
             tensors[name] = tensor
-    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    atomic_write(path, safetensors.torch.save(tensors, header))
+    return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
 
 def _quantised(name: str, weight: Tensor) -> dict[str, Tensor]:

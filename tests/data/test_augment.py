@@ -1,5 +1,7 @@
 """Random crops: matrices against points, against a warped picture, and against the stated distributions."""
 
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
@@ -184,6 +186,84 @@ def test_colour_stays_in_its_range_and_can_be_off():
     assert plain_crops(boxes, keypoints, weights, SPEC).gain is None
 
 
+def standing(count):
+    """People in boxes of 40 by 160, the arms and legs of each spread over it, the nose at the top."""
+    boxes = np.tile(np.float32([100, 20, 140, 180]), (count, 1))
+    rows = np.linspace(0.02, 0.98, 17, dtype=np.float32)
+    columns = np.where(np.arange(17) % 2, 0.9, 0.1).astype(np.float32)
+    keypoints = boxes[:, None, :2] + np.stack([columns, rows], 1)[None] * np.float32([40, 160])
+    return boxes, keypoints, np.ones((count, 17), np.float32)
+
+
+CUT = Augmentation(
+    flip_prob=0, half_body_prob=0, shift_prob=0, scale_prob=0, rotate_prob=0, cut_prob=1, cut_legs=1, cut_frame=1
+)
+
+
+def test_a_cut_takes_the_legs_away():
+    boxes, keypoints, weights = standing(300)
+    crops = make_crops(boxes, keypoints, weights, draw_table(0, 0, 300), SPEC, CUT)
+    lines = crops.frames[:, 3]
+    assert (crops.frames[:, :2] == 0).all()
+    assert (crops.frames[:, 2] > 1000).all()
+    low, high = 20 + 0.25 * 160, 20 + 0.85 * 160
+    assert lines.min() >= low - 1
+    assert lines.max() <= high + 1
+    assert np.ptp(lines) > 0.9 * (high - low)
+    shown = keypoints[:, :, 1] < lines[:, None]
+    inside = ((crops.keypoints > 0) & (crops.keypoints < [96, 128])).all(2)
+    np.testing.assert_array_equal(inside, shown)
+    assert (crops.weights == 1).all()  # labelled, and known to be outside
+    # The box ends at the line: its middle is the crop's.
+    bottom = np.stack([np.full(300, 120), lines, np.ones(300)], 1)[:, None] @ crops.matrices.transpose(0, 2, 1)
+    top = np.array([120, 20, 1]) @ crops.matrices.transpose(0, 2, 1)
+    np.testing.assert_allclose(bottom[:, 0, 1] + top[:, 1], 128, atol=1.5)
+
+
+def test_a_cut_follows_the_legs_and_may_leave_them_in_sight():
+    boxes, keypoints, weights = standing(50)
+    upside_down = keypoints * [1, -1] + [0, 200]
+    crops = make_crops(boxes, upside_down, weights, draw_table(0, 0, 50), SPEC, CUT)
+    assert (crops.frames[:, 1] > 20).all()
+    assert (crops.frames[:, 3] > 1000).all()
+    lying = np.ascontiguousarray(keypoints[:, :, ::-1])
+    crops = make_crops(boxes[:, [1, 0, 3, 2]], lying, weights, draw_table(0, 0, 50), SPEC, CUT)
+    assert (crops.frames[:, 2] < 180).all()
+    settings = dataclasses.replace(CUT, cut_frame=0)
+    crops = make_crops(boxes, keypoints, weights, draw_table(0, 0, 50), SPEC, settings)
+    assert (crops.frames[:, [2, 3]] > 1000).all()
+    assert np.isclose(crops.keypoints, -1e4).sum() == 0
+    settings = dataclasses.replace(CUT, cut_legs=0)
+    crops = make_crops(boxes, keypoints, weights, draw_table(0, 0, 50), SPEC, settings)
+    sides = (crops.frames[:, 0] > 0).sum(), (crops.frames[:, 2] < 1000).sum()
+    assert min(sides) > 10
+    assert sum(sides) == 50
+
+
+def test_a_cut_needs_labels_and_something_left():
+    boxes, keypoints, weights = standing(40)
+    no_legs = weights.copy()
+    no_legs[:, list(set(range(17)) - set(COCO17.upper_body_indices))] = 0
+    crops = make_crops(boxes, keypoints, no_legs, draw_table(0, 0, 40), SPEC, CUT)
+    assert (crops.frames[:, 2:] > 1000).all()
+    np.testing.assert_array_equal(crops.matrices, plain_crops(boxes, keypoints, no_legs, SPEC).matrices)
+    few = np.zeros_like(weights)
+    few[:, [0, 15]] = 1
+    assert (make_crops(boxes, keypoints, few, draw_table(0, 0, 40), SPEC, CUT).frames[:, 3] > 1000).all()
+
+
+def test_what_is_cut_off_is_no_label_where_there_are_no_maps():
+    boxes, keypoints, weights = standing(40)
+    spec = PoseSpec(COCO17, (128, 96), build_codec("regression"))
+    crops = make_crops(boxes, keypoints, weights, draw_table(0, 0, 40), spec, CUT)
+    np.testing.assert_array_equal(crops.weights, keypoints[:, :, 1] < crops.frames[:, [3]])
+
+
+def test_a_seed_means_the_same_crops_as_before_cuts_came():
+    table = draw_table(7, 3, 5)
+    np.testing.assert_array_equal(table[:, :16], np.random.default_rng((7, 3, 1)).random((5, 16), dtype=np.float32))
+
+
 def test_no_people():
     boxes, keypoints, weights = people(0)
     crops = make_crops(boxes, keypoints, weights, draw_table(0, 0, 0), SPEC, Augmentation(colour_prob=1))
@@ -199,6 +279,9 @@ def test_no_people():
         ({"rotate": -1.0}, "rotate"),
         ({"half_body_padding": 0.0}, "half_body_padding"),
         ({"half_body_prefer_upper": 2.0}, "half_body_prefer_upper"),
+        ({"cut_prob": -0.1}, "cut_prob"),
+        ({"cut_frame": 1.1}, "cut_frame"),
+        ({"cut_keep": (0.0, 0.5)}, "cut_keep"),
     ],
 )
 def test_wrong_settings_are_named(values, named):

@@ -149,6 +149,35 @@ def test_reduced_photos_give_nearly_the_same_crops(tmp_path):
     assert not any(data.photos.is_ready(number) for number in range(3))
 
 
+@pytest.mark.parametrize("reduce", [False, True])
+def test_a_cut_photo_ends_at_the_cut(tmp_path, reduce):
+    """White photos: where the photo goes on the crop is white, and beyond the cut there is nothing."""
+    scenes = synthetic_records(3, seed=2, size=(480, 640), people=2)
+    files = [tmp_path / f"{number}.jpg" for number in range(3)]
+    for file in files:
+        cv2.imwrite(str(file), np.full((480, 640, 3), 255, np.uint8))
+    records = dataclasses.replace(scenes, image_paths=files)
+    still = {"half_body_prob": 0, "shift_prob": 0, "scale_prob": 0, "rotate_prob": 0}
+    augmentation = Augmentation(cut_prob=1, cut_legs=1, cut_frame=1, **still)
+    spec = SPEC.replace(mean=(0, 0, 0), std=(1, 1, 1))
+    loader = Loader(dataset(records), spec, batch_size=6, augmentation=augmentation, reduce=reduce)
+    batch = next(iter(loader.epoch()))
+    ends = 0
+    for crop, matrix in zip(batch.images[:, 0].numpy(), batch.matrices, strict=True):
+        top, bottom = ((y - matrix[1, 2]) / matrix[1, 1] for y in (0, 63))  # rows of the photo
+        assert top > -200
+        if bottom < 480:
+            middle = crop[:, 24]
+            assert middle[20] == 255
+            white = int((middle > 127).sum())
+            assert 64 / 1.25 * 0.9 < white + max(0, -top * matrix[1, 1]) < 64
+            assert middle[-1] == 0
+            ends += 1
+    assert ends >= 3
+    assert (batch.keypoints < -1000).any()
+    assert (batch.weights[(batch.keypoints < -1000).all(2)] > 0).all()
+
+
 def test_a_reduced_crop_does_not_depend_on_its_batch(tmp_path, scenes):
     files = [tmp_path / f"{number}.jpg" for number in range(5)]
     for file, path in zip(files, scenes.image_paths, strict=True):

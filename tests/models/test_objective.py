@@ -95,6 +95,29 @@ def test_weight_zero_takes_a_coordinate_out():
     assert (output.grad[1] != 0).all()
 
 
+@pytest.mark.parametrize("kind", ["gaussian", "udp_combined"])
+def test_the_map_of_a_keypoint_outside_the_crop_shall_be_empty(kind):
+    spec = _spec(kind)
+    keypoints, weights = _labels()
+    keypoints[0, 5], keypoints[1, 6] = torch.tensor([-1e4, -1e4]), torch.tensor([30.0, 64.0])
+    keypoints[0, 3] = torch.tensor([-1e4, -1e4])  # without a label nothing is known
+    maps = torch.randn(2, spec.codec.output_channels(17), 16, 16, requires_grad=True)
+    build_loss(torch.nn.Identity(), spec, LossSettings(absent=0.5, weight=3.0))(
+        Output((maps,)), keypoints, weights
+    ).backward()
+    inside = weights.clone()
+    inside[0, 5] = inside[1, 6] = 0
+    plain = maps.detach().requires_grad_()
+    loss = build_loss(torch.nn.Identity(), spec, LossSettings(weight=3.0))(Output((plain,)), keypoints, inside)
+    loss.backward()
+    step = maps.shape[1] // 17
+    expected = plain.grad.clone()
+    for row, joint in ((0, 5), (1, 6)):
+        assert (plain.grad[row, joint * step] == 0).all()
+        expected[row, joint * step] = 3.0 * 0.5 * 2 * maps.detach()[row, joint * step] / (16 * 16 * 2 * 17)
+    torch.testing.assert_close(maps.grad, expected)
+
+
 @pytest.mark.parametrize(
     ("settings", "spec", "message"),
     [
@@ -109,6 +132,8 @@ def test_weight_zero_takes_a_coordinate_out():
         (lambda: StageLoss(hardest=0), _spec(), "loss.hardest: expected at least 1"),
         (lambda: StageLoss(kernel_size=4), _spec(), "loss.kernel_size: expected an odd number"),
         (lambda: LossSettings(visibility=-1), _spec(), "loss.visibility"),
+        (lambda: LossSettings(absent=-1), _spec(), "loss.absent"),
+        (lambda: LossSettings(absent=1), _spec("regression"), "loss.absent: goes with heatmaps"),
     ],
 )
 def test_settings_that_do_not_fit_are_named(settings, spec, message):
