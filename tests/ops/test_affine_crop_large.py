@@ -94,10 +94,9 @@ def test_gradient_far_out_in_a_row(level: str) -> None:
     image, grad = untouched_row(np.float32), untouched_row(np.float32)
     matrix = np.array([[[1.0, 0.0, -(WIDEST - 5)], [0.0, 1.0, 0.0]]])
     slope = np.arange(1, 7, dtype=np.float32).reshape(1, 3, 1, 2)
-    index, one, none = np.zeros(1, np.int64), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)
-    _C.affine_crop_backward(
-        slope, [image], [grad], matrix, index, one, none, none, False, False, False, None, None, None, False, 0
-    )
+    options = _C.CropOptions(1, 2, (1.0,) * 3, (0.0,) * 3, (0.0,) * 3, False, False, False, False)
+    index = np.zeros(1, np.int64)
+    _C.affine_crop_backward([image], matrix, index, None, None, None, options, slope, [grad])
     np.testing.assert_array_equal(grad[0, -5:-3], slope[0, :, 0].T)
     for elsewhere in (grad[0, -3:], grad[0, -8:-5], grad[0, :8]):
         assert not elsewhere.any()
