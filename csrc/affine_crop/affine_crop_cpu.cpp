@@ -43,9 +43,7 @@ void crop_bytes(const AffineCropArgs& args) {
       CropOutput<Element, kInterleaved> output(args, m, colour);
       if (is_upright(args, map, image)) crop_upright(args, map, image, colour, output, first, last);
       else crop_turned(args, map, image, colour.active, output, {first, last});
-      output.finish();
     });
-    stream_fence();
   });
 }
 

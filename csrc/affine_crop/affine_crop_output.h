@@ -2,7 +2,7 @@
 #pragma once
 
 #include "affine_crop/affine_crop_math.h"
-#include "core/stream.h"
+#include "core/simd.h"
 
 namespace fastpose {
 namespace FASTPOSE_SIMD_NS {
@@ -48,60 +48,12 @@ FASTPOSE_INLINE void store_row(Element* row, int64_t width, int64_t ahead, At at
   if (x < width) store_as(row + width - Vec::lanes, at(width - Vec::lanes));  // once more for some
 }
 
-// Rows one behind the other, past the caches by whole lines of memory. A line that two rows share waits here for the second of them:
-// storing parts of it would wait for memory.
-template <class Element>
-class RowStream {
- public:
-  template <class At>
-  FASTPOSE_INLINE void put_row(Element* row, int64_t width, At at) {
-    const int64_t behind = elements_behind(row, kLine), first = behind == 0 ? 0 : min_of(kLine - behind, width);
-    if (shared == nullptr) begin = behind;
-    if (first > 0) {
-      shared = row - behind;
-      for (int64_t x = 0; x < first; x += Vec::lanes) store_as(line + behind + x, at(x));
-      end = behind + first;
-      if (end == kLine) put_shared();
-    }
-    int64_t x = first;
-    for (; x + kLine <= width; x += kLine) {
-      alignas(kStreamLine) Element whole[kLine];
-      for (int64_t i = 0; i < kLine; i += Vec::lanes) store_as(whole + i, at(x + i));
-      stream_line(row + x, whole);
-    }
-    if (x == width) return;
-    shared = row + x;
-    begin = 0, end = width - x;
-    for (; x < width; x += Vec::lanes) store_as(line + (row + x - shared), at(x));
-  }
-  // After the last row.
-  FASTPOSE_INLINE void finish() {
-    if (shared != nullptr) put_shared();
-  }
-
- private:
-  static constexpr int64_t kLine = kStreamLine / static_cast<int64_t>(sizeof(Element));
-  alignas(kStreamLine) Element line[2 * kLine];  // stores of whole vectors may reach beyond it
-  Element* shared = nullptr;                     // where it belongs
-  int64_t begin = 0, end = 0;                    // elements that it has
-
-  FASTPOSE_INLINE void put_shared() {
-    if (begin == 0 && end == kLine) stream_line(shared, line);
-    else
-      for (int64_t i = begin; i < end; ++i) shared[i] = line[i];
-    shared = nullptr;
-    begin = 0;
-  }
-};
-
 // The rows of one crop, from the first to the last: three planes, or interleaved pixels. Channels c are those of the source.
 template <class Element, bool kInterleaved>
 class CropOutput {
  public:
   FASTPOSE_INLINE CropOutput(const AffineCropArgs& a, int64_t m, const CropColour<float>& c)
-      : args(a), crop(m), colour(c),
-        streamed(a.num_crops * a.height * a.width * 3 * static_cast<int64_t>(sizeof(Element)) >= kStreamBytes &&
-                 reinterpret_cast<uintptr_t>(a.out) % sizeof(Element) == 0) {}
+      : args(a), crop(m), colour(c) {}
 
   // Elements from a vector's boundary to where a row begins.
   FASTPOSE_INLINE int64_t uneven(int64_t y) const { return elements_behind(row(0, y), Vec::lanes); }
@@ -125,23 +77,16 @@ class CropOutput {
       if (kInterleaved) {
         for (int64_t x = 0; x < args.width; x += Vec::lanes)
           store_lanes(to + 3 * x, values(x), min_of<int64_t>(args.width - x, Vec::lanes), 3);
-      } else if (streamed) {
-        stream[c].put_row(to, args.width, values);
       } else {
         store_row(to, args.width, ahead, values);
       }
     }
-  }
-  FASTPOSE_INLINE void finish() {
-    for (RowStream<Element>& s : stream) s.finish();
   }
 
  private:
   const AffineCropArgs& args;
   const int64_t crop;
   const CropColour<float>& colour;
-  const bool streamed;
-  RowStream<Element> stream[3];
 
   FASTPOSE_INLINE Element* row(int c, int64_t y) const {
     const int output_channel = crop_source_channel(args.swap_rb, c);  // its own inverse

@@ -32,18 +32,6 @@ FASTPOSE_INLINE void stream_fence() {
 #endif
 }
 
-constexpr int64_t kStreamLine = 64;  // bytes: only whole lines are worth streaming, the rest of one would wait for memory
-
-// One line, of elements of any type; both addresses are multiples of its size.
-FASTPOSE_INLINE void stream_line(void* to, const void* from) {
-#if defined(FASTPOSE_SIMD_avx512) || defined(FASTPOSE_SIMD_avx2) || defined(FASTPOSE_SIMD_sse2)
-  constexpr int64_t kFloats = kStreamLine / static_cast<int64_t>(sizeof(float));
-  for (int64_t i = 0; i < kFloats; i += Vec::lanes) stream(static_cast<float*>(to) + i, load(static_cast<const float*>(from) + i));
-#else
-  memcpy(to, from, kStreamLine);
-#endif
-}
-
 FASTPOSE_INLINE void stream_copy(float* to, const float* from, int64_t n) {
   int64_t i = 0;
   for (; i < n && !can_stream(to + i); ++i) to[i] = from[i];

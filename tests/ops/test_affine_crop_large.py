@@ -1,4 +1,4 @@
-"""affine_crop where outputs go past the caches, and where images have more elements than 32 bits count."""
+"""affine_crop of large outputs, at every alignment, and where images have more elements than 32 bits count."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 from fastpose import _C, ops
 
-STREAMED = 8 << 20  # bytes of an output
+LARGE = 8 << 20  # bytes of an output
 WIDEST = 720_000_000  # px of a row: three times as many are more than 2^31
 ELEMENTS = {torch.float32: 4, torch.float16: 2, torch.bfloat16: 2, torch.uint8: 1}
 
@@ -40,7 +40,7 @@ def test_large_outputs_are_those_of_small_ones(width: int, dtype: torch.dtype, d
     """Whatever line of memory they begin at, and with nothing written before and behind them."""
     image = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8))
     height = 37
-    count = -(-STREAMED // (3 * height * width * ELEMENTS[dtype]))
+    count = -(-LARGE // (3 * height * width * ELEMENTS[dtype]))
     pattern = turned(8, degrees)
     options: dict[str, Any] = {"size": (height, width), "dtype": dtype, "border_value": (3.0, 5.0, 7.0)}
     matrices = pattern.repeat(-(-count // 8), 1, 1)[:count]
