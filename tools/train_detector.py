@@ -263,19 +263,23 @@ def assign(
     Returns:
         Number of the box of each place [B, A]; whether it has one [B, A]; and the score that it should say [B, A].
     """
-    corners = boxes[..., :4]
+    # One tensor [B, N, A] a coordinate: tensors with the four side by side take several times as long.
+    left, upper, right, lower = boxes[..., :4, None].unbind(2)
+    from_left, from_upper, to_right, to_lower = predicted[:, None].unbind(3)
+    x, y = centers.unbind(1)
+    across, down = (left + right) / 2 - x, (upper + lower) / 2 - y
+    inside = (x > left) & (x < right) & (y > upper) & (y < lower)
     # Near the box's middle too: a small box may hold no centre at all.
-    low, high = corners[:, :, None, :2], corners[:, :, None, 2:]
-    inside = ((centers > low) & (centers < high)).all(-1)
-    middle = (low + high) / 2
-    near = ((centers - middle).abs() < strides[:, None] * 1.5).all(-1)
+    near = torch.maximum(across.abs(), down.abs()) < strides * 1.5
     allowed = (inside | near) & there[..., None]
-    ious, _ = pair_ious(predicted[:, None].expand(-1, boxes.shape[1], -1, -1), corners[:, :, None])
-    ious = ious * allowed
-    alignment = scores[:, None].clamp(min=1e-4).sqrt() * ious.pow(4) + 1e-9
+    width = (torch.minimum(right, to_right) - torch.maximum(left, from_left)).clamp_(min=0)
+    common = (torch.minimum(lower, to_lower) - torch.maximum(upper, from_upper)).clamp_(min=0).mul_(width)
+    both = (right - left) * (lower - upper) + (to_right - from_left) * (to_lower - from_upper)
+    ious = common / (both - common).clamp_(min=1e-6) * allowed
+    alignment = scores[:, None].clamp(min=1e-4).sqrt() * ious.square().square_()
     # A box that nothing fits yet takes the places nearest to its middle.
-    distance = ((centers - middle) / strides[:, None]).pow(2).sum(-1)
-    alignment = (alignment + 1e-6 / (1 + distance)) * allowed
+    distance = (across.square_() + down.square_()) / strides.square()
+    alignment = (alignment + 1e-9 + 1e-6 / (1 + distance)) * allowed
     chosen = torch.zeros_like(allowed)
     top = alignment.topk(min(topk, alignment.shape[-1]), dim=-1).indices
     # As many as the best fits add up to, at least one (Ge et al., "YOLOX", 2021).
@@ -304,7 +308,8 @@ def detection_loss(
     scores = logits.sigmoid()
     best, positive, quality = assign(scores.detach(), predicted.detach(), targets, there, centers, strides)
     areas, known = pad_rows(ignored, 4)
-    hidden = ((centers > areas[:, :, None, :2]) & (centers < areas[:, :, None, 2:])).all(-1) & known[..., None]
+    (x, y), (left, upper, right, lower) = centers.unbind(1), areas[:, :, None].unbind(3)
+    hidden = (x > left) & (x < right) & (y > upper) & (y < lower) & known[..., None]
     counts = positive | ~hidden.any(1)
     focus = (scores.detach() - quality).abs().pow(2)
     entropy = F.binary_cross_entropy_with_logits(logits, quality, reduction="none")
