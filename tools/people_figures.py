@@ -3,9 +3,10 @@
     python tools/people_figures.py people/coco_val.json people/coco_people [--model FILE_OR_NAME] [--beside REAL]
 
 Prints, for the annotated people by their true boxes, beside `fastpose eval`: the share that is found (OKS of at least
-0.5) of everybody and of groups, the error to expect of a keypoint by its score, and the scores of keypoints that a crop
-does not show: people whose legs are annotated, cut off at the hips. ``--beside`` names a folder with PP-TinyPose, which
-is measured in the same way.
+0.5) of everybody and of groups, the error to expect of a keypoint by its score, how often a keypoint is there and right
+by its score (a reliability diagram in figures, and the logistic function that `PoseSpec.score_fit` could be), and the
+scores of keypoints that a crop does not show: people whose legs are annotated, cut off at the hips. ``--beside`` names
+a folder with PP-TinyPose, which is measured in the same way.
 """
 
 from __future__ import annotations
@@ -118,6 +119,27 @@ def expected_errors(similarity: Array, scores: Array, bins: int = 8) -> list[tup
     return rows
 
 
+def reliability(right: Array, scores: Array, edges: Array) -> list[tuple[float, float, int, float, float]]:
+    """Keypoints by score: the ends of each part, number, mean score, and the share that is right."""
+    part = np.clip(np.digitize(scores, edges) - 1, 0, len(edges) - 2)
+    return [
+        (edges[i], edges[i + 1], int(rows.sum()), float(scores[rows].mean()), float(right[rows].mean()))
+        for i in range(len(edges) - 1)
+        if (rows := part == i).any()
+    ]
+
+
+def logistic_fit(right: Array, scores: Array) -> tuple[float, float]:
+    """Slope and offset of the logistic function that makes probabilities of scores: most likely, by Newton's steps."""
+    x = np.stack([scores, np.ones_like(scores)], 1).astype(np.float64)
+    fit = np.zeros(2)
+    for _ in range(50):
+        probability = 1 / (1 + np.exp(-x @ fit))
+        slopes = x * (probability * (1 - probability))[:, None]
+        fit += np.linalg.solve(slopes.T @ x + 1e-9 * np.eye(2), x.T @ (right - probability))
+    return float(fit[0]), float(fit[1])
+
+
 def report(console: Console, name: str, network: Network, records: PoseRecords, scratch: Path) -> None:
     """Print the tables of one network."""
     poses = network(records)
@@ -133,6 +155,14 @@ def report(console: Console, name: str, network: Network, records: PoseRecords, 
     for low, high, count, mean, share in expected_errors(similarity[labelled], poses[..., 2][labelled]):
         bins.add_row(f"{low:.2f} to {high:.2f}", str(count), f"{mean:.3f}", f"{share:.3f}")
     console.print(bins)
+
+    scores, right = poses[..., 2].ravel(), ((similarity >= 0.5) & labelled).ravel()
+    diagram = Table("score", "keypoints", "mean score", "there and right", title=f"{name}: all keypoints by score")
+    for low, high, count, mean, share in reliability(right, scores, np.linspace(0, 1, 11)):
+        diagram.add_row(f"{low:.1f} to {high:.1f}", str(count), f"{mean:.3f}", f"{share:.3f}")
+    console.print(diagram)
+    slope, offset = logistic_fit(right, scores)
+    console.print(f"{name}: there and right with probability 1 / (1 + exp(-({slope:.3f} · score + {offset:.3f})))")
 
     people, below = cut_at_hips(records)
     cut = network(with_photos_cut(people, scratch))
