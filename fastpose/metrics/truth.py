@@ -29,6 +29,8 @@ class BoxTruth:
         areas: float64 [G], square pixels.
         ignore: bool [G], people that nobody has to find: crowds, and with keypoints those without annotated ones.
         crowd: bool [G], people that any number of predictions may be matched to.
+        crowd_index: float64 [I], how much the people of a photo overlap (0 to 1), NaN where unknown; None in sets
+            without.
         source: Where this was read from, for messages.
     """
 
@@ -41,6 +43,7 @@ class BoxTruth:
     areas: NDArray[np.float64]
     ignore: NDArray[np.bool_]
     crowd: NDArray[np.bool_]
+    crowd_index: NDArray[np.float64] | None = None
     source: str = ""
 
 
@@ -53,8 +56,6 @@ class Truth(BoxTruth):
         keypoints: float64 [G, K, 2] (x, y) in pixels.
         visible: uint8 [G, K]; 0 where there is no annotation, 1 hidden, 2 seen.
         head_sizes: float64 [G], 0.6 of the head box's diagonal in pixels, NaN where unknown; None in sets without.
-        crowd_index: float64 [I], how much the people of a photo overlap (0 to 1), NaN where unknown; None in sets
-            without.
         ignored_regions: Of each photo the polygons [V, 2] in which nothing is looked at; None in sets without.
     """
 
@@ -62,7 +63,6 @@ class Truth(BoxTruth):
     keypoints: NDArray[np.float64]
     visible: NDArray[np.uint8]
     head_sizes: NDArray[np.float64] | None = None
-    crowd_index: NDArray[np.float64] | None = None
     ignored_regions: list[list[NDArray[np.float64]]] | None = None
 
     def with_box_areas(self) -> Truth:
