@@ -16,12 +16,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..data.readers import read_annotations, read_photos
 from ..data.records import PoseRecords
+from ..detection import find_detector
 from ..devices import pick_device
 from ..evaluate import (
     Evaluator,
     box_results,
     default_metric,
-    find_people,
+    detect_people,
     has_annotations,
     read_annotated_boxes,
     read_predictions,
@@ -178,15 +179,15 @@ def _find_boxes(options: EvalOptions, people: PoseRecords, device: torch.device,
         return _Boxes(people, str(options.detections), options.detect_threshold, [], 0.0)
     if options.detector is None:
         return None
-    from ..detection import find_detector
-
-    detector = find_detector(options.detector, device=device)
+    detector = find_detector(
+        options.detector, device=device, layout=options.detector_layout, person_class=options.person_class
+    )
     threshold = options.detect_threshold
     if threshold is None:
         threshold = getattr(detector, "threshold", 0.0)  # any box of a detector that has none is a person to it
     start = time.perf_counter()
     with _progress("photos", len(people.image_paths), show=show) as advance:
-        found = find_people(detector, people, on_photos=advance)
+        found = detect_people(detector, people, on_photos=advance)
     return _Boxes(found.records, options.detector, threshold, found.failed, time.perf_counter() - start)
 
 

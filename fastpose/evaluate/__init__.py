@@ -1,6 +1,6 @@
 """A model's published metric on a data set: people from a loader, keypoints from a network, figures from a metric."""
 
-from .boxes import FoundPeople, box_results, find_people
+from .boxes import FoundPeople, box_results, detect_people
 from .evaluator import Evaluator, Predictions
 from .files import read_predictions, write_predictions
 from .truth import (
@@ -18,7 +18,7 @@ __all__ = [
     "Predictions",
     "box_results",
     "default_metric",
-    "find_people",
+    "detect_people",
     "has_annotations",
     "read_annotated",
     "read_annotated_boxes",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -14,12 +15,12 @@ from numpy.typing import NDArray
 from ..data.dataset import PhotoStore
 from ..data.prefetch import Prefetch
 from ..data.records import PoseRecords
-from ..detection import Detections, Detector, run_detector
-from ..detection.batch import BatchDetector
+from ..detection import BatchDetector, Detections, Detector, run_detector
+from ..detection.detections import detector_error
 from ..metrics import BoxResults
 from ..world import World
 
-__all__ = ["FoundPeople", "box_results", "find_people"]
+__all__ = ["FoundPeople", "box_results", "detect_people"]
 
 Array = NDArray[Any]
 _Photo = NDArray[np.uint8]
@@ -38,7 +39,7 @@ class FoundPeople:
     failed: list[str]
 
 
-def find_people(
+def detect_people(
     detector: BatchDetector | Detector,
     photos: PoseRecords,
     *,
@@ -68,14 +69,18 @@ def find_people(
         counted in the records' ``skipped``.
 
     Raises:
+        TypeError: The detector gives nothing.
         ValueError: Not one photo can be read, or the detector gives what is no box.
+        RuntimeError: The detector fails.
 
     Example:
         >>> from fastpose.data.synthetic import synthetic_records
+        >>> from fastpose.evaluate import truth_of_boxes
         >>> from fastpose.metrics import score_boxes
         >>> people = synthetic_records(4, size=(64, 64))
-        >>> found = find_people(lambda photo: [[10, 10, 50, 60, 0.9]], people).records
-        >>> score_boxes(truth_of_boxes(people), box_results(found), 0.5).figures(None)["AP50"]
+        >>> found = detect_people(lambda photo: [[10, 10, 50, 60, 0.9]], people).records
+        >>> round(score_boxes(truth_of_boxes(people), box_results(found)).figures(None)["AP50"], 3)
+        0.505
     """
     world = World()
     own = np.array_split(np.arange(len(photos.image_paths)), world.size)[world.rank].tolist()
@@ -117,10 +122,28 @@ def _begin(
     detector: BatchDetector | Detector, images: Sequence[_Photo], least: float
 ) -> Callable[[], list[Detections]]:
     """What gives the people of each photo, best first or not."""
-    if isinstance(detector, BatchDetector):
-        return detector.submit(images, least).read if images else list
-    found = [run_detector(detector, image) for image in images]
-    return lambda: found
+    if not isinstance(detector, BatchDetector):
+        found = [run_detector(detector, image) for image in images]
+        return lambda: found
+    if not images:
+        return list
+    with _named_errors():
+        pending = detector.submit(images, least)
+
+    def read() -> list[Detections]:
+        with _named_errors():
+            return pending.read()
+
+    return read
+
+
+@contextmanager
+def _named_errors() -> Iterator[None]:
+    """Errors of a detector say who it was."""
+    try:
+        yield
+    except Exception as error:
+        raise detector_error(error) from error
 
 
 def _usable(found: Detections, photo: _Photo, person_class: int, most: int) -> tuple[Array, int]:
@@ -139,7 +162,7 @@ def box_results(found: PoseRecords) -> BoxResults:
     """The boxes of records, as a metric takes them.
 
     Args:
-        found: From :func:`find_people`, or read from a file of detections.
+        found: From :func:`detect_people`, or read from a file of detections.
 
     Returns:
         The boxes with their scores, in the order of the records.

@@ -73,7 +73,7 @@ class Evaluator:
         use_area: Take the annotated areas for the OKS; otherwise 0.53 of the annotated box.
         category: Name or id of the category that was read, where the annotations have several with keypoints.
         people: The annotated people, where the boxes of the records are those of a detector (see
-            :func:`fastpose.evaluate.find_people`).
+            :func:`fastpose.evaluate.detect_people`).
 
     Attributes:
         records: The people that can be cropped.

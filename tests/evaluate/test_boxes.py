@@ -11,13 +11,16 @@ import cv2
 import numpy as np
 import pytest
 
+from fastpose.codecs import build_codec
 from fastpose.data.readers import read_annotations, read_photos
 from fastpose.data.records import PoseRecords
-from fastpose.detection import Detections
-from fastpose.detection.batch import BatchDetector, Photo
-from fastpose.evaluate import Evaluator, box_results, find_people, read_annotated_boxes, truth_of_boxes
+from fastpose.data.synthetic import synthetic_records
+from fastpose.detection import BatchDetector, Detections
+from fastpose.detection.batch import Photo
+from fastpose.evaluate import Evaluator, Predictions, box_results, detect_people, read_annotated_boxes, truth_of_boxes
 from fastpose.metrics import score_boxes
 from fastpose.skeletons import COCO17
+from fastpose.spec import PoseSpec
 
 
 class Pending:
@@ -63,7 +66,7 @@ def photos(folder: Path, counts: Sequence[int | None]) -> PoseRecords:
 
 def test_boxes_come_photo_by_photo_and_unsure_ones_too(tmp_path: Path) -> None:
     people, detector, steps = photos(tmp_path, [2, 0, 3, 1, 0]), Reader(), []
-    found = find_people(detector, people, batch_size=2, on_photos=steps.append)
+    found = detect_people(detector, people, batch_size=2, on_photos=steps.append)
     assert detector.calls == [(2, 0.01), (2, 0.01), (1, 0.01)]
     assert steps == [2, 2, 1]
     assert found.records.image_index.tolist() == [0, 0, 2, 2, 2, 3]
@@ -72,26 +75,26 @@ def test_boxes_come_photo_by_photo_and_unsure_ones_too(tmp_path: Path) -> None:
     results = box_results(found.records)
     assert results.image_ids.tolist() == [10, 10, 12, 12, 12, 13]
     assert results.boxes_xywh[1].tolist() == [11, 11, 30, 50]
-    assert len(find_people(detector, people, least=0.5).records) == 3
-    assert len(find_people(detector, people, most=1).records) == 3
+    assert len(detect_people(detector, people, least=0.5).records) == 3
+    assert len(detect_people(detector, people, most=1).records) == 3
 
 
 def test_false_boxes_of_photos_without_anybody(tmp_path: Path) -> None:
     people, detector = photos(tmp_path, [2, 0, 3, 1, 0]), Reader()
     truth = read_annotated_boxes(tmp_path / "truth.json", people)
-    found = find_people(detector, people).records
+    found = detect_people(detector, people).records
     figures = score_boxes(truth, box_results(found), detector.threshold).figures(None)
     assert figures.pop("false_boxes") == 3 / 5
     assert set(figures.values()) == {-1.0}
 
 
 def test_photos_that_cannot_be_read_are_named(tmp_path: Path) -> None:
-    found = find_people(Reader(), photos(tmp_path, [1, None, 1]), batch_size=1)
+    found = detect_people(Reader(), photos(tmp_path, [1, None, 1]), batch_size=1)
     assert found.records.image_index.tolist() == [0, 2]
     (reason,) = found.failed
     assert "1.png" in reason
     with pytest.raises(ValueError, match=r"no photo can be read: .*0\.png"):
-        find_people(Reader(), photos(tmp_path, [None, None]))
+        detect_people(Reader(), photos(tmp_path, [None, None]))
 
 
 def test_boxes_of_a_callable_are_cut_sorted_and_counted(tmp_path: Path) -> None:
@@ -100,15 +103,15 @@ def test_boxes_of_a_callable_are_cut_sorted_and_counted(tmp_path: Path) -> None:
         [float("nan"), 0, 10, 10, 0.9, 0], [0, 0, 10, 10, 0.9, 3],
     ]  # fmt: skip
     people = photos(tmp_path, [0])
-    found = find_people(lambda photo: rows, people).records
+    found = detect_people(lambda photo: rows, people).records
     assert found.boxes.tolist() == [[20, 20, 100, 80], [0, 0, 50, 50]]
     assert found.skipped == {"unusable box": 3}
-    assert find_people(lambda photo: rows, people, person_class=3).records.boxes.tolist() == [[0, 0, 10, 10]]
-    assert find_people(lambda photo: [[0, 0, 10, 10]], people).records.scores.tolist() == [1.0]
+    assert detect_people(lambda photo: rows, people, person_class=3).records.boxes.tolist() == [[0, 0, 10, 10]]
+    assert detect_people(lambda photo: [[0, 0, 10, 10]], people).records.scores.tolist() == [1.0]
     with pytest.raises(ValueError, match=r"detector: scores: row 0 is nan"):
-        find_people(lambda photo: [[0, 0, 10, 10, float("nan")]], people)
+        detect_people(lambda photo: [[0, 0, 10, 10, float("nan")]], people)
     with pytest.raises(TypeError, match="detector: boxes: got None"):
-        find_people(lambda photo: None, people)
+        detect_people(lambda photo: None, people)
 
 
 def person(number: int, photo: int, box: Sequence[float], **more: Any) -> dict[str, Any]:
@@ -141,7 +144,7 @@ def test_the_truth_of_boxes_has_people_without_keypoints_and_crowds(tmp_path: Pa
         entry.pop("keypoints", None)
     del content["categories"][0]["keypoints"]
     (tmp_path / "boxes.json").write_text(json.dumps(content))
-    found = find_people(Reader(), read_photos(tmp_path / "boxes.json")).records
+    found = detect_people(Reader(), read_photos(tmp_path / "boxes.json")).records
     boxes = read_annotated_boxes(tmp_path / "boxes.json", found)
     assert boxes.boxes_xywh.tolist() == truth.boxes_xywh.tolist()
     figures = score_boxes(boxes, box_results(found)).figures(None)
@@ -159,16 +162,13 @@ def test_a_list_of_photos_does_not_say_that_nobody_is_there(tmp_path: Path) -> N
 
 def test_poses_are_measured_on_the_boxes_against_the_annotated_people() -> None:
     """Without an annotation file: the truth is in the records, the boxes are a detector's."""
-    from fastpose.data.synthetic import synthetic_records
-    from fastpose.evaluate import Predictions
-    from fastpose.spec import PoseSpec
-
     people = synthetic_records(3, size=(128, 128))
     found = people.with_boxes([0, 1, 1], people.boxes[[0, 1, 1]] + 3, [0.9, 0.8, 0.3])
     evaluator = Evaluator(found, "coco_ap", people=people)
     assert len(evaluator) == 3
+    spec = PoseSpec(COCO17, (256, 192), build_codec("gaussian", heatmap_size=(64, 48), sigma=2.0))
     points = people.keypoints[[0, 1, 1]] + np.array([0, 0, 500])[:, None, None]
     exact = Predictions(points.astype(np.float32), np.ones((3, 17), np.float32), np.ones(3, bool))
-    figures = evaluator.score(evaluator.results(exact, PoseSpec(COCO17))).figures(None)
+    figures = evaluator.score(evaluator.results(exact, spec)).figures(None)
     assert figures["AR"] == pytest.approx(2 / 3)
     assert figures["AP"] == pytest.approx(67 / 101)
