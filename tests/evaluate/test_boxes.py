@@ -97,6 +97,30 @@ def test_photos_that_cannot_be_read_are_named(tmp_path: Path) -> None:
         detect_people(Reader(), photos(tmp_path, [None, None]))
 
 
+def test_processes_share_the_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each looks at its own, and all get all boxes; one has nothing to do."""
+    people = photos(tmp_path, [2, 3, None])
+    alone, parts = detect_people(Reader(), people), []
+
+    class One:
+        rank, size = 0, 4
+
+        def gather(self, part: Any) -> list[Any]:
+            parts.append(part)
+            return parts
+
+    monkeypatch.setattr("fastpose.evaluate.boxes.World", One)
+    seen = []
+    for One.rank in range(4):
+        detector = Reader()
+        together = detect_people(detector, people)
+        seen.append(sum(count for count, _ in detector.calls))
+    assert seen == [1, 1, 0, 0]
+    assert together.records.boxes.tolist() == alone.records.boxes.tolist()
+    assert together.records.image_index.tolist() == alone.records.image_index.tolist()
+    assert together.failed == alone.failed
+
+
 def test_boxes_of_a_callable_are_cut_sorted_and_counted(tmp_path: Path) -> None:
     rows = [
         [-5, -5, 50, 50, 0.2, 0], [20, 20, 200, 200, 0.7, 0], [30, 30, 30, 50, 0.9, 0], [40, 40, 20, 60, 0.9, 0],
