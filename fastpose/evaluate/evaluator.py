@@ -92,7 +92,7 @@ class Evaluator:
         records: PoseRecords,
         metric: str | None = None,
         *,
-        annotations: Path | None = None,
+        annotations: str | Path | None = None,
         cache: int = 0,
         batch_size: int = 64,
         workers: int | None = None,

@@ -99,7 +99,7 @@ def truth_of_boxes(records: PoseRecords) -> BoxTruth:
 
 
 def read_annotated(
-    path: Path | None, records: PoseRecords, optional: Iterable[str] = (), category: int | str | None = None
+    path: str | Path | None, records: PoseRecords, optional: Iterable[str] = (), category: int | str | None = None
 ) -> Truth:
     """Everybody on the photos, crowds and detected boxes' people included.
 
@@ -124,7 +124,7 @@ def read_annotated(
     return truth_of_records(records)
 
 
-def read_annotated_boxes(path: Path | None, records: PoseRecords, category: int | str | None = None) -> BoxTruth:
+def read_annotated_boxes(path: str | Path | None, records: PoseRecords, category: int | str | None = None) -> BoxTruth:
     """Everybody on the photos who has a box.
 
     Args:
@@ -141,31 +141,34 @@ def read_annotated_boxes(path: Path | None, records: PoseRecords, category: int 
             nobody is on them.
     """
     content = _coco_content(path, records, category)
-    if content is not None and path is not None:
-        return read_box_truth(content, category_id=category_number(path, content, category))
+    if path is not None and content is not None:
+        return read_box_truth(content, category_id=category_number(Path(path), content, category))
     listed = _listed_photos(path)
     if (listed is not None and "annotations" not in listed) or (len(records) and not (records.visible > 0).any()):
         raise ValueError(f"annotations: {path or records.source} does not say who is on the photos")
     return truth_of_boxes(records)
 
 
-def has_annotations(path: Path) -> bool:
+def has_annotations(path: str | Path) -> bool:
     """Whether a data set states people, and not only photos, as COCO's ``image_info`` files do."""
     listed = _listed_photos(path)
     return listed is None or bool(listed.get("annotations"))
 
 
-def _listed_photos(path: Path | None) -> Mapping[str, Any] | None:
+def _listed_photos(path: str | Path | None) -> Mapping[str, Any] | None:
     """What a file holds that lists photos as COCO's do."""
-    if path is None or path.is_dir() or path.suffix.lower() != ".json":
+    if path is None or Path(path).is_dir() or Path(path).suffix.lower() != ".json":
         return None
     content = read_content(path)
     return content if isinstance(content, Mapping) and content.get("images") else None
 
 
-def _coco_content(path: Path | None, records: PoseRecords, category: int | str | None) -> Mapping[str, Any] | None:
+def _coco_content(
+    path: str | Path | None, records: PoseRecords, category: int | str | None
+) -> Mapping[str, Any] | None:
     if path is None or (records.skeleton.keypoints == JHMDB15.keypoints and (records.visible > 0).any()):
         return None  # JHMDB's reader moves boxes and keypoints by one pixel
+    path = Path(path)
     if path.is_dir():
         parts = [read_content(file) for file in sorted(path.glob("*.json"))]
         if not parts or not all(map(_is_coco, parts)):

@@ -78,9 +78,17 @@ class Matches:
 
     def first(self, count: int) -> Matches:
         """The matches of so many predictions of each photo and category: those with the highest scores."""
-        kept = _ranks(self.category * len(self.truth.image_ids) + self.image) < count
-        flat = {name: getattr(self, name)[kept] for name in ("rows", "image", "category", "scores")}
-        return replace(self, **flat, person=self.person[..., kept], ignored=self.ignored[..., kept])
+        if count not in self._first:
+            kept = _ranks(self.category * len(self.truth.image_ids) + self.image) < count
+            flat = {name: getattr(self, name)[kept] for name in ("rows", "image", "category", "scores")}
+            kept_of = {name: getattr(self, name)[..., kept] for name in ("person", "ignored")}
+            self._first[count] = replace(self, **flat, **kept_of)
+        return self._first[count]
+
+    @cached_property
+    def _first(self) -> dict[int, Matches]:
+        """What :meth:`first` has made, with what that has computed: it is asked for each sample of a bootstrap."""
+        return {}
 
     @cached_property
     def _by_score(self) -> list[tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]]:
