@@ -145,7 +145,7 @@ def predict(
     _check_usage(ctx, photos, boxes, boxes_only=boxes_only, demo=demo)
     if demo and out is None:
         out = "demo.jpg"
-    files = _Files.plan(photos, recursive=recursive, demo=demo, out=out, json_file=json_file)
+    files = _Files.plan(expand_photos(photos, recursive=recursive), "boxes" if boxes_only else "poses", out, json_file)
     given = _given_boxes(ctx, boxes, box_threshold, category, files.paths)
 
     # Imported here: the command line's help must not wait for torch.
@@ -248,12 +248,9 @@ class _Files:
     json_file: str | None
 
     @classmethod
-    def plan(
-        cls, photos: tuple[str, ...], *, recursive: bool, demo: bool, out: str | None, json_file: str | None
-    ) -> _Files:
+    def plan(cls, paths: list[Path | str], shown: str, out: str | None, json_file: str | None) -> _Files:
         """Say before the work what would fail after it."""
-        paths = expand_photos(photos, recursive=recursive)
-        targets = picture_targets(out, [Path("demo.jpg")] if demo else paths)
+        targets = picture_targets(out, paths or [Path("demo.jpg")], shown)  # a demo has no photos
         if json_file is None and out is None:
             json_file = "-"
         folder = Path(out) if out is not None and targets[0] != Path(out) else None

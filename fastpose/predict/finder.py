@@ -185,7 +185,7 @@ class PeopleFinder:
             try:
                 found = run_detector(boxes, people.pixels.cpu().numpy())
             except Exception as error:
-                self._fail(people, error)
+                self._fail(people, error, error.__cause__)
                 return
             people.milliseconds["detect"] = (time.perf_counter() - start) * 1e3
             self._take_found(people, found)
@@ -278,7 +278,7 @@ class PeopleFinder:
             answers, spent = _answers(question)
         except Exception as error:
             if len(photos) == 1:
-                self._fail(photos[0], detector_error(error))
+                self._fail(photos[0], detector_error(error), error)
             else:
                 for people in photos:
                     self._read(self._submit([people]))
@@ -287,11 +287,11 @@ class PeopleFinder:
             people.milliseconds["detect"] = spent / len(photos)
             self._take_found(people, found)
 
-    def _fail(self, people: People, error: Exception) -> None:
+    def _fail(self, people: People, error: Exception, cause: BaseException | None) -> None:
         """A detector could not do anything with a photo."""
         message = f"{people.where}: {error}"
         if self._options.on_error == "raise":
-            raise type(error)(message) from error.__cause__
+            raise type(error)(message) from cause
         people.error, people.pixels, people.detector = message, None, None
 
 
