@@ -15,14 +15,15 @@ __all__ = ["EvalOptions", "evaluate"]
 
 # What makes boxes or results of a model; results that exist are taken as they are.
 _OF_MODEL = (
-    *("detections", "detector", "detect_threshold", "detector_layout", "person_class", "boxes_only"),
+    *("detections", "detector", "detect_threshold", "detector_layout", "person_class", "max_people", "boxes_only"),
     *("score_mode", "nms", "nms_threshold"),
     *("flip_test", "scales", "rotations", "batch_size", "device"),
 )
 _OF_POSES = (
-    *("metric", "save_predictions", "score_mode", "nms", "nms_threshold", "sigmas", "use_area", "errors"),
+    *("metric", "max_people", "save_predictions", "score_mode", "nms", "nms_threshold", "sigmas", "use_area", "errors"),
     *("flip_test", "scales", "rotations", "batch_size"),
 )
+_OF_DETECTOR = ("detector_layout", "person_class", "max_people")
 _OF_AP = ("detections", "detector", "errors", "nms", "nms_threshold", "sigmas", "use_area")
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _ANYTHING = click.Path(exists=True, path_type=Path)
@@ -45,6 +46,7 @@ class EvalOptions:
     detect_threshold: float | None
     detector_layout: str | None
     person_class: int | None
+    max_people: int
     boxes_only: bool
     predictions: Path | None
     save_predictions: Path | None
@@ -101,6 +103,13 @@ class _MetricName(click.ParamType):
 )
 @click.option("--detections", type=_FILE, help="COCO detections to use as boxes instead of the annotated ones.")
 @detector_options
+@click.option(
+    "--max-people",
+    type=click.IntRange(1),
+    default=30,
+    show_default=True,
+    help="Keypoints are predicted in so many boxes of a photo that --detector finds, those with the highest scores.",
+)
 @click.option("--boxes-only", is_flag=True, help="Measure the boxes of --detector or --detections, and no keypoints.")
 @click.option(
     "--predictions",
@@ -167,7 +176,7 @@ def _check(ctx: click.Context, options: EvalOptions) -> None:
     for name in ("boxes_only", "detect_threshold"):
         if not boxes and (given := given_options(ctx, [name])):
             raise click.UsageError(f"{given[0]} goes with --detector or --detections")
-    if options.detector is None and (given := given_options(ctx, ["detector_layout", "person_class"])):
+    if options.detector is None and (given := given_options(ctx, _OF_DETECTOR)):
         raise click.UsageError(f"{given[0]} goes with --detector")
     if options.boxes_only and options.model is not None:
         raise click.UsageError("expected either MODEL or --boxes-only")

@@ -20,6 +20,7 @@ from ..detection import find_detector
 from ..devices import pick_device
 from ..evaluate import (
     Evaluator,
+    best_boxes,
     box_results,
     default_metric,
     detect_people,
@@ -40,8 +41,15 @@ __all__ = ["run_evaluation"]
 
 _NOTHING_TO_MEASURE = "there are no annotations, so there is nothing to measure"
 # What the report says of how it was made, beside the sigmas, the flip test and the detections.
-_SETTINGS = ("scales", "rotations", "score_mode", "nms", "nms_threshold", "use_area", "bootstrap", "seed")
-_OF_MODEL = ("scales", "rotations", "score_mode", "nms", "nms_threshold", "flip_test", "detections", "detector")
+_SETTINGS = (
+    *("scales", "rotations", "score_mode", "nms", "nms_threshold"),
+    *("use_area", "max_people", "bootstrap", "seed"),
+)
+# Those that say nothing where poses come from a file.
+_OF_MODEL = (
+    *("scales", "rotations", "score_mode", "nms", "nms_threshold", "flip_test"),
+    *("detections", "detector", "max_people"),
+)
 
 
 @dataclass
@@ -221,8 +229,11 @@ def _predict_poses(
     show: bool,
 ) -> _Poses:
     """The poses of the people, of the boxes where there are any, or those of --predictions."""
+    cropped = people if boxes is None else boxes.people
+    if options.detector is not None:
+        cropped = best_boxes(cropped, options.max_people)
     evaluator = Evaluator(
-        people if boxes is None else boxes.people,
+        cropped,
         metric,
         annotations=options.data,
         batch_size=options.batch_size,

@@ -96,6 +96,12 @@ def test_boxes_and_the_keypoints_in_them(folder: Path) -> None:
     assert "boxes.json on val.json: boxes, 5 on 3 photos" in done.stdout
 
 
+def test_keypoints_of_the_best_boxes_only(folder: Path) -> None:
+    done = fastpose("--detector", "known", "--data", "val.json", "--max-people", 1)
+    assert "boxes, 5 on 3 photos" in done.stdout
+    assert "coco_ap, 3 people" in done.stdout
+
+
 def test_boxes_only(folder: Path) -> None:
     for source in ("--detector", "known"), ("--detections", "boxes.json"):
         done = fastpose(*source, "--boxes-only", "--data", "val.json", "--json", "report.json")
@@ -175,6 +181,7 @@ def test_a_photo_that_cannot_be_read_is_named_once(folder: Path) -> None:
         (("--detector", "known", "--detections", "boxes.json"), "expected either --detector or --detections"),
         (("resnet18_slim", "--detector", "known", "--boxes-only"), "expected either MODEL or --boxes-only"),
         (("--detector", "known", "--boxes-only", "--no-flip-test"), "--flip-test is about keypoints"),
+        (("--detections", "boxes.json", "--max-people", 3), "--max-people goes with --detector"),
         (("--detector", "known", "--metric", "pck"), "--detector goes with average precision"),
         (("--detector", "known", "--predictions", "boxes.json"), "--detector goes with MODEL"),
     ],

@@ -17,7 +17,15 @@ from fastpose.data.records import PoseRecords
 from fastpose.data.synthetic import synthetic_records
 from fastpose.detection import BatchDetector, Detections
 from fastpose.detection.batch import Photo
-from fastpose.evaluate import Evaluator, Predictions, box_results, detect_people, read_annotated_boxes, truth_of_boxes
+from fastpose.evaluate import (
+    Evaluator,
+    Predictions,
+    best_boxes,
+    box_results,
+    detect_people,
+    read_annotated_boxes,
+    truth_of_boxes,
+)
 from fastpose.metrics import score_boxes
 from fastpose.skeletons import COCO17
 from fastpose.spec import PoseSpec
@@ -77,6 +85,14 @@ def test_boxes_come_photo_by_photo_and_unsure_ones_too(tmp_path: Path) -> None:
     assert results.boxes_xywh[1].tolist() == [11, 11, 30, 50]
     assert len(detect_people(detector, people, least=0.5).records) == 3
     assert len(detect_people(detector, people, most=1).records) == 3
+
+
+def test_the_best_boxes_of_each_photo() -> None:
+    people = synthetic_records(3, size=(64, 64))
+    found = people.with_boxes([2, 0, 2, 2, 0], np.tile([0, 0, 9, 9], (5, 1)), [0.1, 0.5, 0.9, 0.4, 0.6])
+    assert best_boxes(found, 2).ids.tolist() == [1, 2, 3, 4]
+    assert best_boxes(found, 1).ids.tolist() == [2, 4]
+    assert len(best_boxes(people.with_boxes([], [], []), 1)) == 0
 
 
 def test_false_boxes_of_photos_without_anybody(tmp_path: Path) -> None:
