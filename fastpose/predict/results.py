@@ -45,8 +45,8 @@ class Poses:
     Attributes:
         keypoints: float32 [N, K, 2], (x, y) in pixels of the photo; pixel centres at integers.
         scores: float32 [N, K]. How sure the network is, which is not whether the keypoint can be seen.
-        boxes: float32 [N, 4], xyxy px, as they were given.
-        box_scores: float32 [N], the detector's; 1 for boxes that were given.
+        boxes: float32 [N, 4], xyxy px, as they were given or found.
+        box_scores: float32 [N], the detector's; 1 for boxes without a score.
         image_size: (height, width) of the photo.
         skeleton: What the keypoints are.
         track_ids: int64 [N], or None where nobody was followed.
