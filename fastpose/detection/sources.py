@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from importlib import resources
 from pathlib import Path
 from typing import cast
 
 import torch
 
-from fastpose.models.weights import WeightsError
+from fastpose.models.find import packaged_file
 
 from .batch import BatchDetector
 from .detections import Detector
@@ -85,7 +84,4 @@ def carried_detector_file() -> Path:
     Raises:
         WeightsError: The package is incomplete.
     """
-    path = Path(str(resources.files("fastpose.detection"))) / "carried" / _CARRIED_FILE
-    if not path.is_file():
-        raise WeightsError(f"{CARRIED_DETECTOR}: the package should hold {path}, and does not; reinstall it")
-    return path
+    return packaged_file("fastpose.detection", _CARRIED_FILE, CARRIED_DETECTOR)

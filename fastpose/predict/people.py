@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ import torch
 
 from ..detection import BatchDetector, Detections
 from .draw import draw_boxes
-from .results import JSON_VERSION, coco_box, short
+from .results import coco_box, photo_entry, short
 
 __all__ = ["People"]
 
@@ -71,19 +70,9 @@ class People:
             has ``box`` [x1, y1, x2, y2] (px) and ``box_score``. ``dropped`` and ``error`` are as `Poses.to_dict` has
             them.
         """
-        problems: dict[str, Any] = {"dropped": list(self.dropped)} if self.dropped else {}
-        if self.error is not None:
-            problems["error"] = self.error
-        return {
-            "version": JSON_VERSION,
-            "file": None if self.path is None else os.fspath(self.path),
-            "image_size": list(self.image_size),
-            "people": [
-                {"box": [short(value) for value in box], "box_score": short(score, 4)}
-                for box, score in zip(self.detections.boxes.tolist(), self.box_scores.tolist(), strict=True)
-            ],
-            **problems,
-        }
+        boxes = zip(self.detections.boxes.tolist(), self.box_scores.tolist(), strict=True)
+        people = [{"box": [short(x) for x in box], "box_score": short(score, 4)} for box, score in boxes]
+        return photo_entry(self, people)
 
     def to_coco(self, image_id: int, category_id: int = 1) -> list[dict[str, Any]]:
         """COCO detection results, one object a person.

@@ -18,7 +18,9 @@ from ..skeletons.names import canonical_name
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["JSON_VERSION", "Poses", "coco_box", "short"]
+    from .people import People
+
+__all__ = ["JSON_VERSION", "Poses", "coco_box", "photo_entry", "short"]
 
 Array = npt.NDArray[Any]
 
@@ -43,8 +45,8 @@ class Poses:
     Attributes:
         keypoints: float32 [N, K, 2], (x, y) in pixels of the photo; pixel centres at integers.
         scores: float32 [N, K]. How sure the network is, which is not whether the keypoint can be seen.
-        boxes: float32 [N, 4], xyxy px, as they were given.
-        box_scores: float32 [N], the detector's; 1 for boxes that were given.
+        boxes: float32 [N, 4], xyxy px, as they were given or found.
+        box_scores: float32 [N], the detector's; 1 for boxes without a score.
         image_size: (height, width) of the photo.
         skeleton: What the keypoints are.
         track_ids: int64 [N], or None where nobody was followed.
@@ -138,18 +140,8 @@ class Poses:
         if self.visibility is not None:
             for person, visible in zip(people, self.visibility.tolist(), strict=True):
                 person["visibility"] = [short(value, 4) for value in visible]
-        problems: dict[str, Any] = {"dropped": list(self.dropped)} if self.dropped else {}
-        if self.error is not None:
-            problems["error"] = self.error
-        return {
-            "version": JSON_VERSION,
-            "file": None if self.path is None else os.fspath(self.path),
-            "image_size": [int(side) for side in self.image_size],
-            "skeleton": self.skeleton.name,
-            "keypoint_names": list(self.skeleton.keypoints),
-            "people": people,
-            **problems,
-        }
+        names = {"skeleton": self.skeleton.name, "keypoint_names": list(self.skeleton.keypoints)}
+        return photo_entry(self, people, **names)
 
     def to_coco(self, image_id: int, category_id: int = 1) -> list[dict[str, Any]]:
         """COCO keypoint results, one object a person.
@@ -323,6 +315,27 @@ class Poses:
             return encode_preview(self.plot())
         except (OSError, ValueError):  # it came from no file, or the file has gone or changed
             return None
+
+
+def photo_entry(photo: Poses | People, people: list[dict[str, Any]], **names: Any) -> dict[str, Any]:
+    """What a JSON file says of a photo and its people.
+
+    Args:
+        photo: What was found.
+        people: What is said of each person.
+        names: What is said of all.
+    """
+    problems: dict[str, Any] = {"dropped": list(photo.dropped)} if photo.dropped else {}
+    if photo.error is not None:
+        problems["error"] = photo.error
+    return {
+        "version": JSON_VERSION,
+        "file": None if photo.path is None else os.fspath(photo.path),
+        "image_size": [int(side) for side in photo.image_size],
+        **names,
+        "people": people,
+        **problems,
+    }
 
 
 def short(value: float, digits: int = 2) -> float:

@@ -77,6 +77,6 @@ def test_a_detector_that_fails_says_who_it_was():
     def failing(image):
         raise KeyError("boxes")
 
-    with pytest.raises(RuntimeError, match="^detector: KeyError: 'boxes'$") as caught:
+    with pytest.raises(RuntimeError, match=r"^detector: KeyError: 'boxes'$") as caught:
         run_detector(failing, PHOTO)
     assert isinstance(caught.value.__cause__, KeyError)
