@@ -20,7 +20,7 @@ from ..detection import find_detector
 from ..devices import pick_device
 from ..evaluate import (
     Evaluator,
-    best_boxes,
+    best_of_photos,
     box_results,
     default_metric,
     detect_people,
@@ -231,7 +231,7 @@ def _predict_poses(
     """The poses of the people, of the boxes where there are any, or those of --predictions."""
     cropped = people if boxes is None else boxes.people
     if options.detector is not None:
-        cropped = best_boxes(cropped, options.max_people)
+        cropped = best_of_photos(cropped, options.max_people)
     evaluator = Evaluator(
         cropped,
         metric,

@@ -1,6 +1,6 @@
 """A model's published metric on a data set: people from a loader, keypoints from a network, figures from a metric."""
 
-from .boxes import FoundPeople, best_boxes, box_results, detect_people
+from .boxes import FoundPeople, best_of_photos, box_results, detect_people
 from .evaluator import Evaluator, Predictions
 from .files import read_predictions, write_predictions
 from .truth import (
@@ -16,7 +16,7 @@ __all__ = [
     "Evaluator",
     "FoundPeople",
     "Predictions",
-    "best_boxes",
+    "best_of_photos",
     "box_results",
     "default_metric",
     "detect_people",

@@ -20,7 +20,7 @@ from ..detection.detections import detector_error
 from ..metrics import BoxResults
 from ..world import World
 
-__all__ = ["FoundPeople", "best_boxes", "box_results", "detect_people"]
+__all__ = ["FoundPeople", "best_of_photos", "box_results", "detect_people"]
 
 Array = NDArray[Any]
 _Photo = NDArray[np.uint8]
@@ -158,7 +158,7 @@ def _usable(found: Detections, photo: _Photo, person_class: int, most: int) -> t
     return np.column_stack([boxes[best], scores[best]]), int((~fine).sum())
 
 
-def best_boxes(found: PoseRecords, most: int) -> PoseRecords:
+def best_of_photos(found: PoseRecords, most: int) -> PoseRecords:
     """The boxes of the highest scores of each photo, so many at most; in their order."""
     order = np.lexsort((-found.scores, found.image_index))
     photo = found.image_index[order]

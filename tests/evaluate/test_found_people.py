@@ -20,7 +20,7 @@ from fastpose.detection.batch import Photo
 from fastpose.evaluate import (
     Evaluator,
     Predictions,
-    best_boxes,
+    best_of_photos,
     box_results,
     detect_people,
     read_annotated_boxes,
@@ -90,9 +90,9 @@ def test_boxes_come_photo_by_photo_and_unsure_ones_too(tmp_path: Path) -> None:
 def test_the_best_boxes_of_each_photo() -> None:
     people = synthetic_records(3, size=(64, 64))
     found = people.with_boxes([2, 0, 2, 2, 0], np.tile([0, 0, 9, 9], (5, 1)), [0.1, 0.5, 0.9, 0.4, 0.6])
-    assert best_boxes(found, 2).ids.tolist() == [1, 2, 3, 4]
-    assert best_boxes(found, 1).ids.tolist() == [2, 4]
-    assert len(best_boxes(people.with_boxes([], [], []), 1)) == 0
+    assert best_of_photos(found, 2).ids.tolist() == [1, 2, 3, 4]
+    assert best_of_photos(found, 1).ids.tolist() == [2, 4]
+    assert len(best_of_photos(people.with_boxes([], [], []), 1)) == 0
 
 
 def test_false_boxes_of_photos_without_anybody(tmp_path: Path) -> None:
