@@ -12,9 +12,9 @@ from fastpose._version import __version__
 
 if TYPE_CHECKING:
     from fastpose.codecs import build_codec
-    from fastpose.detection import Detections
+    from fastpose.detection import Detections, find_detector
     from fastpose.models import create_model, list_models, load_checkpoint, load_model, save_model
-    from fastpose.predict import Poses, Predictor, load
+    from fastpose.predict import Poses, Predictor, find_people, load
     from fastpose.skeletons import Skeleton, get_skeleton, list_skeletons
     from fastpose.spec import PoseSpec
     from fastpose.train import train
@@ -26,6 +26,7 @@ _HOME = {
     "PoseSpec": "spec",
     "build_codec": "codecs",
     "Detections": "detection",
+    "find_detector": "detection",
     "create_model": "models",
     "list_models": "models",
     "load_checkpoint": "models",
@@ -34,6 +35,7 @@ _HOME = {
     "load": "predict",
     "Predictor": "predict",
     "Poses": "predict",
+    "find_people": "predict",
 }
 _MODULES = (
     "cli",
@@ -56,9 +58,9 @@ _MODULES = (
 
 __all__ = [  # noqa: RUF022 - grouped as in _HOME
     "__version__",
-    "Skeleton", "get_skeleton", "list_skeletons", "PoseSpec", "build_codec", "Detections",
+    "Skeleton", "get_skeleton", "list_skeletons", "PoseSpec", "build_codec", "Detections", "find_detector",
     "create_model", "list_models", "load_checkpoint", "load_model", "save_model",
-    "load", "Predictor", "Poses", "train",
+    "load", "Predictor", "Poses", "find_people", "train",
 ]  # fmt: skip
 
 

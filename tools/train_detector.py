@@ -7,16 +7,14 @@ the run's length; ``--steps`` and ``--size`` change what it says, also of a run 
 annotations, or lines of ``tools/label_people.py boxes``: what several detectors saw, brought together; the fused score
 is then what the network learns to say.
 
-Every ``eval.every`` steps the averaged weights are measured with pycocotools on ``eval.annotations`` and written to
+Every ``eval.every`` steps the averaged weights are measured on ``eval.annotations`` and written to
 ``last.safetensors``, the best ones to ``best.safetensors``; a line of ``log.csv`` says how good they were.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import csv
-import io
 import json
 import queue
 import threading
@@ -35,8 +33,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fastpose.data.dataset import PhotoStore
+from fastpose.data.readers import read_photos
 from fastpose.detection.network import PersonNet, decode_boxes, place_centers
 from fastpose.detection.person_detector import DetectorSpec, PersonDetector, save_detector
+from fastpose.evaluate import box_results, detect_people, read_annotated_boxes
+from fastpose.metrics import score_boxes
 from fastpose.ops import affine_crop
 from fastpose.train.checkpoint import load_state, save_state
 
@@ -325,33 +326,13 @@ def detection_loss(
 
 
 def measure(net: PersonNet, spec: DetectorSpec, annotations: Path, folder: Path) -> dict[str, float]:
-    """AP of persons by pycocotools: ``AP``, ``AP50``, and of small, medium and large ones."""
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
-    detector = PersonDetector(net, spec, device="cpu", threshold=0.01, most=100)
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(str(annotations))
-        images = truth.loadImgs(truth.getImgIds())
-        store = PhotoStore([folder / image["file_name"] for image in images], 0)
-        results = []
-        for number, image in enumerate(images):
-            photo = store.read(number)
-            if photo is None:
-                raise SystemExit(store.failed[number])
-            found = detector(photo)
-            for box, score in zip(found.boxes, found.scores if found.scores is not None else (), strict=True):
-                x0, y0, x1, y1 = box.tolist()
-                row = {"image_id": image["id"], "category_id": 1, "bbox": [x0, y0, x1 - x0, y1 - y0]}
-                results.append({**row, "score": float(score)})
-        if not results:
-            return {"AP": 0.0}
-        evaluation = COCOeval(truth, truth.loadRes(results), "bbox")
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    names = {"AP": 0, "AP50": 1, "AP_small": 3, "AP_medium": 4, "AP_large": 5, "AR": 8}
-    return {name: float(evaluation.stats[index]) for name, index in names.items()}
+    """The figures of the boxes that the network finds (see `fastpose.metrics.score_boxes`)."""
+    photos = read_photos(annotations, folder)
+    found = detect_people(PersonDetector(net, spec, device="cpu", threshold=0.01, most=100), photos)
+    if found.failed:
+        raise SystemExit(found.failed[0])
+    truth = read_annotated_boxes(annotations, photos)
+    return score_boxes(truth, box_results(found.records), spec.threshold).figures(None)
 
 
 # The run

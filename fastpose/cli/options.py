@@ -8,7 +8,14 @@ from typing import Any
 
 import click
 
-__all__ = ["Numbers", "annotation_options", "category_option", "given_options", "view_options"]
+__all__ = [
+    "Numbers",
+    "annotation_options",
+    "category_option",
+    "detector_options",
+    "given_options",
+    "view_options",
+]
 
 
 class Numbers(click.ParamType):
@@ -52,6 +59,26 @@ def category_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """``--category``: which of several categories of ``--data`` is read."""
     text = "Name or id of the category, or all, where the file has several with keypoints.  [default: person]"
     return click.option("--category", help=text)(command)
+
+
+def detector_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--detector`` and what belongs to it: who finds people, and how."""
+    for name, kind, metavar, text in (
+        (
+            "--person-class",
+            click.IntRange(0),
+            "NUMBER",
+            "Of an ONNX file: which class is people.  [default: 0 of 80]",
+        ),
+        ("--detector-layout", str, "NAME", "Of an ONNX file: how its outputs are read.  [default: told from the file]"),
+        ("--detect-threshold", click.FloatRange(0, 1), None, "Least score of a box.  [default: the detector's own]"),
+        (
+            *("--detector", str, "carried|FILE.onnx|FILE.safetensors|torchvision:NAME"),
+            "Who finds people.  [default: carried, the one in the package]",
+        ),
+    ):
+        command = click.option(name, type=kind, metavar=metavar, help=text)(command)
+    return command
 
 
 def given_options(ctx: click.Context, names: Iterable[str]) -> list[str]:

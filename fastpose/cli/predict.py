@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,17 +11,26 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .boxes import parse_boxes
-from .options import view_options
-from .targets import check_writable, expand_photos, identity, picture_targets, save
+from .options import detector_options, given_options, view_options
+from .predict_demo import run_demo
+from .predict_report import make_report, write_json
+from .predict_run import Run, termination_interrupts
+from .targets import check_writable, expand_photos, identity, picture_targets
 
 if TYPE_CHECKING:
     from ..data.readers import DetectionFile
-    from ..predict import Poses, Predictor
+    from ..predict import People
 
 __all__ = ["predict"]
 
-# The scene of --demo: four people who stand apart, one with the back turned; far from the seeds that one trains on.
-DEMO_SEED, DEMO_SIZE, DEMO_PEOPLE = 2_000_013, (540, 960), 4
+# What is of no use with some other option, and would be ignored.
+_OF_DETECTOR = ("detector", "detector_layout", "person_class", "detect_threshold")
+_OF_FILE = ("category", "box_threshold")
+_OF_BOXES = ("batch_size", "detect_threshold", "max_people", "min_size", "urls")
+_OF_KEYPOINTS = (
+    *("model", "dtype", "engine", "flip_test", "scales", "rotations", "nms_threshold", "threshold"),
+    *("boxes", "demo"),
+)
 
 
 @click.command()
@@ -37,7 +41,7 @@ DEMO_SEED, DEMO_SIZE, DEMO_PEOPLE = 2_000_013, (540, 960), 4
     metavar="X1,Y1,X2,Y2 | FILE | whole",
     help="Where a person is, in pixels; give it once a person. Or a JSON file: a list of boxes for one photo; an "
     "object of lists by file name; what this command writes; COCO annotations or detections. Or whole: each photo is "
-    "one person.  [default: whole]",
+    "one person.  [default: the detector finds people]",
 )
 @click.option("--category", help="Which boxes of the file are taken, by id or name.  [default: people]")
 @click.option(
@@ -47,6 +51,17 @@ DEMO_SEED, DEMO_SIZE, DEMO_PEOPLE = 2_000_013, (540, 960), 4
     show_default=True,
     help="Boxes of the file with a lower score are left out.",
 )
+@detector_options
+@click.option(
+    "--max-people", type=click.IntRange(1), help="Of more people in a photo the surest are taken.  [default: all]"
+)
+@click.option(
+    "--min-size",
+    type=click.FloatRange(0),
+    default=0.0,
+    help="Boxes whose longer side has fewer pixels are left out.",
+)
+@click.option("--boxes-only", is_flag=True, help="Write and draw the boxes that the detector finds, and no keypoints.")
 @click.option(
     "--nms-threshold",
     type=click.FloatRange(0, 1),
@@ -57,7 +72,7 @@ DEMO_SEED, DEMO_SIZE, DEMO_PEOPLE = 2_000_013, (540, 960), 4
 @click.option("--model", metavar="NAME|FILE", help="A zoo name or a safetensors file.  [default: the carried model]")
 @click.option("--out", metavar="PICTURE|FOLDER", help="Draw the poses: into a file for one photo, else into a folder.")
 @click.option(
-    "--json", "json_file", metavar="FILE", help="Write the keypoints; - is stdout.  [default, without --out: -]"
+    "--json", "json_file", metavar="FILE", help="Write what was found; - is stdout.  [default, without --out: -]"
 )
 @click.option(
     "--format",
@@ -65,8 +80,8 @@ DEMO_SEED, DEMO_SIZE, DEMO_PEOPLE = 2_000_013, (540, 960), 4
     type=click.Choice(["json", "coco"]),
     default="json",
     show_default=True,
-    help="json: one object a photo, as poses.schema.json in the package says. coco: COCO results; a photo's id "
-    "is that of the box file, else the number in its name, else its place, from 1.",
+    help="json: one object a photo, as poses.schema.json (or boxes.schema.json) in the package says. coco: COCO "
+    "results; a photo's id is that of the box file, else the number in its name, else its place, from 1.",
 )
 @click.option("--recursive", is_flag=True, help="Take the photos of folders in a FOLDER, too.")
 @click.option("--urls", is_flag=True, help="Fetch photos that are given by http addresses.")
@@ -82,7 +97,11 @@ DEMO_SEED, DEMO_SIZE, DEMO_PEOPLE = 2_000_013, (540, 960), 4
     show_default=True,
     help="How the network runs.",
 )
-@click.option("--batch-size", type=click.IntRange(1), help="People in one pass.  [default: 16 on a CPU, 64 on a GPU]")
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1),
+    help="People, or photos, in one pass.  [default: 16 on a CPU, 64 on a GPU]",
+)
 @click.option(
     "--flip-test/--no-flip-test", default=None, help="Average with the mirrored crop.  [default: as the model says]"
 )
@@ -90,270 +109,154 @@ DEMO_SEED, DEMO_SIZE, DEMO_PEOPLE = 2_000_013, (540, 960), 4
 @click.option(
     "--threshold", type=click.FloatRange(0, 1), default=0.2, show_default=True, help="Lowest score that is drawn."
 )
+@click.pass_context
 def predict(
+    ctx: click.Context,
+    /,
     photos: tuple[str, ...],
     boxes: tuple[str, ...],
     category: str | None,
     box_threshold: float,
+    detector: str | None,
+    detector_layout: str | None,
+    person_class: int | None,
+    boxes_only: bool,
     nms_threshold: float,
     model: str | None,
     out: str | None,
     json_file: str | None,
     form: str,
     recursive: bool,
-    urls: bool,
     demo: bool,
     device: str | None,
     dtype: str,
     engine: str,
-    batch_size: int | None,
-    flip_test: bool | None,
-    scales: list[float],
-    rotations: list[float],
     threshold: float,
+    **options: Any,
 ) -> None:
     """Find the keypoints of the people in photos; a folder stands for those that are in it.
+
+    People are found by the detector that the package carries, or by another one; or --boxes says where they are.
 
     A photo that cannot be read, or whose boxes cannot be used, is named on stderr; the others are done nevertheless,
     and the exit code is 2. Files are written whole or not at all. Where Ctrl-C or a failure ends the work, --json FILE
     gets what was found until then.
     """
-    if demo and (photos or boxes):
-        raise click.UsageError("--demo renders its own scene and knows its boxes; give it no photo and no --boxes")
-    if not demo and not photos:
-        raise click.UsageError("expected a PHOTO or a FOLDER, or --demo")
+    _check_usage(ctx, photos, boxes, boxes_only=boxes_only, demo=demo)
     if demo and out is None:
         out = "demo.jpg"
-    paths = expand_photos(photos, recursive=recursive)
-    whole = not boxes or boxes == ("whole",)
-    given = None if whole else parse_boxes(boxes, min_score=box_threshold, category=category)
-    if isinstance(given, list) and len(paths) > 1:
-        raise click.UsageError("--boxes x1,y1,x2,y2 is for one photo; for several give a JSON file that names them")
-    targets = picture_targets(out, [Path("demo.jpg")] if demo else paths)
-    if json_file is None and out is None:
-        json_file = "-"
-    folder = Path(out) if out is not None and targets[0] != Path(out) else None
-    in_use = {identity(path) for path in paths if isinstance(path, Path)}
-    for target in filter(None, targets):
-        check_writable(target, in_use, folder)
-    if json_file is not None and json_file != "-":
-        check_writable(Path(json_file), in_use | {identity(target) for target in targets if target}, None)
+    files = _Files.plan(expand_photos(photos, recursive=recursive), "boxes" if boxes_only else "poses", out, json_file)
+    given = _given_boxes(ctx, boxes, box_threshold, category, files.paths)
 
     # Imported here: the command line's help must not wait for torch.
-    from ..predict import load
+    from ..detection import CARRIED_DETECTOR, find_detector
+    from ..devices import pick_device
+    from ..predict import find_people, load
 
-    predictor = load(model, device=device, dtype=dtype, engine=engine)
-    options = {"flip_test": flip_test, "scales": scales, "rotations": rotations, "batch_size": batch_size}
-    ended: BaseException | None = None
+    asked = None
+    if given is None:
+        source, where = detector or CARRIED_DETECTOR, pick_device(device)
+        asked = find_detector(source, device=where, layout=detector_layout, person_class=person_class)
+    if boxes_only:
+        assert asked is not None
+        named = {name: options[name] for name in _OF_BOXES if options[name] is not None}
+
+        def look_for_boxes(pairs: list[tuple[Path | str, Any]], **kept: Any) -> Iterator[People]:
+            return find_people([photo for photo, _ in pairs], asked, **named, **kept)
+
+        _run(Run(look_for_boxes, files.paths, None, files.targets, {}), files.json_file, form, None)
+        return
+    predictor = load(model, device=device, dtype=dtype, engine=engine, detector=asked)
+    options["nms_threshold"] = nms_threshold if nms_threshold < 1 else None
     if demo:
-        assert targets[0] is not None
-        found, problems = [_demo(predictor, targets[0], options, threshold)], 0
-    else:
-        nms = nms_threshold if nms_threshold < 1 else None
-        run = _Run(predictor, paths, given, targets, {**options, "urls": urls, "nms_threshold": nms}, threshold)
-        try:
-            with _termination_interrupts():
-                run.work()
-        except (KeyboardInterrupt, Exception) as error:
-            ended = error
-        found, problems = run.found, run.problems
-        if not boxes and found:
-            click.echo("Note: no --boxes, so each whole photo was taken for one person's box.", err=True)
-    if json_file is not None and found:
-        _write_json(json_file, _report(found, form, given))
+        assert files.targets[0] is not None
+        poses = run_demo(predictor, files.targets[0], options, threshold)
+        if files.json_file is not None:
+            write_json(files.json_file, make_report([(0, poses)], form, None))
+        return
+    look = partial(predictor.stream, **options)
+    _run(Run(look, files.paths, given, files.targets, {"threshold": threshold}), files.json_file, form, given)
+
+
+def _run(run: Run, json_file: str | None, form: str, given: Any) -> None:
+    """Do the work, and write what was found, also where it ends early."""
+    ended: BaseException | None = None
+    try:
+        with termination_interrupts():
+            run.work()
+    except (KeyboardInterrupt, Exception) as error:
+        ended = error
+    run.say_nobody()
+    if json_file is not None and run.found:
+        write_json(json_file, make_report(run.found, form, given))
     if isinstance(ended, KeyboardInterrupt):
-        click.echo(f"interrupted{_so_far(found, paths, json_file)}", err=True)
+        click.echo(f"interrupted{run.so_far(json_file)}", err=True)
         raise click.exceptions.Exit(130)  # what a shell expects of a command that Ctrl-C ended
     if ended is not None:
-        if found and json_file is not None:
-            click.echo(f"ended{_so_far(found, paths, json_file)}", err=True)
+        if run.found and json_file is not None:
+            click.echo(f"ended{run.so_far(json_file)}", err=True)
         raise ended
-    if problems:
+    if run.problems:
         raise click.exceptions.Exit(2)
 
 
-@contextmanager
-def _termination_interrupts() -> Iterator[None]:
-    """A termination signal raises KeyboardInterrupt, as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():  # signals can only be caught there
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _check_usage(
+    ctx: click.Context, photos: tuple[str, ...], boxes: tuple[str, ...], *, boxes_only: bool, demo: bool
+) -> None:
+    """Refuse what contradicts itself, or would be ignored."""
+    if demo and (photos or boxes):
+        raise click.UsageError("--demo renders its own scene and finds its people; give it no photo and no --boxes")
+    if not demo and not photos:
+        raise click.UsageError("expected a PHOTO or a FOLDER, or --demo")
+    for unused, reason in (
+        (_OF_KEYPOINTS if boxes_only else (), "of no use with --boxes-only, which finds boxes and no keypoints"),
+        (_OF_DETECTOR if boxes else (), "of no use with --boxes, which says where people are"),
+        (() if boxes else _OF_FILE, "for the boxes of a --boxes FILE"),
+    ):
+        useless = given_options(ctx, unused)
+        if useless:
+            raise click.UsageError(f"{useless[0]} is {reason}")
 
 
-def _so_far(found: list[tuple[int, Poses]], paths: list[Path | str], json_file: str | None) -> str:
-    where = "stdout" if json_file == "-" else json_file
-    return f" after {len(found)} of {len(paths)} photos" + (f"; {where} has these" if where and found else "")
+def _given_boxes(
+    ctx: click.Context, boxes: tuple[str, ...], box_threshold: float, category: str | None, paths: list[Path | str]
+) -> list[list[float]] | DetectionFile | str | None:
+    """Boxes of the only photo, a file of those of all, or "whole"; None where people are to be found."""
+    if not boxes:
+        return None
+    given = "whole" if boxes == ("whole",) else parse_boxes(boxes, min_score=box_threshold, category=category)
+    if isinstance(given, list) and len(paths) > 1:
+        raise click.UsageError("--boxes x1,y1,x2,y2 is for one photo; for several give a JSON file that names them")
+    useless = given_options(ctx, _OF_FILE) if isinstance(given, list | str) else []
+    if useless:
+        raise click.UsageError(f"{useless[0]} is for the boxes of a --boxes FILE")
+    return given
 
 
-class _Run:
-    """Photos through the predictor; those that cannot be used are said and left out.
+@dataclass(frozen=True)
+class _Files:
+    """What is read and written.
 
     Attributes:
-        found: Position and poses of each photo that could be used, as far as the work went.
-        problems: How many photos could not be used, wholly or in part.
+        paths: The photos.
+        targets: The picture to write for each, or None.
+        json_file: Where the report goes; ``-`` is stdout, None nowhere.
     """
 
-    def __init__(
-        self,
-        predictor: Predictor,
-        paths: list[Path | str],
-        given: list[list[float]] | DetectionFile | None,
-        targets: list[Path | None],
-        options: dict[str, Any],
-        threshold: float,
-    ) -> None:
-        self._predictor, self._paths, self._given, self._targets = predictor, paths, given, targets
-        self._options, self._threshold = options, threshold
-        self.found: list[tuple[int, Poses]] = []
-        self.problems = 0
+    paths: list[Path | str]
+    targets: list[Path | None]
+    json_file: str | None
 
-    def work(self) -> None:
-        """Find the poses of all photos and write their pictures."""
-        faults: dict[int, str] = {}
-        pairs = []
-        for number, path in enumerate(self._paths):
-            try:
-                pairs.append((path, self._boxes(path)))
-            except ValueError as error:  # the file says nothing about it, or too much
-                there = not isinstance(path, Path) or path.exists()
-                faults[number] = str(error) if there else f"{path}: no such file"
-        drawn = any(target is not None for target in self._targets)
-        alone = len(self._paths) == 1  # then its error is that of the command
-        stream = self._predictor.stream(
-            pairs, on_error="raise" if alone else "skip", keep_images=drawn, **self._options
-        )
-        for number in range(len(self._paths)):
-            if number in faults:
-                self._complain(faults[number])
-                continue
-            poses = next(stream)
-            if poses.error is not None:
-                self._complain(poses.error)
-                continue
-            for fault in poses.dropped:
-                self._complain(f"{poses.path}: boxes: {fault}")
-            self._take(number, poses)
-
-    def _boxes(self, path: Path | str) -> Any:
-        """The boxes of a photo as the predictor takes them."""
-        from ..data.readers import DetectionFile
-        from ..detection import Detections
-
-        if self._given is None:
-            return "whole"
-        if not isinstance(self._given, DetectionFile):
-            return self._given
-        found = self._given.find(Path(path), only=len(self._paths) == 1)
-        certain = bool((found.scores == 1).all())  # boxes without scores, or such as somebody has drawn
-        return Detections(found.boxes, None if certain else found.scores)
-
-    def _complain(self, fault: str) -> None:
-        if len(self._paths) == 1:
-            raise ValueError(fault)
-        click.echo(f"Error: {fault}", err=True)
-        self.problems += 1
-
-    def _take(self, number: int, poses: Poses) -> None:
-        """Keep what was found in a photo, and draw it."""
-        from ..predict.draw import write_image
-
-        self.found.append((number, replace(poses, image=None)))
-        target = self._targets[number]
-        if target is not None:
-            save(target, partial(write_image, target, poses.plot(threshold=self._threshold)))
-            click.echo(f"{poses.path}: {_people(len(poses))}, {_spent(poses)} -> {target}")
-
-
-def _demo(predictor: Predictor, target: Path, options: dict[str, Any], threshold: float) -> tuple[int, Poses]:
-    """Predict a rendered scene, draw it, and say how far off the joints are."""
-    from ..data.synthetic import render_scene
-    from ..metrics.pck import epe, pck, torso_size
-    from ..predict.draw import write_image
-
-    image, truth = render_scene(DEMO_SEED, DEMO_SIZE, DEMO_PEOPLE)
-    poses = replace(predictor(image, truth.boxes, **options), path=truth.image_paths[0])
-    save(target, partial(write_image, target, poses.plot(image, threshold=threshold)))
-    shared = [name for name in truth.skeleton.keypoints if name in poses.skeleton.keypoints]
-    if not shared:
-        raise ValueError(f"--demo: {predictor.name} finds other keypoints than the scene has ({truth.skeleton.name})")
-    ours = poses.keypoints[:, list(poses.skeleton.indices(shared))]
-    theirs = list(truth.skeleton.indices(shared))
-    points, visible = truth.keypoints[:, theirs], truth.visible[:, theirs]
-    share = pck(ours, points, visible, torso_size(truth.keypoints, truth.visible, truth.skeleton))
-    click.echo(
-        f"{_people(len(poses))} in a rendered scene, {int((visible > 0).sum())} joints: mean error "
-        f"{epe(ours, points, visible):.1f} px, {share.mean:.0%} within 0.2 torso (PCK@0.2); {_spent(poses)} -> {target}"
-    )
-    return 0, poses
-
-
-def _write_json(name: str, report: list[dict[str, Any]]) -> None:
-    from ..files import atomic_write
-
-    # One line a photo or result: greppable, and a tenth of the size of an indented one.
-    text = "[\n" + ",\n".join(map(_line, report)) + "\n]\n"
-    if name == "-":
-        click.echo(text, nl=False)
-        return
-    target = Path(name)
-    save(target, partial(atomic_write, target, text.encode()))
-
-
-def _line(entry: dict[str, Any]) -> str:
-    """JSON, readable also where a file's name is not: its bytes are escaped then, and come back with json.loads."""
-    line = json.dumps(entry, ensure_ascii=False)
-    try:
-        line.encode()
-    except UnicodeEncodeError:
-        return json.dumps(entry)
-    return line
-
-
-def _report(found: list[tuple[int, Poses]], form: str, given: Any) -> list[dict[str, Any]]:
-    if form == "json":
-        return [poses.to_dict() for _, poses in found]
-    return [
-        result
-        for (_, poses), number in zip(found, _image_ids(found, given), strict=True)
-        for result in poses.to_coco(number)
-    ]
-
-
-def _image_ids(found: list[tuple[int, Poses]], given: Any) -> list[int]:
-    """A COCO id of each photo: that of the box file, else the number in its name, else its place; no two are equal."""
-    from ..data.readers import DetectionFile
-    from ..data.readers.detections import photo_number
-
-    wanted: list[int | None] = []
-    for _, poses in found:
-        path = Path(os.fspath(poses.path or ""))
-        stated = given.image_id(path) if isinstance(given, DetectionFile) else None
-        wanted.append(photo_number(path) if stated is None else stated)
-    ids: list[int] = []
-    taken = {number for number in wanted if number is not None}
-    used: set[int] = set()
-    free = max(taken, default=0)
-    for (place, poses), number in zip(found, wanted, strict=True):
-        own = number if number is not None else place + 1
-        if own in used or (number is None and own in taken):
-            free += 1
-            if number is not None:
-                click.echo(f"{poses.path}: its image_id is {free}, as {own} is that of another photo", err=True)
-            own = free
-        used.add(own)
-        ids.append(own)
-        free = max(free, own)
-    return ids
-
-
-def _people(count: int) -> str:
-    return "1 person" if count == 1 else f"{count} people"
-
-
-def _spent(poses: Poses) -> str:
-    return f"{sum(poses.milliseconds.values()):.0f} ms"
+    @classmethod
+    def plan(cls, paths: list[Path | str], shown: str, out: str | None, json_file: str | None) -> _Files:
+        """Say before the work what would fail after it."""
+        targets = picture_targets(out, paths or [Path("demo.jpg")], shown)  # a demo has no photos
+        if json_file is None and out is None:
+            json_file = "-"
+        folder = Path(out) if out is not None and targets[0] != Path(out) else None
+        in_use = {identity(path) for path in paths if isinstance(path, Path)}
+        for target in filter(None, targets):
+            check_writable(target, in_use, folder)
+        if json_file is not None and json_file != "-":
+            check_writable(Path(json_file), in_use | {identity(target) for target in targets if target}, None)
+        return cls(paths, targets, json_file)

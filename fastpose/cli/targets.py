@@ -49,12 +49,13 @@ def expand_photos(names: tuple[str, ...], *, recursive: bool) -> list[Path | str
     return photos
 
 
-def picture_targets(out: str | None, photos: list[Path | str]) -> list[Path | None]:
+def picture_targets(out: str | None, photos: list[Path | str], shown: str = "poses") -> list[Path | None]:
     """The picture to write for each photo; no two have the same name.
 
     Args:
         out: ``--out``: a picture for one photo, else a folder; None for no pictures.
         photos: What is drawn on.
+        shown: What is drawn; stands in the names.
 
     Raises:
         UsageError: It is neither.
@@ -75,11 +76,11 @@ def picture_targets(out: str | None, photos: list[Path | str]) -> list[Path | No
     targets: list[Path | None] = []
     for photo in map(Path, photos):
         suffix = photo.suffix if photo.suffix.lower() in _WRITTEN else ".jpg"
-        name = f"{photo.stem}_poses{suffix}"
+        name = f"{photo.stem}_{shown}{suffix}"
         key = name
         while name in taken:  # photos of the same name from two folders
             copies[key] = copies.get(key, 1) + 1
-            name = f"{photo.stem}_poses_{copies[key]}{suffix}"
+            name = f"{photo.stem}_{shown}_{copies[key]}{suffix}"
         taken.add(name)
         targets.append(folder / name)
     return targets

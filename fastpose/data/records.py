@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastpose.files import printable
+from fastpose.metrics.truth import AREA_OF_BOX
 from fastpose.skeletons import Skeleton
 
 __all__ = ["DataError", "PathTable", "PoseRecord", "PoseRecords", "concatenate"]
@@ -241,6 +242,36 @@ class PoseRecords:
             which = which.astype(np.int64)
         present = (name for name in _PER_PERSON if getattr(self, name) is not None)
         return replace(self, **{name: getattr(self, name)[which] for name in present})
+
+    def with_boxes(
+        self, image_index: ArrayLike, boxes: ArrayLike, scores: ArrayLike, *, skipped: Mapping[str, int] | None = None
+    ) -> PoseRecords:
+        """The same photos with other people: those whom a detector has found, without keypoints.
+
+        Args:
+            image_index: [M] int, on which photo each stands.
+            boxes: [M, 4], xyxy in pixels.
+            scores: [M].
+            skipped: How many boxes were left out, by reason.
+
+        Returns:
+            Records of M people, whose ``ids`` count from 0.
+        """
+        found = np.asarray(boxes, np.float32).reshape(-1, 4)
+        people, joints = len(found), self.skeleton.num_keypoints
+        sides = (found[:, 2:] - found[:, :2]).astype(np.float64)
+        arrays: dict[str, Any] = {
+            "image_index": image_index,
+            "boxes": found,
+            "keypoints": np.zeros((people, joints, 2)),
+            "visible": np.zeros((people, joints)),
+            "areas": sides[:, 0] * sides[:, 1] * AREA_OF_BOX,
+            "ids": np.arange(people),
+            "scores": scores,
+            "ignore": np.zeros(people),
+        }
+        unknown: dict[str, Any] = dict.fromkeys(name for name in _PER_PERSON if name not in arrays)
+        return replace(self, **arrays, **unknown, skipped=dict(skipped or {}))
 
     def to_skeleton(
         self, skeleton: Skeleton, mapping: Mapping[str, str | tuple[str, str]] | None = None

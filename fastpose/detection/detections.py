@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-__all__ = ["Detections", "Detector", "as_array", "as_detections", "run_detector"]
+__all__ = ["Detections", "Detector", "as_array", "as_detections", "detector_error", "run_detector", "with_scores"]
 
 Array = npt.NDArray[Any]
 
@@ -136,13 +136,27 @@ def run_detector(detector: Detector, image: npt.NDArray[np.uint8]) -> Detections
         What it found; with scores of 1 where it gave none.
 
     Raises:
-        TypeError: It gave None.
-        ValueError: It gave another shape, or values out of range.
+        TypeError: It gave None, or raised that.
+        ValueError: It gave another shape, or values out of range, or raised that.
+        RuntimeError: It raised anything else.
     """
     try:
-        found = as_detections(detector(image))
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"detector: {error}") from None
-    if found.scores is not None:
-        return found
-    return Detections(found.boxes, np.ones(len(found), np.float32), found.classes, found.track_ids)
+        return with_scores(detector(image))
+    except Exception as error:
+        raise detector_error(error) from error
+
+
+def with_scores(found: Any) -> Detections:
+    """What a detector found, in any of the forms that `as_detections` takes; with scores of 1 where it gave none."""
+    detections = as_detections(found)
+    if detections.scores is not None:
+        return detections
+    return replace(detections, scores=np.ones(len(detections), np.float32))
+
+
+def detector_error(error: Exception) -> Exception:
+    """What to raise where a detector has failed: the same, and the message says who it was."""
+    if isinstance(error, TypeError | ValueError):
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        return kind(f"detector: {error}")
+    return RuntimeError(f"detector: {type(error).__name__}: {error}")

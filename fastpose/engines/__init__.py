@@ -13,9 +13,9 @@ from .compiled import Compiled
 from .cuda_graphs import CudaGraphs
 from .eager import Eager
 from .engine import Engine
-from .transfer import Clock
+from .transfer import Clock, Transfer, make_transfer
 
-__all__ = ["ENGINES", "Clock", "Compiled", "CudaGraphs", "Eager", "Engine", "build_engine"]
+__all__ = ["ENGINES", "Clock", "Compiled", "CudaGraphs", "Eager", "Engine", "Transfer", "build_engine", "make_transfer"]
 
 ENGINES: Mapping[str, Any] = {engine.name: engine for engine in (Eager, Compiled, CudaGraphs)}
 """The engines by name."""

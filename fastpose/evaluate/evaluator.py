@@ -72,6 +72,8 @@ class Evaluator:
         sigmas: [K] of the OKS; by default the data's.
         use_area: Take the annotated areas for the OKS; otherwise 0.53 of the annotated box.
         category: Name or id of the category that was read, where the annotations have several with keypoints.
+        people: The annotated people, where the boxes of the records are those of a detector (see
+            :func:`fastpose.evaluate.detect_people`).
 
     Attributes:
         records: The people that can be cropped.
@@ -90,7 +92,7 @@ class Evaluator:
         records: PoseRecords,
         metric: str | None = None,
         *,
-        annotations: Path | None = None,
+        annotations: str | Path | None = None,
         cache: int = 0,
         batch_size: int = 64,
         workers: int | None = None,
@@ -100,6 +102,7 @@ class Evaluator:
         sigmas: ArrayLike | None = None,
         use_area: bool = True,
         category: int | str | None = None,
+        people: PoseRecords | None = None,
     ) -> None:
         name = metric or default_metric(records)
         if name not in METRICS:
@@ -127,7 +130,8 @@ class Evaluator:
         self.sigmas_known = sigmas is not None or records.skeleton.sigmas_known
         self.skeleton = dataclasses.replace(records.skeleton, sigmas=tuple(values.tolist()))
         self.score_mode, self.nms, self.nms_threshold, self.use_area = score_mode, nms, nms_threshold, use_area
-        self._everybody, self._annotations, self._category = records, annotations, category
+        self._everybody = records if people is None else people
+        self._annotations, self._category = annotations, category
         self._cache, self._batch_size, self._workers = cache, batch_size, workers
 
     def __len__(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.readers.categories import category_with_keypoints
+from ..data.readers.categories import category_number, category_with_keypoints
 from ..data.records import PoseRecords
-from ..metrics import METRICS, Truth, read_truth
+from ..metrics import METRICS, BoxTruth, Truth, read_box_truth, read_truth
 from ..metrics.coco_files import read_content
 from ..metrics.pck import LIMB_KEYPOINTS, LIMB_PCK
 from ..skeletons import JHMDB15, Skeleton
 
-__all__ = ["default_metric", "has_annotations", "read_annotated", "truth_of_records"]
+__all__ = [
+    "default_metric",
+    "has_annotations",
+    "read_annotated",
+    "read_annotated_boxes",
+    "truth_of_boxes",
+    "truth_of_records",
+]
 
 
 def default_metric(records: PoseRecords, predicted: Skeleton | None = None) -> str:
@@ -84,8 +92,14 @@ def truth_of_records(records: PoseRecords) -> Truth:
     )
 
 
+def truth_of_boxes(records: PoseRecords) -> BoxTruth:
+    """The annotated people of records, as boxes: those without annotated keypoints have to be found, too."""
+    truth = truth_of_records(records)
+    return dataclasses.replace(truth, ignore=truth.crowd)
+
+
 def read_annotated(
-    path: Path | None, records: PoseRecords, optional: Iterable[str] = (), category: int | str | None = None
+    path: str | Path | None, records: PoseRecords, optional: Iterable[str] = (), category: int | str | None = None
 ) -> Truth:
     """Everybody on the photos, crowds and detected boxes' people included.
 
@@ -110,17 +124,51 @@ def read_annotated(
     return truth_of_records(records)
 
 
-def has_annotations(path: Path) -> bool:
+def read_annotated_boxes(path: str | Path | None, records: PoseRecords, category: int | str | None = None) -> BoxTruth:
+    """Everybody on the photos who has a box.
+
+    Args:
+        path: Annotation file or folder. Where it is in COCO's format it says more than the records: people without
+            keypoints, and crowds. Anything else gives what the records hold.
+        records: What was read from it.
+        category: Name or id of the category that is measured; people where not given.
+
+    Returns:
+        The people; there may be none.
+
+    Raises:
+        ValueError: The file cannot be used, or states photos only (COCO's ``image_info``), which does not say that
+            nobody is on them.
+    """
+    content = _coco_content(path, records, category)
+    if path is not None and content is not None:
+        return read_box_truth(content, category_id=category_number(Path(path), content, category))
+    listed = _listed_photos(path)
+    if (listed is not None and "annotations" not in listed) or (len(records) and not (records.visible > 0).any()):
+        raise ValueError(f"annotations: {path or records.source} does not say who is on the photos")
+    return truth_of_boxes(records)
+
+
+def has_annotations(path: str | Path) -> bool:
     """Whether a data set states people, and not only photos, as COCO's ``image_info`` files do."""
-    if path.is_dir() or path.suffix.lower() != ".json":
-        return True
+    listed = _listed_photos(path)
+    return listed is None or bool(listed.get("annotations"))
+
+
+def _listed_photos(path: str | Path | None) -> Mapping[str, Any] | None:
+    """What a file holds that lists photos as COCO's do."""
+    if path is None or Path(path).is_dir() or Path(path).suffix.lower() != ".json":
+        return None
     content = read_content(path)
-    return not (isinstance(content, Mapping) and content.get("images") and not content.get("annotations"))
+    return content if isinstance(content, Mapping) and content.get("images") else None
 
 
-def _coco_content(path: Path | None, records: PoseRecords, category: int | str | None) -> Mapping[str, Any] | None:
+def _coco_content(
+    path: str | Path | None, records: PoseRecords, category: int | str | None
+) -> Mapping[str, Any] | None:
     if path is None or (records.skeleton.keypoints == JHMDB15.keypoints and (records.visible > 0).any()):
         return None  # JHMDB's reader moves boxes and keypoints by one pixel
+    path = Path(path)
     if path.is_dir():
         parts = [read_content(file) for file in sorted(path.glob("*.json"))]
         if not parts or not all(map(_is_coco, parts)):

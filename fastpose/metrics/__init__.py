@@ -1,27 +1,31 @@
-"""Published metrics: COCO's AP and its relatives, PCK and its relatives."""
+"""Published metrics: COCO's AP of poses and of boxes, and its relatives, PCK and its relatives."""
 
+from fastpose.metrics.boxes import box_ap, score_boxes
 from fastpose.metrics.coco import COCO_AP, coco_ap
-from fastpose.metrics.coco_files import read_results, read_truth, result_entries
+from fastpose.metrics.coco_files import read_box_results, read_box_truth, read_results, read_truth, result_entries
 from fastpose.metrics.crowdpose import CROWDPOSE_AP, crowdpose_ap
 from fastpose.metrics.jhmdb import JHMDB_PCK, jhmdb_pck
 from fastpose.metrics.metric import Metric, Scores
 from fastpose.metrics.mpii import MPII_PCKH, mpii_pckh
 from fastpose.metrics.pck import LIMB_PCK, PCKResult, auc, epe, lsp_pck, pck, torso_size
 from fastpose.metrics.posetrack import POSETRACK_AP, posetrack_ap
-from fastpose.metrics.results import PoseResults
+from fastpose.metrics.results import BoxResults, PoseResults
 from fastpose.metrics.scoring import coco_results, rank_poses, score_poses
 from fastpose.metrics.trb import TRB_ACCURACY, trb_accuracy
-from fastpose.metrics.truth import Truth
+from fastpose.metrics.truth import BoxTruth, Truth
 
 __all__ = [
     "COCO_AP",
     "METRICS",
+    "BoxResults",
+    "BoxTruth",
     "Metric",
     "PCKResult",
     "PoseResults",
     "Scores",
     "Truth",
     "auc",
+    "box_ap",
     "coco_ap",
     "coco_results",
     "crowdpose_ap",
@@ -32,9 +36,12 @@ __all__ = [
     "pck",
     "posetrack_ap",
     "rank_poses",
+    "read_box_results",
+    "read_box_truth",
     "read_results",
     "read_truth",
     "result_entries",
+    "score_boxes",
     "score_poses",
     "torso_size",
     "trb_accuracy",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastpose.files import parse_json, read_file
-from fastpose.metrics.results import PoseResults
-from fastpose.metrics.truth import AREA_OF_BOX, Truth, positions
+from fastpose.metrics.results import BoxResults, PoseResults
+from fastpose.metrics.truth import AREA_OF_BOX, BoxTruth, Truth, positions
 from fastpose.skeletons import Skeleton
 
-__all__ = ["Content", "Results", "read_content", "read_results", "read_truth", "result_entries"]
+__all__ = [
+    "Content",
+    "Results",
+    "read_box_results",
+    "read_box_truth",
+    "read_content",
+    "read_results",
+    "read_truth",
+    "result_entries",
+]
 
 Content = str | Path | Mapping[str, Any]
 Results = str | Path | Sequence[Mapping[str, Any]]
@@ -56,44 +66,29 @@ def read_truth(content: Content, skeleton: Skeleton, *, optional: Iterable[str] 
     Raises:
         ValueError: Not such a file, nobody has keypoints, an id occurs twice, or an entry lacks something.
     """
-    source = str(content) if isinstance(content, str | Path) else ""
-    content = read_content(content)
-    if not isinstance(content, Mapping) or "images" not in content or "annotations" not in content:
-        raise ValueError("annotations: expected an object with images and annotations")
-    photos = _objects("images", content["images"])
-    image_ids = _ids("images", photos, "id")
-    _check_distinct("images", image_ids)
-    order = np.argsort(image_ids)
-    image_ids, photos = image_ids[order], [photos[place] for place in order.tolist()]
-    people = [entry for entry in _objects("annotations", content["annotations"]) if entry.get("keypoints")]
+    listed = _Listed.read(content)
+    photos, people = listed.photos, [entry for entry in listed.annotations if entry.get("keypoints")]
     if not people:
         raise ValueError("annotations: none of them has keypoints")
     ids = _ids("annotations", people, "id")
     _check_distinct("annotations", ids)
-    image = positions(image_ids, _ids("annotations", people, "image_id"))
-    if (image < 0).any():
-        lost = people[int(np.argmax(image < 0))]
-        raise ValueError(f"annotations: {lost['id']} is of image_id {lost['image_id']}, which images does not list")
-
-    def table(key: str, length: int, wrong: Callable[[Any, Any], str]) -> NDArray[np.float64]:
-        return _table("annotations:", ids, [entry.get(key) for entry in people], length, wrong)
+    image = listed.positions(people)
 
     joints = skeleton.num_keypoints
-    points = table(
-        "keypoints",
-        3 * joints,
-        lambda name, got: (
-            f"sigmas: expected one per annotated keypoint ({_thirds(got)}, annotation {name}), got {joints}"
-        ),
-    ).reshape(-1, joints, 3)
-    boxes = table("bbox", 4, lambda name, got: f"annotations: {name}: bbox: expected 4 numbers, got {got!r:.80}")
+
+    def wrong(name: Any, got: Any) -> str:
+        return f"sigmas: expected one per annotated keypoint ({_thirds(got)}, annotation {name}), got {joints}"
+
+    points = _table("annotations:", ids, [entry["keypoints"] for entry in people], 3 * joints, wrong)
+    points = points.reshape(-1, joints, 3)
+    boxes = _boxes(people, ids)
     visible = np.clip(np.ceil(points[..., 2]), 0, 255).astype(np.uint8)
-    crowd, annotated = _flags(people, visible)
+    crowd, annotated = _crowds(people), _annotated(people, visible)
     category_ids, category = np.unique(_ids("annotations", people, "category_id", missing=1), return_inverse=True)
     wanted = set(optional)
     return Truth(
         skeleton=skeleton,
-        image_ids=image_ids,
+        image_ids=listed.image_ids,
         category_ids=category_ids,
         ids=ids,
         image=image,
@@ -107,8 +102,81 @@ def read_truth(content: Content, skeleton: Skeleton, *, optional: Iterable[str] 
         head_sizes=_head_sizes(people, ids) if "head_sizes" in wanted else None,
         crowd_index=_crowd_index(photos) if "crowd_index" in wanted else None,
         ignored_regions=[_regions(photo) for photo in photos] if "ignored_regions" in wanted else None,
-        source=source,
+        source=listed.source,
     )
+
+
+def read_box_truth(content: Content, *, category_id: int | None = None) -> BoxTruth:
+    """Everybody who has a box in an annotation file; keypoints are not asked for, and nobody has to be there.
+
+    Args:
+        content: The file, or what it holds.
+        category_id: Of the people to read; those of all categories where not given, to be averaged over.
+
+    Returns:
+        The people in the file's order; the area of one without is 0.53 of the box. Crowds need not be found.
+
+    Raises:
+        ValueError: Not such a file, an id occurs twice, or an entry lacks something.
+    """
+    listed = _Listed.read(content)
+    number = _ids("annotations", listed.annotations, "category_id", missing=1 if category_id is None else category_id)
+    kept = np.arange(len(number)) if category_id is None else np.flatnonzero(number == category_id)
+    people = [listed.annotations[row] for row in kept.tolist()]
+    ids = _ids("annotations", people, "id")
+    _check_distinct("annotations", ids)
+    boxes, crowd = _boxes(people, ids), _crowds(people)
+    category_ids, category = np.unique(number[kept], return_inverse=True)
+    return BoxTruth(
+        image_ids=listed.image_ids,
+        category_ids=category_ids if len(people) else np.array([1 if category_id is None else category_id]),
+        ids=ids,
+        image=listed.positions(people),
+        category=category.reshape(-1),
+        boxes_xywh=boxes,
+        areas=_areas(people, ids, boxes),
+        ignore=crowd,
+        crowd=crowd,
+        source=listed.source,
+    )
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """What an annotation file lists: I photos by ascending id, and all annotations."""
+
+    source: str
+    image_ids: NDArray[np.int64]
+    photos: list[Mapping[str, Any]]
+    annotations: list[Mapping[str, Any]]
+
+    @classmethod
+    def read(cls, content: Content) -> _Listed:
+        source = str(content) if isinstance(content, str | Path) else ""
+        content = read_content(content)
+        if not isinstance(content, Mapping) or "images" not in content or "annotations" not in content:
+            raise ValueError("annotations: expected an object with images and annotations")
+        photos = _objects("images", content["images"])
+        image_ids = _ids("images", photos, "id")
+        _check_distinct("images", image_ids)
+        order = np.argsort(image_ids)
+        ordered = [photos[place] for place in order.tolist()]
+        return cls(source, image_ids[order], ordered, _objects("annotations", content["annotations"]))
+
+    def positions(self, people: Sequence[Mapping[str, Any]]) -> NDArray[np.int64]:
+        """Positions of the photos of some of the annotations, [G]."""
+        image = positions(self.image_ids, _ids("annotations", people, "image_id"))
+        if (image < 0).any():
+            lost = people[int(np.argmax(image < 0))]
+            raise ValueError(f"annotations: {lost['id']} is of image_id {lost['image_id']}, which images does not list")
+        return image
+
+
+def _boxes(people: Sequence[Mapping[str, Any]], ids: NDArray[np.int64]) -> NDArray[np.float64]:
+    def wrong(name: Any, got: Any) -> str:
+        return f"annotations: {name}: bbox: expected 4 numbers, got {got!r:.80}"
+
+    return _table("annotations:", ids, [entry.get("bbox") for entry in people], 4, wrong)
 
 
 def _areas(
@@ -116,24 +184,27 @@ def _areas(
 ) -> NDArray[np.float64]:
     areas = boxes[:, 2] * boxes[:, 3] * AREA_OF_BOX
     stated = [entry.get("area") for entry in people]
-    given = np.array([area is not None for area in stated])
+    given = np.array([area is not None for area in stated], np.bool_)
     areas[given] = _numbers("annotations:", ids[given], [area for area in stated if area is not None])
     return areas
 
 
-def _flags(
-    people: Sequence[Mapping[str, Any]], visible: NDArray[np.uint8]
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """[G] whether an entry is a crowd, and whether it has annotated keypoints."""
-    crowd, counted = [entry.get("iscrowd") for entry in people], [entry.get("num_keypoints") for entry in people]
-    for entry, number, flag in zip(people, counted, crowd, strict=True):  # "0" would be taken for true
+def _crowds(people: Sequence[Mapping[str, Any]]) -> NDArray[np.bool_]:
+    """[G] whether an entry is a crowd."""
+    for entry in people:
+        if (flag := entry.get("iscrowd")) not in (None, 0, 1):  # "0" would be taken for true
+            raise ValueError(f"annotations: {entry['id']}: iscrowd: expected 0 or 1, got {flag!r:.80}")
+    return np.array([bool(entry.get("iscrowd")) for entry in people], np.bool_)
+
+
+def _annotated(people: Sequence[Mapping[str, Any]], visible: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """[G] whether an entry has annotated keypoints."""
+    counted = [entry.get("num_keypoints") for entry in people]
+    for entry, number in zip(people, counted, strict=True):  # "0" would be taken for some
         if type(number) is not int and not isinstance(number, int | float | np.number | None):
             raise ValueError(f"annotations: {entry['id']}: num_keypoints: expected a number, got {number!r:.80}")
-        if flag not in (None, 0, 1):
-            raise ValueError(f"annotations: {entry['id']}: iscrowd: expected 0 or 1, got {flag!r:.80}")
     some: list[bool] = np.asarray(visible.any(1)).tolist()
-    annotated = [seen if number is None else number != 0 for number, seen in zip(counted, some, strict=True)]
-    return np.array([bool(flag) for flag in crowd]), np.array(annotated)
+    return np.array([seen if number is None else number != 0 for number, seen in zip(counted, some, strict=True)])
 
 
 def _head_sizes(people: Sequence[Mapping[str, Any]], ids: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -178,27 +249,18 @@ def read_results(content: Results, num_keypoints: int, *, category_id: int = 1, 
     Raises:
         ValueError: There are none, or one lacks something, has the wrong length or a value that is not finite.
     """
-    entries = read_content(content)
-    if isinstance(entries, Mapping | str) or not isinstance(entries, Sequence):
-        raise ValueError(f"results: expected a list of poses, got {type(entries).__name__}")
+    entries = _result_list(content, "poses", ("image_id", "keypoints", "score"))
     if not entries:
         raise ValueError("results: empty, there is nothing to evaluate")
-    entries = _objects("results", entries)
     numbers = np.arange(len(entries))
-    columns = {key: [entry.get(key) for entry in entries] for key in ("image_id", "keypoints", "score")}
-    for key, column in columns.items():
-        lacking = next((number for number, value in enumerate(column) if value is None), None)
-        if lacking is not None:
-            raise ValueError(f"results: number {lacking} has no {key}")
 
     def wrong(name: Any, got: Any) -> str:
         length = len(got) if isinstance(got, Sequence) else type(got).__name__
         return f"results: number {name}: expected {3 * num_keypoints} keypoint values, got {length}"
 
-    points = _table("results: number", numbers, columns["keypoints"], 3 * num_keypoints, wrong).reshape(
-        -1, num_keypoints, 3
-    )
-    scores = _numbers("results: number", numbers, columns["score"])
+    rows = [entry["keypoints"] for entry in entries]
+    points = _table("results: number", numbers, rows, 3 * num_keypoints, wrong).reshape(-1, num_keypoints, 3)
+    scores = _numbers("results: number", numbers, [entry["score"] for entry in entries])
     ids = None
     if with_ids and any("id" in entry for entry in entries):
         ids = _ids("results", entries, "id")
@@ -210,6 +272,46 @@ def read_results(content: Results, num_keypoints: int, *, category_id: int = 1, 
         ids=ids,
         category_ids=_ids("results", entries, "category_id", missing=category_id),
     )
+
+
+def read_box_results(content: Results, *, category_id: int = 1) -> BoxResults:
+    """The boxes of a results file; it may be empty.
+
+    Args:
+        content: The file, or what it holds: ``image_id``, ``bbox`` (xywh), ``score``.
+        category_id: Of entries that state none.
+
+    Returns:
+        The boxes in the file's order.
+
+    Raises:
+        ValueError: One lacks something, has the wrong length or a value that is not finite.
+    """
+
+    def wrong(name: Any, got: Any) -> str:
+        return f"results: number {name}: bbox: expected 4 numbers, got {got!r:.80}"
+
+    entries = _result_list(content, "boxes", ("image_id", "bbox", "score"))
+    numbers = np.arange(len(entries))
+    return BoxResults(
+        image_ids=_ids("results", entries, "image_id"),
+        boxes_xywh=_table("results: number", numbers, [entry["bbox"] for entry in entries], 4, wrong),
+        scores=_numbers("results: number", numbers, [entry["score"] for entry in entries]),
+        category_ids=_ids("results", entries, "category_id", missing=category_id),
+    )
+
+
+def _result_list(content: Results, what: str, keys: Sequence[str]) -> list[Mapping[str, Any]]:
+    """The entries of a results file, each with these keys."""
+    entries = read_content(content)
+    if isinstance(entries, Mapping | str) or not isinstance(entries, Sequence):
+        raise ValueError(f"results: expected a list of {what}, got {type(entries).__name__}")
+    entries = _objects("results", entries)
+    for key in keys:
+        lacking = next((number for number, entry in enumerate(entries) if entry.get(key) is None), None)
+        if lacking is not None:
+            raise ValueError(f"results: number {lacking} has no {key}")
+    return entries
 
 
 def result_entries(results: PoseResults, *, category_id: int = 1) -> list[dict[str, Any]]:

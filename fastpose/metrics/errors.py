@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fastpose.metrics.matching import AREA_RANGES
 from fastpose.metrics.results import PoseResults
-from fastpose.metrics.similarity import keypoint_similarity, match_poses
+from fastpose.metrics.similarity import POSE_AREAS, keypoint_similarity, match_poses
 from fastpose.metrics.truth import Truth
 from fastpose.skeletons import Skeleton
 
@@ -112,11 +112,11 @@ def pose_errors(truth: Truth, results: PoseResults) -> PoseErrors:
     counted = known[person]
     counts = np.stack([((kind == k) & counted).sum(0) for k in range(len(ERROR_KINDS))], 1)
     sizes = {}
-    for size, (low, high) in AREA_RANGES.items():
+    for size in POSE_AREAS[1:]:
+        low, high = AREA_RANGES[size]
         inside = (truth.areas[person] >= low) & (truth.areas[person] <= high)
         table = (kind[inside][..., None] == np.arange(len(ERROR_KINDS))) & counted[inside][..., None]
         sizes[size] = table.sum(0)
-    del sizes["all"]
     total = counted.sum(0)
     return PoseErrors(
         skeleton=skeleton,

@@ -6,20 +6,20 @@ Nothing here knows what is compared: a similarity of pairs comes in as a functio
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastpose.metrics.truth import Truth
+from fastpose.metrics.truth import BoxTruth
 
 __all__ = ["AREA_RANGES", "THRESHOLDS", "Candidates", "Matches", "Similarity", "match"]
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 """From which similarity on a prediction counts as found: ten times over."""
 
-AREA_RANGES = {"all": (0.0, 1e10), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
+AREA_RANGES = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
 """Square pixels of the people that count, both ends included."""
 
 Similarity = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float64]]
@@ -65,7 +65,7 @@ class Matches:
         asked: bool [A, G], people that have to be found.
     """
 
-    truth: Truth
+    truth: BoxTruth
     rows: NDArray[np.int64]
     image: NDArray[np.int64]
     category: NDArray[np.int64]
@@ -75,6 +75,20 @@ class Matches:
     person: NDArray[np.int32]
     ignored: NDArray[np.bool_]
     asked: NDArray[np.bool_]
+
+    def first(self, count: int) -> Matches:
+        """The matches of so many predictions of each photo and category: those with the highest scores."""
+        if count not in self._first:
+            kept = _ranks(self.category * len(self.truth.image_ids) + self.image) < count
+            flat = {name: getattr(self, name)[kept] for name in ("rows", "image", "category", "scores")}
+            kept_of = {name: getattr(self, name)[..., kept] for name in ("person", "ignored")}
+            self._first[count] = replace(self, **flat, **kept_of)
+        return self._first[count]
+
+    @cached_property
+    def _first(self) -> dict[int, Matches]:
+        """What :meth:`first` has made, with what that has computed: it is asked for each sample of a bootstrap."""
+        return {}
 
     @cached_property
     def _by_score(self) -> list[tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]]:
@@ -157,13 +171,13 @@ class _Pairs:
 
 
 def match(
-    truth: Truth,
+    truth: BoxTruth,
     candidates: Candidates,
     similarity: Similarity,
     *,
     per_photo: int,
+    areas: Sequence[str],
     thresholds: ArrayLike = THRESHOLDS,
-    areas: Sequence[str] = tuple(AREA_RANGES),
 ) -> Matches:
     """Give each prediction, by falling score, the most similar person that is still free, as COCO's evaluation does.
 
@@ -172,8 +186,8 @@ def match(
         candidates: The predictions.
         similarity: How similar a prediction and a person are.
         per_photo: How many predictions of a photo and category count: those with the highest scores.
-        thresholds: [T] similarities from which on a prediction may be matched.
         areas: Names in ``AREA_RANGES``.
+        thresholds: [T] similarities from which on a prediction may be matched.
 
     Returns:
         The matches.
@@ -189,7 +203,8 @@ def match(
     _match_in_turn(pairs.select(~alone), levels, truth.crowd, ignore, rank, person)
     size = candidates.areas[rows]
     outside = (size < ranges[:, :1]) | (size > ranges[:, 1:])
-    ignored = np.stack([flags.take(chosen, mode="clip") for flags, chosen in zip(ignore, person, strict=True)])
+    some = np.pad(ignore, ((0, 0), (0, 1)))  # of one more, as there may be nobody to take from
+    ignored = np.stack([flags.take(chosen, mode="clip") for flags, chosen in zip(some, person, strict=True)])
     np.copyto(ignored, outside[:, None], where=person < 0)
     return Matches(
         truth=truth,
@@ -211,13 +226,17 @@ def _counting(candidates: Candidates, photos: int, per_photo: int) -> tuple[NDAr
     order = np.argsort(-candidates.scores, kind="stable")
     order = order[np.argsort(group[order], kind="stable")]
     order = order[candidates.category[order] >= 0]
-    ordered = group[order]
-    rank = np.arange(len(order)) - np.searchsorted(ordered, ordered)
+    rank = _ranks(group[order])
     return order[rank < per_photo], rank[rank < per_photo]
 
 
+def _ranks(group: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Of each of ascending values, how many equal ones stand before it."""
+    return np.arange(len(group)) - np.searchsorted(group, group)
+
+
 def _near_pairs(
-    truth: Truth, candidates: Candidates, rows: NDArray[np.int64], similarity: Similarity, least: float
+    truth: BoxTruth, candidates: Candidates, rows: NDArray[np.int64], similarity: Similarity, least: float
 ) -> _Pairs:
     """Pairs of one photo and category whose similarity is not below the least that counts."""
     photos = len(truth.image_ids)
@@ -250,7 +269,7 @@ def _match_without_choice(
     """Fill in [A, T, D]: a person goes to the first who is similar enough; a crowd to all of them."""
     order = np.argsort(pairs.person, kind="stable")  # by person, and by falling score as before
     who, close = pairs.person[order], pairs.close[order]
-    turn = np.arange(len(who)) - np.searchsorted(who, who)
+    turn = _ranks(who)
     before = np.full(len(who), -1.0)  # the most similar one that came first
     for place in range(1, int(turn.max(initial=0)) + 1):
         now = np.flatnonzero(turn == place)

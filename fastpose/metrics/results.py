@@ -1,4 +1,4 @@
-"""What is predicted, as flat arrays: scored poses, doubles suppressed. JSON is made of it only for a file."""
+"""What is predicted, as flat arrays: scored poses, doubles suppressed, or boxes. JSON is made of it only for a file."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastpose.metrics.truth import Truth, positions
+from fastpose.metrics.truth import BoxTruth, Truth, positions
 
-__all__ = ["PoseResults"]
+__all__ = ["BoxResults", "PoseResults"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,17 +38,12 @@ class PoseResults:
 
     def __post_init__(self) -> None:
         count, joints = len(self.image_ids), self.keypoint_scores.shape[-1]
-        for name, shape in (
-            ("image_ids", (count,)),
-            ("keypoints", (count, joints, 2)),
-            ("keypoint_scores", (count, joints)),
-            ("scores", (count,)),
-            ("ids", (count,)),
-            ("category_ids", (count,)),
-        ):
-            value = getattr(self, name)
-            if value is not None and value.shape != shape:
-                raise ValueError(f"results: {name}: expected shape {shape}, got {value.shape}")
+        _check_shapes(
+            self,
+            keypoints=(count, joints, 2),
+            keypoint_scores=(count, joints),
+            **dict.fromkeys(("image_ids", "scores", "ids", "category_ids"), (count,)),
+        )
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -76,8 +71,72 @@ class PoseResults:
         joints = truth.keypoints.shape[1]
         if self.keypoints.shape[1] != joints:
             raise ValueError(f"results: expected {joints} keypoints, got {self.keypoints.shape[1]}")
-        image = positions(truth.image_ids, self.image_ids)
-        if (image < 0).any():
-            row = int(np.argmax(image < 0))
-            raise ValueError(f"results: number {row} is of image_id {self.image_ids[row]}, which is not annotated")
-        return image
+        return _photos(truth, self.image_ids)
+
+    def categories(self, truth: BoxTruth) -> NDArray[np.int64]:
+        """Positions of the poses' categories in ``truth.category_ids``, [D]; -1 of others."""
+        return _categories(truth, self.category_ids, len(self))
+
+
+@dataclass(frozen=True, eq=False)
+class BoxResults:
+    """D boxes that a detector has found.
+
+    Attributes:
+        image_ids: int64 [D], the photo of each.
+        boxes_xywh: float64 [D, 4] in pixels of the photo.
+        scores: float64 [D], by which boxes are ranked.
+        category_ids: int64 [D]; None where all are of the category that is measured.
+
+    Raises:
+        ValueError: Shapes do not agree.
+
+    Example:
+        >>> results = BoxResults(np.array([7]), np.array([[40.0, 20.0, 270.0, 440.0]]), np.array([0.9]))
+        >>> len(results)
+        1
+    """
+
+    image_ids: NDArray[np.int64]
+    boxes_xywh: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    category_ids: NDArray[np.int64] | None = None
+
+    def __post_init__(self) -> None:
+        count = len(self.image_ids)
+        flat = dict.fromkeys(("image_ids", "scores", "category_ids"), (count,))
+        _check_shapes(self, boxes_xywh=(count, 4), **flat)
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def photos(self, truth: BoxTruth) -> NDArray[np.int64]:
+        """Positions of the boxes' photos in ``truth.image_ids``, [D].
+
+        Raises:
+            ValueError: A photo is unknown.
+        """
+        return _photos(truth, self.image_ids)
+
+    def categories(self, truth: BoxTruth) -> NDArray[np.int64]:
+        """Positions of the boxes' categories in ``truth.category_ids``, [D]; -1 of others."""
+        return _categories(truth, self.category_ids, len(self))
+
+
+def _check_shapes(results: PoseResults | BoxResults, **shapes: tuple[int, ...]) -> None:
+    for name, shape in shapes.items():
+        value = getattr(results, name)
+        if value is not None and value.shape != shape:
+            raise ValueError(f"results: {name}: expected shape {shape}, got {value.shape}")
+
+
+def _photos(truth: BoxTruth, image_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    image = positions(truth.image_ids, image_ids)
+    if (image < 0).any():
+        row = int(np.argmax(image < 0))
+        raise ValueError(f"results: number {row} is of image_id {image_ids[row]}, which is not annotated")
+    return image
+
+
+def _categories(truth: BoxTruth, category_ids: NDArray[np.int64] | None, count: int) -> NDArray[np.int64]:
+    return np.zeros(count, np.int64) if category_ids is None else positions(truth.category_ids, category_ids)

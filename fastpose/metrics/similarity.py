@@ -7,11 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastpose.metrics.matching import AREA_RANGES, THRESHOLDS, Candidates, Matches, Similarity, match
+from fastpose.metrics.matching import THRESHOLDS, Candidates, Matches, Similarity, match
 from fastpose.metrics.results import PoseResults
-from fastpose.metrics.truth import Truth, positions
+from fastpose.metrics.truth import Truth
 
-__all__ = ["keypoint_similarity", "match_poses"]
+__all__ = ["POSE_AREAS", "keypoint_similarity", "match_poses"]
+
+POSE_AREAS = ("all", "medium", "large")
+"""Sizes of people of whom COCO measures keypoints; of small ones they are not annotated."""
 
 _POSES_OF_A_PHOTO = 20  # those with the highest scores count
 _TINY = np.spacing(1)
@@ -44,7 +47,7 @@ def match_poses(
     results: PoseResults,
     *,
     thresholds: ArrayLike = THRESHOLDS,
-    areas: Sequence[str] = tuple(AREA_RANGES),
+    areas: Sequence[str] = POSE_AREAS,
 ) -> Matches:
     """Match poses to people by their OKS; the 20 of the highest scores of each photo and category count.
 
@@ -52,7 +55,7 @@ def match_poses(
         truth: The annotated people, with the sigmas of the OKS.
         results: The predicted poses.
         thresholds: [T] similarities from which on a pose may be matched.
-        areas: Names in ``AREA_RANGES``.
+        areas: Names in ``matching.AREA_RANGES``.
 
     Returns:
         The matches.
@@ -61,13 +64,9 @@ def match_poses(
         ValueError: There are no results, or one is of an unknown photo or of other keypoints.
     """
     image = results.photos(truth)
-    if results.category_ids is None:
-        category = np.zeros(len(results), np.int64)
-    else:
-        category = positions(truth.category_ids, results.category_ids)
     by_joint = np.ascontiguousarray(results.keypoints.transpose(1, 2, 0))  # [K, 2, D]: the way in which NumPy is fast
     width, height = by_joint.max(0).astype(np.float64) - by_joint.min(0)
-    candidates = Candidates(image, category, results.scores, width * height)
+    candidates = Candidates(image, results.categories(truth), results.scores, width * height)
     return match(
         truth, candidates, _oks(truth, results), per_photo=_POSES_OF_A_PHOTO, thresholds=thresholds, areas=areas
     )

@@ -9,52 +9,61 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastpose.skeletons import Skeleton
 
-__all__ = ["AREA_OF_BOX", "Truth", "positions"]
+__all__ = ["AREA_OF_BOX", "BoxTruth", "Truth", "positions"]
 
 AREA_OF_BOX = 0.53
 """What a person's outline fills of the box, where a data set has no outlines (CrowdPose, AI Challenger, PoseTrack)."""
 
 
-@dataclass(frozen=True, eq=False)
-class Truth:
-    """G annotated people on I photos, K keypoints each.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class BoxTruth:
+    """G annotated people on I photos, of whom no more than boxes are known.
 
     Attributes:
-        skeleton: What the keypoints are, and the sigmas of their similarity (OKS).
-        image_ids: int64 [I], ascending.
-        category_ids: int64 [C], ascending: the categories that have annotated keypoints.
+        image_ids: int64 [I], ascending; photos without anybody are among them.
+        category_ids: int64 [C], ascending: the categories that are measured.
         ids: int64 [G].
         image: int64 [G], positions in ``image_ids``.
         category: int64 [G], positions in ``category_ids``.
-        keypoints: float64 [G, K, 2] (x, y) in pixels.
-        visible: uint8 [G, K]; 0 where there is no annotation, 1 hidden, 2 seen.
         boxes_xywh: float64 [G, 4] in pixels.
         areas: float64 [G], square pixels.
-        ignore: bool [G], people that nobody has to find: crowds and those without annotated keypoints.
-        crowd: bool [G], people that any number of poses may be matched to.
-        head_sizes: float64 [G], 0.6 of the head box's diagonal in pixels, NaN where unknown; None in sets without.
+        ignore: bool [G], people that nobody has to find: crowds, and with keypoints those without annotated ones.
+        crowd: bool [G], people that any number of predictions may be matched to.
         crowd_index: float64 [I], how much the people of a photo overlap (0 to 1), NaN where unknown; None in sets
             without.
-        ignored_regions: Of each photo the polygons [V, 2] in which nothing is looked at; None in sets without.
         source: Where this was read from, for messages.
     """
 
-    skeleton: Skeleton
     image_ids: NDArray[np.int64]
     category_ids: NDArray[np.int64]
     ids: NDArray[np.int64]
     image: NDArray[np.int64]
     category: NDArray[np.int64]
-    keypoints: NDArray[np.float64]
-    visible: NDArray[np.uint8]
     boxes_xywh: NDArray[np.float64]
     areas: NDArray[np.float64]
     ignore: NDArray[np.bool_]
     crowd: NDArray[np.bool_]
-    head_sizes: NDArray[np.float64] | None = None
     crowd_index: NDArray[np.float64] | None = None
-    ignored_regions: list[list[NDArray[np.float64]]] | None = None
     source: str = ""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Truth(BoxTruth):
+    """G annotated people on I photos, K keypoints each, beside what :class:`BoxTruth` says of them.
+
+    Attributes:
+        skeleton: What the keypoints are, and the sigmas of their similarity (OKS).
+        keypoints: float64 [G, K, 2] (x, y) in pixels.
+        visible: uint8 [G, K]; 0 where there is no annotation, 1 hidden, 2 seen.
+        head_sizes: float64 [G], 0.6 of the head box's diagonal in pixels, NaN where unknown; None in sets without.
+        ignored_regions: Of each photo the polygons [V, 2] in which nothing is looked at; None in sets without.
+    """
+
+    skeleton: Skeleton
+    keypoints: NDArray[np.float64]
+    visible: NDArray[np.uint8]
+    head_sizes: NDArray[np.float64] | None = None
+    ignored_regions: list[list[NDArray[np.float64]]] | None = None
 
     def with_box_areas(self) -> Truth:
         """The same people, each of 0.53 of the annotated box instead of the annotated area."""

@@ -10,7 +10,7 @@ from .factory import create_model
 from .pose_model import PoseModel
 from .weights import WeightsError, load_model
 
-__all__ = ["CARRIED_MODEL", "carried_file", "find_model", "is_weights_file"]
+__all__ = ["CARRIED_MODEL", "carried_file", "find_model", "is_weights_file", "packaged_file"]
 
 CARRIED_MODEL = "resnet18_slim_refined.lspet_160x160"
 """The model in the package, which is taken where no name is given."""
@@ -56,7 +56,21 @@ def carried_file() -> Path:
     Raises:
         WeightsError: The package is incomplete.
     """
-    path = Path(str(resources.files("fastpose.models"))) / "carried" / _CARRIED_FILE
+    return packaged_file("fastpose.models", _CARRIED_FILE, CARRIED_MODEL)
+
+
+def packaged_file(package: str, file: str, name: str) -> Path:
+    """Where weights lie that a part of the package carries.
+
+    Args:
+        package: The part.
+        file: Name of the file.
+        name: What users know it by.
+
+    Raises:
+        WeightsError: The package is incomplete.
+    """
+    path = Path(str(resources.files(package))) / "carried" / file
     if not path.is_file():
-        raise WeightsError(f"{CARRIED_MODEL}: the package should hold {path}, and does not; reinstall it")
+        raise WeightsError(f"{name}: the package should hold {path}, and does not; reinstall it")
     return path

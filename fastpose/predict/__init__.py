@@ -1,8 +1,10 @@
 """From photos and boxes to keypoints: `load`, `Predictor`, `Poses`."""
 
 from ..models import CARRIED_MODEL
-from .draw import draw_poses
+from .draw import draw_boxes, draw_poses
+from .finder import find_people
+from .people import People
 from .predictor import Predictor, load
 from .results import Poses
 
-__all__ = ["CARRIED_MODEL", "Poses", "Predictor", "draw_poses", "load"]
+__all__ = ["CARRIED_MODEL", "People", "Poses", "Predictor", "draw_boxes", "draw_poses", "find_people", "load"]

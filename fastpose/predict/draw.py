@@ -18,7 +18,7 @@ from ..files import atomic_write
 from ..skeletons import Skeleton
 from ..skeletons.names import canonical_name
 
-__all__ = ["draw_poses", "encode_preview", "show_image", "write_image"]
+__all__ = ["draw_boxes", "draw_poses", "encode_preview", "show_image", "write_image"]
 
 Array = npt.NDArray[Any]
 
@@ -72,13 +72,28 @@ def draw_poses(
     near = (np.abs(keypoints) < far).all(axis=2)
     shown = (scores >= threshold) & near
     if boxes is not None:
-        for box in np.clip(np.asarray(boxes, np.float64), -far, far):
-            corner, other = (tuple(_fixed(point)) for point in (box[:2], box[2:]))
-            cv2.rectangle(picture, corner, other, _BOX, max(1, round(max(picture.shape) / 700)), cv2.LINE_AA, _SHIFT)
+        picture = draw_boxes(picture, boxes)
     for person in range(len(keypoints)):
         if shown[person].any():
             extent = np.ptp(keypoints[person][shown[person]], axis=0) if sizes is None else np.asarray(sizes)[person]
             _draw_person(picture, keypoints[person], shown[person], skeleton, colours, float(np.max(extent)))
+    return picture
+
+
+def draw_boxes(image: npt.NDArray[np.uint8], boxes: Array) -> npt.NDArray[np.uint8]:
+    """Draw boxes, lines as thick as the photo is large.
+
+    Args:
+        image: uint8 [H, W, 3] BGR; left as it is.
+        boxes: [N, 4] xyxy px.
+
+    Returns:
+        uint8 [H, W, 3] BGR, a new array.
+    """
+    picture = np.ascontiguousarray(image).copy()
+    far, line = 16 * max(picture.shape), max(1, round(max(picture.shape) / 700))
+    for box in np.clip(np.asarray(boxes, np.float64), -far, far):
+        cv2.rectangle(picture, _fixed(box[:2]), _fixed(box[2:]), _BOX, line, cv2.LINE_AA, _SHIFT)
     return picture
 
 

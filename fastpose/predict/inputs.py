@@ -139,29 +139,36 @@ def check_boxes(boxes: Any, image_size: tuple[int, int], where: str) -> npt.NDAr
     return clean.boxes
 
 
-def clean_boxes(boxes: Any, image_size: tuple[int, int], where: str) -> CleanBoxes:
+def clean_boxes(boxes: Any, image_size: tuple[int, int], where: str, *, found: bool = False) -> CleanBoxes:
     """Boxes of one photo without those that cannot be used, as a detector may give one now and then.
 
     Args:
         boxes: As for `check_boxes`.
         image_size: (height, width) of the photo.
         where: What to call the photo in an error.
+        found: A detector gave them, so that the only one of a photo may be a bad one: boxes that look like another kind
+            are left out.
 
     Returns:
         What can be used, and what is wrong with the rest.
 
     Raises:
-        ValueError: The shape is another, or the boxes as a whole look like another kind (see `check_boxes`).
+        ValueError: The shape is another, or given boxes as a whole look like another kind (see `check_boxes`).
     """
     try:
         array = shape_boxes(as_array(boxes))
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
     height, width = image_size
-    guess = _other_kind(array, height, width)
-    if guess is not None:
+    fractions = _as_fractions(array, height, width)
+    guess = fractions or _as_widths(array, height, width)
+    if guess and not found:
         raise ValueError(f"{where}: boxes: {guess}")
     faults = box_faults(array)
+    if fractions:
+        faults = {
+            row: faults.get(row, f"row {row} is none in pixels: {array[row].tolist()}") for row in range(len(array))
+        }
     x1, y1, x2, y2 = array.T
     for row in np.flatnonzero((x2 <= 0) | (y2 <= 0) | (x1 >= width) | (y1 >= height)).tolist():
         outside = f"row {row} lies outside the photo of {width}x{height} pixels: {array[row].tolist()}"
@@ -172,27 +179,31 @@ def clean_boxes(boxes: Any, image_size: tuple[int, int], where: str) -> CleanBox
     return CleanBoxes(array[rows], rows, [faults[row] for row in sorted(faults)])
 
 
-def _other_kind(boxes: npt.NDArray[np.float32], height: int, width: int) -> str | None:
-    """What the boxes of a photo seem to be, if they are no corners in pixels."""
+def _as_fractions(boxes: npt.NDArray[np.float32], height: int, width: int) -> str | None:
+    """What to say of the boxes of a photo if they seem to be fractions of it."""
     boxes = boxes[np.isfinite(boxes).all(axis=1)]
-    if len(boxes) == 0:
+    if len(boxes) == 0 or boxes.max() > _LARGEST_FRACTION or min(height, width) <= _SMALLEST_PHOTO:
         return None
     first = [round(value, 4) for value in boxes[0].tolist()]
-    if boxes.max() <= _LARGEST_FRACTION and min(height, width) > _SMALLEST_PHOTO:
-        return (
-            f"all of them lie within a pixel or two, as fractions of the photo would: {first}; expected pixels: "
-            f"multiply x by {width} and y by {height}"
-        )
+    return (
+        f"all of them lie within a pixel or two, as fractions of the photo would: {first}; expected pixels: "
+        f"multiply x by {width} and y by {height}"
+    )
+
+
+def _as_widths(boxes: npt.NDArray[np.float32], height: int, width: int) -> str | None:
+    """What to say of the boxes of a photo if they seem to be x, y, width, height."""
+    boxes = boxes[np.isfinite(boxes).all(axis=1)]
     left, top, wide, high = boxes.T
     turned = (wide < left) | (high < top)
     fits = (wide > 0) & (high > 0) & (left + wide <= width + 1) & (top + high <= height + 1)
-    if fits.all() and turned.mean() > 0.5:
-        row = int(np.argmax(turned))
-        return (
-            f"row {row} has no width or no height (x1, y1, x2, y2): {boxes[row].tolist()}; as x, y, width, height all "
-            "of them would fit the photo: fastpose.geometry.boxes_xywh_to_xyxy makes corners of such"
-        )
-    return None
+    if len(boxes) == 0 or not fits.all() or turned.mean() <= 0.5:
+        return None
+    row = int(np.argmax(turned))
+    return (
+        f"row {row} has no width or no height (x1, y1, x2, y2): {boxes[row].tolist()}; as x, y, width, height all "
+        "of them would fit the photo: fastpose.geometry.boxes_xywh_to_xyxy makes corners of such"
+    )
 
 
 # Fractions may be a little above 1 where a box sticks out of the photo.

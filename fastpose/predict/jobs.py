@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import torch
 from ..detection import Detections
 from ..inference import Estimates
 from ..skeletons import Skeleton
+from .people import People
 from .results import Poses
 
 __all__ = ["Job", "Jobs", "Part"]
@@ -32,38 +33,39 @@ class Job:
         pixels: On the device where crops are made; let go of once the last crop is under way.
         poses: What is known of the photo before its people's keypoints are.
         detections: Its people.
+        bytes: Of its pixels, as long as they are held, here or in its poses.
+        started: When the photo was there.
     """
 
     pixels: torch.Tensor | None
     poses: Poses
     detections: Detections
-    started: float = field(default_factory=time.perf_counter)
+    bytes: int
+    started: float
     begun: int = 0  # people who are under way
     done: int = 0  # people whose results have been read
 
     @classmethod
-    def of(
-        cls,
-        detections: Detections,
-        *,
-        pixels: torch.Tensor | None,
-        skeleton: Skeleton,
-        tells_visibility: bool,
-        **known: Any,
-    ) -> Job:
+    def of(cls, people: People, skeleton: Skeleton, *, tells_visibility: bool) -> Job:
         """A photo whose people's keypoints are to be found."""
+        detections = people.detections
         shape = (len(detections), skeleton.num_keypoints)
         poses = Poses(
             keypoints=np.empty((*shape, 2), np.float32),
             scores=np.empty(shape, np.float32),
             boxes=detections.boxes,
             box_scores=np.ones(len(detections), np.float32) if detections.scores is None else detections.scores,
+            image_size=people.image_size,
             skeleton=skeleton,
             track_ids=detections.track_ids,
+            milliseconds=people.milliseconds,
+            path=people.path,
             visibility=np.empty(shape, np.float32) if tells_visibility else None,
-            **known,
+            dropped=people.dropped,
+            error=people.error,
+            image=people.image,
         )
-        return cls(pixels, poses, detections)
+        return cls(people.pixels, poses, detections, people.bytes, people.started)
 
     @property
     def is_done(self) -> bool:
@@ -92,7 +94,7 @@ class Jobs:
 
     Attributes:
         people: How many are not under way yet.
-        bytes: Of the photos that are held for them.
+        bytes: Of the photos that are held, for them or in their results.
     """
 
     def __init__(self) -> None:
@@ -104,13 +106,13 @@ class Jobs:
     def add(self, job: Job) -> None:
         """A further photo."""
         self._order.append(job)
+        self.bytes += job.bytes
         if job.is_done:
             self._empty += 1
             return
         self._empty = 0
         self._waiting.append(job)
         self.people += len(job.detections)
-        self.bytes += 0 if job.pixels is None else job.pixels.nbytes
 
     def is_late(self, longest: float | None) -> bool:
         """Whether the first who waits should not wait for others, who may never come.
@@ -139,11 +141,18 @@ class Jobs:
     def release(self, parts: list[Part]) -> None:
         """Let go of the photos of which everybody is under way now."""
         for job, _ in parts:
-            if job.begun == len(job.detections) and job.pixels is not None:
-                self.bytes -= job.pixels.nbytes
+            if job.begun == len(job.detections):
                 job.pixels = None
+                if job.poses.image is None:
+                    self._forget(job)
 
     def finished(self) -> Iterator[Job]:
         """The photos whose turn it is, and whose results are there."""
         while self._order and self._order[0].is_done:
-            yield self._order.popleft()
+            job = self._order.popleft()
+            self._forget(job)
+            yield job
+
+    def _forget(self, job: Job) -> None:
+        self.bytes -= job.bytes
+        job.bytes = 0

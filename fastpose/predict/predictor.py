@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import os
-import time
-import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast, overload
+from typing import TYPE_CHECKING, Any, TypedDict, cast, overload
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..checks import check_choice
 from ..data.images import MAX_HELD_BYTES
 from ..data.prefetch import Prefetch
-from ..detection import Detections, Detector, as_detections, run_detector
+from ..detection import CARRIED_DETECTOR, Detector, find_detector
 from ..devices import pick_device
 from ..engines import Engine, build_engine
 from ..geometry import box_to_center_scale, crop_matrices
@@ -28,22 +25,16 @@ from ..models import PoseModel, find_model
 from ..ops import affine_crop, oks_nms
 from ..spec import PoseSpec
 from ..views import ViewAverage, build_views
-from .inputs import TOLD, as_picture, check_boxes, clean_boxes, is_picture
+from .finder import Boxes, FindOptions, Image, OnError, PeopleFinder
+from .inputs import TOLD, is_picture
 from .jobs import Job, Jobs, Part
-from .reading import Photo, name_of, pair, read, read_ahead, read_pairs_ahead
+from .reading import pair, read_ahead, read_pairs_ahead
 from .results import Poses
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 __all__ = ["PredictOptions", "Predictor", "load"]
-
-Array = npt.NDArray[Any]
-Image = Any
-"""One photo: a path, a file's bytes, a PIL image, or pixels (see `Predictor.__call__`)."""
-Boxes = Detections | Array | torch.Tensor | Sequence[Any] | Detector | Literal["whole"] | None
-"""Where the people of a photo are (see `Predictor.__call__`)."""
-OnError = Literal["raise", "skip"]
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -54,6 +45,7 @@ def load(
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
     engine: str = "auto",
+    detector: str | os.PathLike[str] | Detector | None = None,
 ) -> Predictor:
     """A model, ready to predict.
 
@@ -65,13 +57,15 @@ def load(
             worth trying on a GPU, and bfloat16 on CPUs with AMX or AVX512-BF16.
         engine: How the network runs: ``eager``, ``compiled`` (`torch.compile`), ``cuda_graphs``, or ``auto``: graphs
             on a GPU, else eager.
+        detector: Who finds the people of photos that come without boxes: what `fastpose.detection.find_detector` takes,
+            on the same device. By default the detector that the package carries.
 
     Returns:
         The predictor.
 
     Raises:
         WeightsError: The file is missing, cut short or no model, or no weights are in reach for that name.
-        ValueError: No model has that name, or the device or the engine cannot be used.
+        ValueError: No model or detector has that name, or the device or the engine cannot be used.
 
     Example:
         >>> import numpy as np
@@ -80,7 +74,7 @@ def load(
         >>> poses.keypoints.shape
         (1, 17, 2)
     """
-    return Predictor(find_model(name_or_file), device=device, dtype=dtype, engine=engine)
+    return Predictor(find_model(name_or_file), device=device, dtype=dtype, engine=engine, detector=detector)
 
 
 class PredictOptions(TypedDict, total=False):
@@ -92,18 +86,23 @@ class PredictOptions(TypedDict, total=False):
             person. Several cost as many times the time.
         rotations: Turn each of these crops by each of these angles, degrees.
         batch_size: Crops in one pass of the network, 64 on a GPU and 16 on a CPU by default. They are fewer where
-            their photos fill half a gigabyte. A live stream that must not wait for the next photo wants 1.
+            their photos fill half a gigabyte. A live stream that must not wait for the next photo wants 1. A detector
+            is asked about as many photos at once, up to 16.
         on_error: What a photo that cannot be read, or boxes that cannot be used, mean: "raise", or "skip": its
             `Poses` are empty and `Poses.error` says why, and boxes that cannot be used are left out and named in
             `Poses.dropped`. Boxes of a detector that cannot be used are always left out.
-        box_threshold: Boxes with a lower score are left out.
+        detect_threshold: Least score of a box that a detector finds; by default as the detector says.
+        box_threshold: Boxes with a lower score are left out, whoever gave them.
+        max_people: Of more people than that in a photo those with the highest scores are taken, and of equal ones
+            (boxes without scores) the largest; by default everybody.
+        min_size: People whose box is smaller are left out: the longer side of it, in pixels of the photo.
         person_class: Where boxes have classes, those of another one are left out.
         nms_threshold: Of people whose boxes have scores and whose OKS is above this, the surest stays (as for
             published figures); None: all stay. Boxes without scores are all kept, in their order.
         rgb: The channels of given pixels stand in the order red, green, blue.
         urls: Photos may be addresses on the web, which are fetched.
         keep_images: Let the poses keep their photo (`Poses.image`), for drawing; its memory stays as long as they do.
-        max_wait: Seconds that the people of an iterator's photo wait at most for others to fill a batch, whenever a
+        max_wait: Seconds that an iterator's photo and its people wait at most for others to fill a batch, whenever a
             further photo comes.
     """
 
@@ -112,7 +111,10 @@ class PredictOptions(TypedDict, total=False):
     rotations: Sequence[float]
     batch_size: int | None
     on_error: OnError
+    detect_threshold: float | None
     box_threshold: float
+    max_people: int | None
+    min_size: float
     person_class: int
     nms_threshold: float | None
     rgb: bool
@@ -130,13 +132,8 @@ class _Options:
     people: int  # in a full batch
     ahead: int  # batches that may be under way while photos of the next one are prepared
     longest: float | None  # seconds that the people of a stream wait for others; None where all photos are there
-    on_error: OnError
-    box_threshold: float
-    person_class: int
     nms_threshold: float | None
-    rgb: bool
-    urls: bool
-    keep_images: bool
+    finding: FindOptions
 
 
 @dataclass
@@ -157,6 +154,7 @@ class Predictor:
         device: As for `load`.
         dtype: As for `load`.
         engine: As for `load`.
+        detector: As for `load`.
 
     Attributes:
         spec: The model's PoseSpec.
@@ -165,8 +163,8 @@ class Predictor:
         dtype: What it computes in.
 
     Raises:
-        TypeError: No PoseModel.
-        ValueError: The device or the engine cannot be used, or an unknown dtype.
+        TypeError: No PoseModel, or no detector.
+        ValueError: The device or the engine cannot be used, or an unknown dtype or detector.
     """
 
     def __init__(
@@ -176,6 +174,7 @@ class Predictor:
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
         engine: str = "auto",
+        detector: str | os.PathLike[str] | Detector | None = None,
     ) -> None:
         if not isinstance(model, PoseModel):
             raise TypeError(f"model: expected a PoseModel, got {type(model).__name__}")
@@ -185,12 +184,22 @@ class Predictor:
         self.dtype = _pick_dtype(dtype)
         self._estimator = Estimator(build_engine(model, engine, device=self.device, dtype=self.dtype), self.spec)
         self._tells_visibility = model.tells_visibility
-        self._told_whole_image = False
+        self._detector = None if detector is None else find_detector(detector, device=self.device)
 
     @property
     def engine(self) -> Engine:
         """What runs the network; its `name` says how."""
         return self._estimator.engine
+
+    @property
+    def detector(self) -> Detector:
+        """Finds the people of photos that come without boxes. The carried one is read when the first such photo comes.
+
+        It finds people: a model of anything else wants a detector of its own, or boxes.
+        """
+        if self._detector is None:
+            self._detector = find_detector(CARRIED_DETECTOR, device=self.device)
+        return self._detector
 
     def __repr__(self) -> str:
         return f"Predictor({self.name}, {self.device}, {str(self.dtype).removeprefix('torch.')}, {self.engine.name})"
@@ -228,10 +237,11 @@ class Predictor:
                 `Poses` are out. Paths in a list are read by a few threads while the network works.
             boxes: Where the people are. For one photo boxes [N, 4] xyxy px, [N, 5] with scores or [N, 6] with scores
                 and classes, a pair of boxes and scores, or `Detections`; for several photos one of these each (a list,
-                or an iterator beside an iterator). Or a detector for all of them (`fastpose.detection.Detector`). Or
-                "whole": each photo is one person; None means the same and is said once. Empty: nobody is there.
-            options: See `PredictOptions`: flip_test, scales, rotations, batch_size, on_error, box_threshold,
-                person_class, nms_threshold, rgb, urls, keep_images, max_wait.
+                or an iterator beside an iterator). Or a detector for all of them: a function that is asked about each
+                photo, or a `fastpose.detection.BatchDetector`, which is asked about many at once. None: `detector` is
+                asked. "whole": each photo is one person. Empty: nobody is there.
+            options: See `PredictOptions`: flip_test, scales, rotations, batch_size, on_error, detect_threshold,
+                box_threshold, max_people, min_size, person_class, nms_threshold, rgb, urls, keep_images, max_wait.
 
         Returns:
             `Poses` for one photo, a list of them for several, an iterator of them for an iterator; in order.
@@ -241,6 +251,7 @@ class Predictor:
             TypeError: Pixels that are not uint8, or no photo at all.
             ValueError: Pixels of another shape, or a box that is not finite, empty or outside its photo (the message
                 names photo and row); a scale or an angle that cannot be used.
+            RuntimeError: The detector failed on a photo (the message names it).
         """
         one = is_picture(images)
         several = not one and isinstance(images, Sequence | np.ndarray | torch.Tensor)
@@ -254,7 +265,7 @@ class Predictor:
         same = boxes is None or callable(boxes) or isinstance(boxes, str)
         if several and not same and hasattr(boxes, "__len__") and len(boxes) != len(images):
             raise ValueError(f"boxes: expected one array for each of {len(images)} photos, got {len(boxes)}")
-        reading = read_ahead(images, urls=chosen.urls)
+        reading = read_ahead(images, urls=chosen.finding.urls)
         pairs = pair(reading or each_image, repeat(boxes) if same else boxes)
         results = self._stream(pairs, reading, chosen)
         return list(results) if several else results
@@ -275,7 +286,7 @@ class Predictor:
             `Poses`, in order.
         """
         chosen = self._options(all_there=isinstance(pairs, Sequence), **options)
-        reading = read_pairs_ahead(pairs, urls=chosen.urls)
+        reading = read_pairs_ahead(pairs, urls=chosen.finding.urls)
         return self._stream(reading or iter(pairs), reading, chosen)
 
     def _options(
@@ -286,34 +297,25 @@ class Predictor:
         scales: Sequence[float] = (1.0,),
         rotations: Sequence[float] = (0.0,),
         batch_size: int | None = None,
-        on_error: OnError = "raise",
-        box_threshold: float = 0.0,
-        person_class: int = 0,
         nms_threshold: float | None = 0.9,
-        rgb: bool = False,
-        urls: bool = False,
-        keep_images: bool = False,
         max_wait: float = 0.5,
+        **finding: Any,
     ) -> _Options:
-        check_choice("on_error", on_error, ("raise", "skip"))
         if batch_size is None:
             batch_size = 64 if self.device.type == "cuda" else 16
         if batch_size < 1:
             raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
         views = build_views(self.spec, scales, rotations)
+        ahead = self.engine.ahead if all_there else 0
+        longest = None if all_there else max_wait
         return _Options(
             flip=self.spec.mirrors(flip_test),
             views=views,
             people=max(1, batch_size // len(views)) if views else batch_size,
-            ahead=self.engine.ahead if all_there else 0,
-            longest=None if all_there else max_wait,
-            on_error=on_error,
-            box_threshold=box_threshold,
-            person_class=person_class,
+            ahead=ahead,
+            longest=longest,
             nms_threshold=nms_threshold,
-            rgb=rgb,
-            urls=urls,
-            keep_images=keep_images,
+            finding=FindOptions(photos=batch_size, ahead=ahead, longest=longest, **finding),
         )
 
     def _stream(
@@ -321,14 +323,17 @@ class Predictor:
     ) -> Iterator[Poses]:
         jobs = Jobs()
         under_way: deque[_Batch] = deque()
-        with reading or nullcontext():
-            for number, (image, boxes) in enumerate(pairs):
-                jobs.add(self._start(image, boxes, number, options))
+        finder = PeopleFinder(self.engine, options.finding)
+        asking = ((image, self.detector if boxes is None else boxes) for image, boxes in pairs)
+        with closing(finder.stream(asking, reading)) as photos:
+            for people in photos:
+                jobs.add(Job.of(people, self.spec.skeleton, tells_visibility=self._tells_visibility))
                 while jobs.people >= options.people or (
                     jobs.people and (jobs.bytes >= MAX_HELD_BYTES or jobs.is_late(options.longest))
                 ):
                     under_way.append(self._launch(jobs, options))
-                while len(under_way) > options.ahead:
+                # Photos that are kept until their results are out fill the memory, too.
+                while len(under_way) > (options.ahead if jobs.bytes < MAX_HELD_BYTES else 0):
                     self._read(under_way.popleft())
                 for job in jobs.finished():
                     yield self._finish(job, options)
@@ -338,81 +343,6 @@ class Predictor:
             self._read(batch)
         for job in jobs.finished():
             yield self._finish(job, options)
-
-    def _start(self, image: Image, boxes: Boxes, number: int, options: _Options) -> Job:
-        """The photo with its people; one that cannot be used has none, or is an error."""
-        try:
-            return self._open(image, boxes, f"image {number}", options)
-        except (OSError, TypeError, ValueError) as error:  # ImageError is one
-            if options.on_error == "raise":
-                raise
-            return Job.of(
-                Detections(np.empty((0, 4), np.float32)),
-                pixels=None,
-                skeleton=self.spec.skeleton,
-                tells_visibility=self._tells_visibility,
-                image_size=(0, 0),
-                path=name_of(image),
-                error=str(error),
-            )
-
-    def _open(self, image: Image, boxes: Boxes, name: str, options: _Options) -> Job:
-        times: dict[str, float] = {}
-        path = None
-        image = read(image, name, urls=options.urls)
-        if isinstance(image, Photo):
-            path, times["read"] = image.path, image.milliseconds
-            pixels = torch.from_numpy(image.pixels)
-        else:
-            pixels = as_picture(image, name, rgb=options.rgb)
-        size = (int(pixels.shape[0]), int(pixels.shape[1]))
-        start = time.perf_counter()
-        detections, dropped = self._people(boxes, pixels, size, str(path) if path else name, options)
-        if callable(boxes):
-            times["detect"] = (time.perf_counter() - start) * 1e3
-        return Job.of(
-            detections,
-            pixels=self.engine.send(pixels) if len(detections) else None,
-            skeleton=self.spec.skeleton,
-            tells_visibility=self._tells_visibility,
-            image_size=size,
-            path=path,
-            milliseconds=times,
-            dropped=tuple(dropped),
-            image=pixels.cpu().numpy() if options.keep_images else None,
-        )
-
-    def _people(
-        self, boxes: Boxes, pixels: torch.Tensor, size: tuple[int, int], where: str, options: _Options
-    ) -> tuple[Detections, list[str]]:
-        """The photo's people, and what is wrong with those who are left out."""
-        if boxes is None or isinstance(boxes, str):
-            if boxes not in (None, "whole"):
-                raise ValueError(f'{where}: boxes: expected boxes, a detector or "whole", got {boxes!r}')
-            if boxes is None and not self._told_whole_image:
-                self._told_whole_image = True
-                warnings.warn(
-                    f"{where}: no boxes given, so the whole photo is taken for one person's box (said once; "
-                    'boxes="whole" says that it is)',
-                    stacklevel=6,
-                )
-            return Detections(np.array([[0, 0, size[1], size[0]]], np.float32)), []
-        if callable(boxes):
-            found = run_detector(boxes, pixels.cpu().numpy())
-        else:
-            try:
-                found = as_detections(boxes)
-            except (TypeError, ValueError) as error:
-                raise type(error)(f"{where}: {error}") from None
-        if found.classes is not None:
-            found = found[found.classes == options.person_class]
-        if found.scores is not None and options.box_threshold > 0:
-            found = found[found.scores >= options.box_threshold]
-        if options.on_error == "raise" and not callable(boxes):
-            check_boxes(found.boxes, size, where)
-            return found, []
-        clean = clean_boxes(found.boxes, size, where)
-        return found[clean.rows], clean.dropped
 
     def _launch(self, jobs: Jobs, options: _Options) -> _Batch:
         """Have the next people's keypoints found; on CUDA without waiting for them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,9 @@ from ..skeletons.names import canonical_name
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["JSON_VERSION", "Poses"]
+    from .people import People
+
+__all__ = ["JSON_VERSION", "Poses", "coco_box", "photo_entry", "short"]
 
 Array = npt.NDArray[Any]
 
@@ -43,8 +45,8 @@ class Poses:
     Attributes:
         keypoints: float32 [N, K, 2], (x, y) in pixels of the photo; pixel centres at integers.
         scores: float32 [N, K]. How sure the network is, which is not whether the keypoint can be seen.
-        boxes: float32 [N, 4], xyxy px, as they were given.
-        box_scores: float32 [N], the detector's; 1 for boxes that were given.
+        boxes: float32 [N, 4], xyxy px, as they were given or found.
+        box_scores: float32 [N], the detector's; 1 for boxes without a score.
         image_size: (height, width) of the photo.
         skeleton: What the keypoints are.
         track_ids: int64 [N], or None where nobody was followed.
@@ -123,10 +125,10 @@ class Poses:
         """
         people: list[dict[str, Any]] = [
             {
-                "keypoints": [[_short(x), _short(y), _short(score, 4)] for x, y, score in person.tolist()],
-                "box": [_short(value) for value in box],
-                "box_score": _short(box_score, 4),
-                "score": _short(total, 4),
+                "keypoints": [[short(x), short(y), short(score, 4)] for x, y, score in person.tolist()],
+                "box": [short(value) for value in box],
+                "box_score": short(box_score, 4),
+                "score": short(total, 4),
             }
             for person, box, box_score, total in zip(
                 self.numpy(), self.boxes.tolist(), self.box_scores.tolist(), self.person_scores.tolist(), strict=True
@@ -137,19 +139,9 @@ class Poses:
                 person["track_id"] = int(track)
         if self.visibility is not None:
             for person, visible in zip(people, self.visibility.tolist(), strict=True):
-                person["visibility"] = [_short(value, 4) for value in visible]
-        problems: dict[str, Any] = {"dropped": list(self.dropped)} if self.dropped else {}
-        if self.error is not None:
-            problems["error"] = self.error
-        return {
-            "version": JSON_VERSION,
-            "file": None if self.path is None else os.fspath(self.path),
-            "image_size": [int(side) for side in self.image_size],
-            "skeleton": self.skeleton.name,
-            "keypoint_names": list(self.skeleton.keypoints),
-            "people": people,
-            **problems,
-        }
+                person["visibility"] = [short(value, 4) for value in visible]
+        names = {"skeleton": self.skeleton.name, "keypoint_names": list(self.skeleton.keypoints)}
+        return photo_entry(self, people, **names)
 
     def to_coco(self, image_id: int, category_id: int = 1) -> list[dict[str, Any]]:
         """COCO keypoint results, one object a person.
@@ -162,17 +154,15 @@ class Poses:
             ``keypoints`` is flat: x, y, score of each; ``bbox`` is left, top, width, height.
         """
         results = []
-        for person, (x1, y1, x2, y2), score in zip(
-            self.numpy(), self.boxes.tolist(), self.person_scores.tolist(), strict=True
-        ):
-            flat = [_short(value, 4 if i % 3 == 2 else 2) for i, value in enumerate(person.reshape(-1).tolist())]
+        for person, box, score in zip(self.numpy(), self.boxes.tolist(), self.person_scores.tolist(), strict=True):
+            flat = [short(value, 4 if i % 3 == 2 else 2) for i, value in enumerate(person.reshape(-1).tolist())]
             results.append(
                 {
                     "image_id": int(image_id),
                     "category_id": int(category_id),
                     "keypoints": flat,
-                    "bbox": [_short(x1), _short(y1), _short(x2 - x1), _short(y2 - y1)],
-                    "score": _short(score, 4),
+                    "bbox": coco_box(box),
+                    "score": short(score, 4),
                 }
             )
         return results
@@ -327,6 +317,33 @@ class Poses:
             return None
 
 
-def _short(value: float, digits: int = 2) -> float:
+def photo_entry(photo: Poses | People, people: list[dict[str, Any]], **names: Any) -> dict[str, Any]:
+    """What a JSON file says of a photo and its people.
+
+    Args:
+        photo: What was found.
+        people: What is said of each person.
+        names: What is said of all.
+    """
+    problems: dict[str, Any] = {"dropped": list(photo.dropped)} if photo.dropped else {}
+    if photo.error is not None:
+        problems["error"] = photo.error
+    return {
+        "version": JSON_VERSION,
+        "file": None if photo.path is None else os.fspath(photo.path),
+        "image_size": [int(side) for side in photo.image_size],
+        **names,
+        "people": people,
+        **problems,
+    }
+
+
+def short(value: float, digits: int = 2) -> float:
     """Hundredths of a pixel are enough, and a JSON without float32's tails is a third of the size."""
     return round(float(value), digits)
+
+
+def coco_box(box: Sequence[float]) -> list[float]:
+    """x1, y1, x2, y2 as COCO has it: left, top, width, height."""
+    x1, y1, x2, y2 = box
+    return [short(x1), short(y1), short(x2 - x1), short(y2 - y1)]

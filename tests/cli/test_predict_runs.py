@@ -28,16 +28,16 @@ def _at_photo(monkeypatch, name, action):
 
 def _at_turn(monkeypatch, name, action):
     """Something is done when it is the turn of the photo of that name, which may have been read before."""
-    from fastpose.predict import predictor
+    from fastpose.predict import finder
 
-    clean_boxes = predictor.clean_boxes
+    clean_boxes = finder.clean_boxes
 
     def checking(boxes, size, where):
         if Path(where).name == name:
             action()
         return clean_boxes(boxes, size, where)
 
-    monkeypatch.setattr(predictor, "clean_boxes", checking)
+    monkeypatch.setattr(finder, "clean_boxes", checking)
 
 
 def test_photos_are_read_ahead_and_once(run, photos, monkeypatch):
@@ -55,7 +55,7 @@ def test_photos_are_read_ahead_and_once(run, photos, monkeypatch):
     (photos / "11.jpg").write_bytes(b"")
     (photos / "12.jpg").unlink()
     monkeypatch.setattr(module, "read_image", reading)
-    result = run(*names, "--json", "o.json", "--out", "drawn")
+    result = run(*names, "--boxes", "whole", "--json", "o.json", "--out", "drawn")
     assert result.exit_code == 2
     assert [line.split(" ")[1] for line in result.stderr.splitlines()[:2]] == ["11.jpg:", "12.jpg:"]
     assert sorted(name for name, _ in calls) == names
@@ -65,7 +65,7 @@ def test_photos_are_read_ahead_and_once(run, photos, monkeypatch):
     assert [entry["file"] for entry in json.loads((photos / "o.json").read_text())] == kept
     assert len(os.listdir(photos / "drawn")) == len(kept)
     calls.clear()
-    assert run("b.jpg").exit_code == 0
+    assert run("b.jpg", "--boxes", "whole").exit_code == 0
     assert calls == [("b.jpg", threading.current_thread())]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastpose.cli.predict import _image_ids
+from fastpose.cli.predict_report import _image_ids
 from fastpose.cli.targets import picture_targets
 from fastpose.predict import Poses
 from fastpose.skeletons import COCO17
@@ -22,6 +22,10 @@ def test_photos_of_one_name_get_pictures_of_their_own() -> None:
     assert time.perf_counter() - start < 2  # it was quadratic: 6.4 s
     assert len({str(target) for target in targets}) == 4000
     assert [str(target) for target in targets[:3]] == ["out/a_poses.png", "out/a_poses_2.png", "out/a_poses_3.png"]
+
+
+def test_a_picture_of_boxes_is_called_so() -> None:
+    assert picture_targets("out", [Path("a.png"), Path("b/a.png")], "boxes")[1] == Path("out/a_boxes_2.png")
 
 
 def _found(*names: str | None) -> list[tuple[int, Poses]]:

@@ -184,7 +184,9 @@ def test_eval_of_photos_without_annotations_writes_the_predictions(trained, phot
     model = trained / "out" / "best.safetensors"
     code, _, err = fastpose(capsys, "eval", model, *data[:4])
     assert code == 2
-    assert "no annotations, so there is nothing to measure; with --detections FILE and --save-predictions FILE" in err
+    assert (
+        "no annotations, so there is nothing to measure; with --detections FILE or --detector NAME, and --save" in err
+    )
     code, _, err = fastpose(capsys, "eval", model, *data)
     assert code == 2
     assert "nothing to measure; --save-predictions FILE writes what a model predicts" in err

@@ -71,3 +71,12 @@ def test_a_detector():
         run_detector(lambda image: None, PHOTO)
     with pytest.raises(ValueError, match=r"detector: boxes: expected shape"):
         run_detector(lambda image: np.zeros((2, 3)), PHOTO)
+
+
+def test_a_detector_that_fails_says_who_it_was():
+    def failing(image):
+        raise KeyError("boxes")
+
+    with pytest.raises(RuntimeError, match=r"^detector: KeyError: 'boxes'$") as caught:
+        run_detector(failing, PHOTO)
+    assert isinstance(caught.value.__cause__, KeyError)

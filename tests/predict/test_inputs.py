@@ -128,6 +128,15 @@ def test_width_and_height_are_no_corners():
         check_boxes([[600, 200, 100, 150]], SIZE, "image 3")
 
 
+def test_boxes_of_another_kind_that_were_found_are_left_out():
+    """A detector's only box of a photo may be a bad one, which is no sign of what all of them are."""
+    turned = clean_boxes([[300, 200, 100, 150], [10, 10, 60, 90]], SIZE, "a.jpg", found=True)
+    assert (turned.rows.tolist(), len(turned.dropped)) == ([1], 1)
+    small = clean_boxes([[0.1, 0.2, 0.5, 0.9], [0, 0, 1, 1.02]], SIZE, "a.jpg", found=True)
+    assert small.rows.tolist() == []
+    assert small.dropped[1].startswith("row 1 is none in pixels: [0.0, 0.0, 1.0, 1.0")
+
+
 def test_one_bad_box_is_left_out_and_said():
     boxes = np.array([[0, 0, 9, 9], [5, 5, 5, 9], [np.nan, 0, 9, 9], [700, 0, 800, 9], [1, 1, 8, 8]])
     clean = clean_boxes(boxes, SIZE, "a.jpg")

@@ -218,18 +218,6 @@ def test_nobody(predictor):
     assert list(predictor(iter([]))) == []
 
 
-def test_no_boxes_is_the_whole_photo_and_said_once(predictor):
-    image, points, _ = random_spots(4)
-    with pytest.warns(UserWarning, match="the whole photo") as caught:
-        poses = predictor(image)
-    assert caught[0].filename == __file__
-    np.testing.assert_array_equal(poses.boxes, [[0, 0, image.shape[1], image.shape[0]]])
-    assert error(poses, points) < 6
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert [len(poses) for poses in predictor([image, image])] == [1, 1]
-
-
 def test_detector_is_asked(predictor):
     image, points, boxes = random_spots(5)
     seen = []

@@ -8,11 +8,12 @@ import time
 import cv2
 import numpy as np
 import pytest
+import torch
 from spot_model import random_spots, spot_model
 
 from fastpose import Detections
 from fastpose.data.images import ImageError
-from fastpose.predict import Predictor
+from fastpose.predict import People, Predictor
 from fastpose.predict import jobs as module
 
 WHERE = np.array([[5, 5, 80, 80]], np.float32)
@@ -141,12 +142,9 @@ def test_frames_cost_the_same_however_many_wait(predictor):
     """Photos that are held were summed up anew with each frame."""
     jobs = module.Jobs()
     image = random_spots(0)[0]
-    import torch
-
-    pixels = torch.from_numpy(image)
-    job = {"pixels": pixels, "skeleton": predictor.spec.skeleton, "tells_visibility": False, "image_size": (9, 9)}
     for _ in range(50):
-        jobs.add(module.Job.of(Detections(WHERE), **job))
+        people = People(Detections(WHERE), torch.from_numpy(image), (9, 9), None, "a photo")
+        jobs.add(module.Job.of(people, predictor.spec.skeleton, tells_visibility=False))
     assert (jobs.people, jobs.bytes) == (50, 50 * image.nbytes)
     parts = jobs.take(20)
     jobs.release(parts)

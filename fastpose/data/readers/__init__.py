@@ -1,7 +1,7 @@
 """Readers of annotation files, one data set a file; each returns :class:`fastpose.data.records.PoseRecords`."""
 
 from fastpose.data.readers.aic import read_aic
-from fastpose.data.readers.coco import read_coco
+from fastpose.data.readers.coco import read_coco, read_photos
 from fastpose.data.readers.crowdpose import read_crowdpose
 from fastpose.data.readers.detections import DetectionFile, FoundBoxes
 from fastpose.data.readers.exlpose import read_exlpose
@@ -28,6 +28,7 @@ __all__ = [
     "read_lsp",
     "read_mpii",
     "read_mpii_trb",
+    "read_photos",
     "read_posetrack18",
     "read_ultralytics",
 ]

@@ -24,23 +24,21 @@ from fastpose.data.readers.detections import DetectionFile, FoundBoxes
 from fastpose.data.readers.files import JsonFile, entries, integer, kind, numbers, open_json
 from fastpose.data.records import DataError, PathTable, PoseRecords
 from fastpose.geometry import boxes_xywh_to_xyxy
+from fastpose.metrics.truth import AREA_OF_BOX
 from fastpose.skeletons import COCO17, Skeleton, find_skeleton
 from fastpose.skeletons.names import canonical_name
 
 __all__ = [
-    "AREA_OF_BOX",
     "area_of_boxes",
     "boxes_of_keypoints",
     "category_with_keypoints",
     "read_coco",
     "read_coco_style",
+    "read_photos",
 ]
 
 # A box that no file states is that of the keypoints, so much larger on every side (a share of it, and pixels).
 _MARGIN, _MARGIN_PIXELS = 0.1, 4.0
-
-AREA_OF_BOX = 0.53
-"""Share of its box that a person fills: for the area of the outline, where the file does not state one."""
 
 
 def read_coco(
@@ -128,7 +126,11 @@ def read_coco_style(
         raise DataError(f"{file.path}: expected an object with images and annotations, got {kind(file.content)}")
     photos = _Photos.parse(file, image_root)
     if "annotations" not in file.content and "images" in file.content:
-        return _read_without_annotations(file, photos, skeleton or COCO17, detections, category), []
+        if detections is None:
+            raise DataError(
+                f"{file.path}: lists photos without annotations; give detections, which say where people are"
+            )
+        return read_photos(file, image_root, skeleton=skeleton, detections=detections, category=category), []
     chosen = category_with_keypoints(file.path, file.content, category)
     category_id = integer(lambda: f"{file.path}: categories", chosen, "id") if chosen and "id" in chosen else None
     in_file, skeleton = _match_skeleton(file.path, names or keypoint_names(file.path, chosen), chosen, skeleton)
@@ -340,20 +342,42 @@ def _track_ids(path: Path, kept: list[dict[str, Any]]) -> NDArray[np.int64] | No
     return np.array([-1 if track is None else track for track in tracks], np.int64)
 
 
-def _read_without_annotations(
-    file: JsonFile,
-    photos: _Photos,
-    skeleton: Skeleton,
-    detections: str | Path | None,
-    category: int | str | None,
+def read_photos(
+    annotation_file: str | Path | JsonFile,
+    image_root: str | Path | None = None,
+    *,
+    skeleton: Skeleton | None = None,
+    detections: str | Path | None = None,
+    category: int | str | None = None,
 ) -> PoseRecords:
-    """What a detector found on photos of which nobody says more than their names (COCO's ``image_info``)."""
+    """The photos of a file in COCO's format, whatever it says of the people on them.
+
+    Args:
+        annotation_file: JSON with ``images``.
+        image_root: As :func:`read_coco`.
+        skeleton: Of the records; COCO's where not given.
+        detections: As :func:`read_coco`: with them the people are these boxes, without them there are none.
+        category: As :func:`read_coco`.
+
+    Returns:
+        The photos; ``annotated`` is false everywhere.
+
+    Raises:
+        DataError: As :func:`read_coco`.
+    """
+    file = annotation_file if isinstance(annotation_file, JsonFile) else open_json(annotation_file)
+    photos, skeleton = _Photos.parse(file, image_root), skeleton or COCO17
     if detections is None:
-        raise DataError(f"{file.path}: lists photos without annotations; give detections, which say where people are")
+        return _nobody(photos, skeleton, str(file.path))
     number = category_number(file.path, file.content, category)
-    found = DetectionFile(detections, person_id=1 if number is None else number)
-    records = _read_detections(found, photos, skeleton)
+    records = _read_detections(DetectionFile(detections, person_id=1 if number is None else number), photos, skeleton)
     return replace(records, annotated=np.zeros((len(records), skeleton.num_keypoints), np.bool_))
+
+
+def _nobody(photos: _Photos, skeleton: Skeleton, source: str) -> PoseRecords:
+    columns = ("image_index", "boxes", "keypoints", "visible", "areas", "ids", "scores", "ignore")
+    arrays: dict[str, Any] = dict.fromkeys(columns, ())
+    return PoseRecords(skeleton, **photos.columns(), **arrays, source=source)
 
 
 def _read_detections(file: DetectionFile, photos: _Photos, skeleton: Skeleton) -> PoseRecords:
@@ -379,22 +403,10 @@ def _read_detections(file: DetectionFile, photos: _Photos, skeleton: Skeleton) -
     rows = np.concatenate([np.zeros(0, np.int64), *(part.rows for part in parts)])
     order = np.argsort(rows, kind="stable")
     boxes = np.concatenate([np.zeros((0, 4), np.float32), *(part.boxes for part in parts)])[order]
-    people, joints = len(rows), skeleton.num_keypoints
-    sides = (boxes[:, 2:] - boxes[:, :2]).astype(np.float64)
-    arrays: dict[str, Any] = {
-        "image_index": np.repeat([number for number, _ in found], [len(part) for part in parts]).astype(np.int32)[
-            order
-        ],
-        "boxes": boxes,
-        "keypoints": np.zeros((people, joints, 2)),
-        "visible": np.zeros((people, joints)),
-        "areas": sides[:, 0] * sides[:, 1] * AREA_OF_BOX,
-        "ids": np.arange(people),
-        "scores": np.concatenate([np.zeros(0, np.float32), *(part.scores for part in parts)])[order],
-        "ignore": np.zeros(people),
-    }
+    image_index = np.repeat([number for number, _ in found], [len(part) for part in parts]).astype(np.int32)[order]
+    scores = np.concatenate([np.zeros(0, np.float32), *(part.scores for part in parts)])[order]
     left_out = {reason: count for reason, count in skipped.items() if count}
-    return PoseRecords(skeleton, **photos.columns(), **arrays, source=str(file.path), skipped=left_out)
+    return _nobody(photos, skeleton, str(file.path)).with_boxes(image_index, boxes, scores, skipped=left_out)
 
 
 def _match_skeleton(
