@@ -454,6 +454,9 @@ def test_boxes_alone(detector, tmp_path):
     assert found[0].to_dict()["people"] == [{"box": [0, 0, 60, 90], "box_score": 0.006}]
     assert (found[0].plot() != photos[0]).any()
     assert found[0].plot().shape == photos[0].shape
+    [people] = find_people(path, detector)
+    assert people.path == path
+    assert len(list(find_people(np.stack([photos[0]] * 3), detector))) == 3
     [people] = find_people(iter([photos[0]]), lambda photo: [BOX], max_wait=0)
     assert people.box_scores.tolist() == [1]
     with pytest.raises(ValueError, match="image: the photo was not kept"):
