@@ -6,7 +6,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from itertools import repeat
 from typing import Any, Literal
@@ -71,6 +71,8 @@ class FindOptions:
 
     def __post_init__(self) -> None:
         check_choice("on_error", self.on_error, ("raise", "skip"))
+        if self.photos < 1:
+            raise ValueError(f"batch_size: expected at least 1, got {self.photos}")
         object.__setattr__(self, "photos", min(self.photos, _MOST_PHOTOS))
         if self.detect_threshold is not None and not 0 <= check_number("detect_threshold", self.detect_threshold) <= 1:
             raise ValueError(f"detect_threshold: expected 0 to 1, got {self.detect_threshold}")
@@ -358,6 +360,8 @@ def find_people(
         **options,
     )
     reading = read_ahead(photos, urls=chosen.urls)
-    for people in PeopleFinder(transfer, chosen).stream(zip(reading or photos, repeat(asked)), reading):
-        people.pixels = None
-        yield people
+    finder = PeopleFinder(transfer, chosen)
+    with closing(finder.stream(zip(reading or photos, repeat(asked)), reading)) as found:
+        for people in found:
+            people.pixels = None
+            yield people

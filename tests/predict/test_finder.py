@@ -284,6 +284,7 @@ def test_given_boxes_are_chosen_alike(finding):
     [
         ({"detect_threshold": 1.5}, "detect_threshold: expected 0 to 1, got 1.5"),
         ({"detect_threshold": "high"}, "detect_threshold: expected a number, got 'high'"),
+        ({"batch_size": 0}, "batch_size: expected at least 1, got 0"),
         ({"max_people": 0}, "max_people: expected at least 1, got 0"),
         ({"min_size": -3}, "min_size: expected pixels, at least 0, got -3"),
         ({"min_size": float("nan")}, "min_size: expected a number that is finite"),
@@ -292,6 +293,8 @@ def test_given_boxes_are_chosen_alike(finding):
 def test_options_are_checked(finding, options, message):
     with pytest.raises(ValueError, match=message):
         finding([], **options)
+    with pytest.raises(ValueError, match=message):
+        list(find_people([], **options))
 
 
 def test_boxes_that_are_none_are_left_out_and_counted(finding, detector):
