@@ -116,6 +116,8 @@ def _file_facts(path: Path) -> dict[str, Any]:
 
     checkpoint = read_checkpoint(path)
     facts = file_facts(path, checkpoint.tensors, checkpoint.metadata)
+    if "fastpose.detector" in checkpoint.metadata:
+        return facts | _detector_facts(path)
     if "fastpose.spec" not in checkpoint.metadata:
         return facts | checkpoint_facts(path, checkpoint.tensors)
     return facts | _network_facts(load_model(path))
@@ -162,6 +164,21 @@ def _network_facts(model: PoseModel) -> dict[str, Any]:
     }
 
 
+def _detector_facts(path: Path) -> dict[str, Any]:
+    from ..detection.person_detector import load_detector
+
+    detector = load_detector(path, device="cpu")
+    spec = detector.spec
+    return {
+        "finds": "people",
+        "parameters": sum(parameter.numel() for parameter in detector.net.parameters()),
+        "network": {"widths": list(spec.widths), "depths": list(spec.depths), "neck": spec.neck},
+        "input": f"photos of {spec.side} pixels, the longer side",
+        "channels": {"order": "bgr", "mean": list(spec.mean), "std": list(spec.std)},
+        "threshold": spec.threshold,
+    }
+
+
 def _facts() -> dict[str, Any]:
     # Imported here: the command line's help must not wait for torch.
     import cv2
@@ -190,11 +207,12 @@ def _facts() -> dict[str, Any]:
     facts["cuda in torch"] = torch.version.cuda or "no (CPU only)"
     facts["threads"] = f"{torch.get_num_threads()} of {os.cpu_count()} CPUs"
     facts["devices"] = ["cpu", *(f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count()))]
-    facts["carried model"] = _carried()
+    facts["carried model"] = _carried_model()
+    facts["carried detector"] = _carried_detector()
     return facts
 
 
-def _carried() -> str:
+def _carried_model() -> str:
     from ..models import WeightsError, carried_file, load_model
 
     try:
@@ -206,3 +224,15 @@ def _carried() -> str:
     return (
         f"{model.name}, {count / 1e6:.2f} M parameters, {file.stat().st_size / 1e6:.1f} MB, {model.spec.skeleton.name}"
     )
+
+
+def _carried_detector() -> str:
+    from ..detection.sources import carried_detector_file
+    from ..models import WeightsError
+
+    try:
+        file = carried_detector_file()
+        facts = _detector_facts(file)
+    except WeightsError as error:
+        return f"missing: {error}"
+    return f"{facts['parameters'] / 1e6:.2f} M parameters, {file.stat().st_size / 1e6:.1f} MB, {facts['input']}"

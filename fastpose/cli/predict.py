@@ -153,10 +153,11 @@ def predict(
     from ..devices import pick_device
     from ..predict import find_people, load
 
-    asked = None
+    where, asked = pick_device(device), None
     if given is None:
-        source, where = detector or CARRIED_DETECTOR, pick_device(device)
-        asked = find_detector(source, device=where, layout=detector_layout, person_class=person_class)
+        asked = find_detector(
+            detector or CARRIED_DETECTOR, device=where, layout=detector_layout, person_class=person_class
+        )
     if boxes_only:
         assert asked is not None
         named = {name: options[name] for name in _OF_BOXES if options[name] is not None}
@@ -166,7 +167,7 @@ def predict(
 
         _run(Run(look_for_boxes, files.paths, None, files.targets, {}), files.json_file, form, None)
         return
-    predictor = load(model, device=device, dtype=dtype, engine=engine, detector=asked)
+    predictor = load(model, device=where, dtype=dtype, engine=engine, detector=asked)
     options["nms_threshold"] = nms_threshold if nms_threshold < 1 else None
     if demo:
         assert files.targets[0] is not None

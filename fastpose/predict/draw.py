@@ -92,8 +92,11 @@ def draw_boxes(image: npt.NDArray[np.uint8], boxes: Array) -> npt.NDArray[np.uin
     """
     picture = np.ascontiguousarray(image).copy()
     far, line = 16 * max(picture.shape), max(1, round(max(picture.shape) / 700))
-    for box in np.clip(np.asarray(boxes, np.float64), -far, far):
-        cv2.rectangle(picture, _fixed(box[:2]), _fixed(box[2:]), _BOX, line, cv2.LINE_AA, _SHIFT)
+    near = np.clip(np.asarray(boxes, np.float64), -far, far)
+    # A dark rim first, so that light boxes stand out against any background.
+    for colour, thickness in ((_OUTLINE, 3 * line), (_BOX, line)):
+        for box in near:
+            cv2.rectangle(picture, _fixed(box[:2]), _fixed(box[2:]), colour, thickness, cv2.LINE_AA, _SHIFT)
     return picture
 
 

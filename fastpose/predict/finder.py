@@ -6,7 +6,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from itertools import repeat
 from typing import Any, Literal
@@ -29,9 +29,8 @@ from ..detection import (
     run_detector,
 )
 from ..detection.detections import detector_error, with_scores
-from ..devices import pick_device
 from ..engines import Clock, Engine, Transfer, make_transfer
-from .inputs import as_picture, check_boxes, clean_boxes
+from .inputs import as_picture, check_boxes, clean_boxes, is_picture
 from .people import People
 from .reading import Photo, name_of, read, read_ahead
 
@@ -72,6 +71,8 @@ class FindOptions:
 
     def __post_init__(self) -> None:
         check_choice("on_error", self.on_error, ("raise", "skip"))
+        if self.photos < 1:
+            raise ValueError(f"batch_size: expected at least 1, got {self.photos}")
         object.__setattr__(self, "photos", min(self.photos, _MOST_PHOTOS))
         if self.detect_threshold is not None and not 0 <= check_number("detect_threshold", self.detect_threshold) <= 1:
             raise ValueError(f"detect_threshold: expected 0 to 1, got {self.detect_threshold}")
@@ -313,22 +314,24 @@ def _nobody() -> Detections:
 
 
 def find_people(
-    images: Iterable[Image],
+    images: Image | Iterable[Image],
     detector: str | os.PathLike[str] | Detector = CARRIED_DETECTOR,
     *,
     device: str | torch.device | None = None,
     batch_size: int = _MOST_PHOTOS,
+    max_wait: float = 0.5,
     **options: Any,
 ) -> Iterator[People]:
     """The boxes of the people of photos, without their keypoints.
 
     Args:
-        images: Photos, each as `Predictor` takes it; paths in a list are read ahead.
+        images: A photo, or several, each as `Predictor` takes it; paths in a list are read ahead.
         detector: What `fastpose.detection.find_detector` takes.
-        device: Where a detector that is named runs; by default the GPU if there is one.
+        device: Where a detector that is named runs; see `find_detector`.
         batch_size: Photos that it is asked about at once, at most; never more than 16.
+        max_wait: Seconds that an iterator's photo waits at most for others, whenever a further one comes.
         options: Of `PredictOptions`: on_error, detect_threshold, max_people, min_size, person_class, rgb, urls,
-            keep_images; and for iterators max_wait.
+            keep_images.
 
     Yields:
         The people of each photo, in order.
@@ -346,17 +349,19 @@ def find_people(
         >>> people.detections.boxes.tolist(), people.detections.scores.tolist()
         ([[10.0, 10.0, 60.0, 80.0]], [0.75])
     """
-    asked = find_detector(detector, device=pick_device(device))
+    asked = find_detector(detector, device=device)
     transfer = make_transfer(asked.device if isinstance(asked, BatchDetector) else torch.device("cpu"))
-    all_there = isinstance(images, Sequence)
-    longest = options.pop("max_wait", 0.5)
+    photos = [images] if is_picture(images) else images
+    all_there = isinstance(photos, Sequence | np.ndarray | torch.Tensor)
     chosen = FindOptions(
         photos=batch_size,
         ahead=transfer.ahead if all_there else 0,
-        longest=None if all_there else longest,
+        longest=None if all_there else max_wait,
         **options,
     )
-    reading = read_ahead(images, urls=chosen.urls)
-    for people in PeopleFinder(transfer, chosen).stream(zip(reading or images, repeat(asked)), reading):
-        people.pixels = None
-        yield people
+    reading = read_ahead(photos, urls=chosen.urls)
+    finder = PeopleFinder(transfer, chosen)
+    with closing(finder.stream(zip(reading or photos, repeat(asked)), reading)) as found:
+        for people in found:
+            people.pixels = None
+            yield people

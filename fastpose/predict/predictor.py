@@ -303,8 +303,6 @@ class Predictor:
     ) -> _Options:
         if batch_size is None:
             batch_size = 64 if self.device.type == "cuda" else 16
-        if batch_size < 1:
-            raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
         views = build_views(self.spec, scales, rotations)
         ahead = self.engine.ahead if all_there else 0
         longest = None if all_there else max_wait

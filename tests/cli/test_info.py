@@ -172,6 +172,24 @@ def test_info_about_a_model_file(small):
     assert "licence mine" in call("info", str(small)).stdout
 
 
+def test_info_about_a_detector_file(tmp_path):
+    from fastpose.detection.person_detector import DetectorSpec, save_detector
+
+    spec = DetectorSpec(widths=(8, 8, 8, 8, 8), depths=(0, 0, 0, 0), neck=8, side=64)
+    save_detector(spec.build(), spec, tmp_path / "small.safetensors")
+    facts = json.loads(call("info", str(tmp_path / "small.safetensors"), "--json").stdout)
+    assert (facts["finds"], facts["threshold"], facts["network"]["neck"]) == ("people", 0.4, 8)
+    assert facts["input"] == "photos of 64 pixels, the longer side"
+    (tmp_path / "cut.safetensors").write_bytes((tmp_path / "small.safetensors").read_bytes()[:-99])
+    assert "cut.safetensors: damaged or cut short" in call("info", str(tmp_path / "cut.safetensors")).stderr
+
+
+def test_info_says_which_detector_is_carried(monkeypatch):
+    assert "pixels, the longer side" in json.loads(call("info", "--json").stdout)["carried detector"]
+    monkeypatch.setattr("fastpose.detection.sources._CARRIED_FILE", "gone.safetensors")
+    assert "missing: carried: the package should hold" in json.loads(call("info", "--json").stdout)["carried detector"]
+
+
 def test_info_about_a_checkpoint(tmp_path):
     entry = next(e for e in list_entries("litehrnet18.*") if e.name == "litehrnet18.coco_256x192")
     path = tmp_path / "best_epoch.pth"

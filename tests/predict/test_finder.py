@@ -284,6 +284,7 @@ def test_given_boxes_are_chosen_alike(finding):
     [
         ({"detect_threshold": 1.5}, "detect_threshold: expected 0 to 1, got 1.5"),
         ({"detect_threshold": "high"}, "detect_threshold: expected a number, got 'high'"),
+        ({"batch_size": 0}, "batch_size: expected at least 1, got 0"),
         ({"max_people": 0}, "max_people: expected at least 1, got 0"),
         ({"min_size": -3}, "min_size: expected pixels, at least 0, got -3"),
         ({"min_size": float("nan")}, "min_size: expected a number that is finite"),
@@ -292,6 +293,8 @@ def test_given_boxes_are_chosen_alike(finding):
 def test_options_are_checked(finding, options, message):
     with pytest.raises(ValueError, match=message):
         finding([], **options)
+    with pytest.raises(ValueError, match=message):
+        list(find_people([], **options))
 
 
 def test_boxes_that_are_none_are_left_out_and_counted(finding, detector):
@@ -454,6 +457,9 @@ def test_boxes_alone(detector, tmp_path):
     assert found[0].to_dict()["people"] == [{"box": [0, 0, 60, 90], "box_score": 0.006}]
     assert (found[0].plot() != photos[0]).any()
     assert found[0].plot().shape == photos[0].shape
+    [people] = find_people(path, detector)
+    assert people.path == path
+    assert len(list(find_people(np.stack([photos[0]] * 3), detector))) == 3
     [people] = find_people(iter([photos[0]]), lambda photo: [BOX], max_wait=0)
     assert people.box_scores.tolist() == [1]
     with pytest.raises(ValueError, match="image: the photo was not kept"):

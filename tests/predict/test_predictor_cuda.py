@@ -9,9 +9,10 @@ import pytest
 import torch
 from spot_model import random_spots, spot_model
 
+from fastpose.detection.person_detector import DetectorSpec, PersonDetector
 from fastpose.models import create_model
 from fastpose.models.objective import build_loss
-from fastpose.predict import Predictor
+from fastpose.predict import Predictor, find_people
 
 pytestmark = pytest.mark.cuda
 DEVICE = torch.device("cuda")
@@ -53,6 +54,25 @@ def test_a_real_network_gives_the_same() -> None:
     theirs = Predictor(model, device="cpu")(image, many, batch_size=4)
     np.testing.assert_allclose(ours.scores, theirs.scores, rtol=1e-3, atol=1e-4)
     assert (np.abs(ours.keypoints - theirs.keypoints).max(-1) < 0.5).mean() > 0.9  # equal peaks of an untrained network
+
+
+def test_people_are_found_on_the_gpu() -> None:
+    torch.manual_seed(0)
+    spec = DetectorSpec(widths=(8, 8, 16, 16, 16), depths=(0, 1, 1, 1), neck=16, side=64)
+    net = spec.build()
+    images = [random_spots(seed)[0] for seed in range(40)]
+    ours, theirs = (
+        list(find_people(images, PersonDetector(net, spec, threshold=1e-4, device=device), max_people=2))
+        for device in (DEVICE, "cpu")
+    )
+    for a, b in zip(ours, theirs, strict=True):
+        assert len(a) == len(b) > 0
+        np.testing.assert_allclose(a.box_scores, b.box_scores, rtol=1e-2)
+    detector = PersonDetector(net, spec, threshold=1e-4, device=DEVICE)
+    found = Predictor(spot_model(), device=DEVICE, detector=detector)(images, max_people=2)
+    for poses, people in zip(found, ours, strict=True):
+        assert len(poses) <= len(people)
+        assert set(poses.milliseconds) == {"detect", "crop", "network", "decode"}
 
 
 def test_a_training_step() -> None:
