@@ -324,7 +324,7 @@ def measure(net: PersonNet, spec: DetectorSpec, annotations: Path, folder: Path)
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    detector = PersonDetector(net, spec, threshold=0.01)
+    detector = PersonDetector(net, spec, device="cpu", threshold=0.01, most=100)
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(str(annotations))
         images = truth.loadImgs(truth.getImgIds())

@@ -29,9 +29,11 @@ class BatchDetector(ABC):
 
     Attributes:
         threshold: Least score of a box, unless a call says another.
+        device: Where it wants photos; those that lie elsewhere are copied there.
     """
 
     threshold: float
+    device: torch.device = torch.device("cpu")
 
     @abstractmethod
     def submit(self, images: Sequence[Photo], threshold: float | None = None) -> PendingDetections:

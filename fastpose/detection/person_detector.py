@@ -9,17 +9,20 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import safetensors.torch
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from fastpose.devices import pick_device
 from fastpose.files import atomic_write
 from fastpose.models.weights import WeightsError, read_checkpoint, stored_tensors
-from fastpose.ops import affine_crop
 
+from .batch import BatchDetector, PendingDetections, Photo
 from .detections import Detections
+from .letterbox import Placement, letterbox
 from .network import STRIDES, PersonNet, decode_boxes, fold_norms, place_centers
+from .suppression import best_boxes
 
 __all__ = ["DetectorSpec", "PersonDetector", "load_detector", "save_detector"]
 
@@ -63,12 +66,14 @@ class DetectorSpec:
         return PersonNet(self.widths, self.depths, self.neck)
 
 
-class PersonDetector:
+class PersonDetector(BatchDetector):
     """Finds people with a `PersonNet`.
 
     Args:
         net: The network; a copy of it runs.
         spec: Of the network.
+        device: "cpu", "cuda", "cuda:1", …; by default the GPU if there is one and the native core was built for it.
+        dtype: What the network computes in.
         threshold: Least score; the spec's where not given.
         overlap: Of two boxes that overlap more than this (intersection over union) the one with the lower score goes.
         most: Boxes of a photo, those with the highest scores.
@@ -76,7 +81,7 @@ class PersonDetector:
     Example:
         >>> import numpy as np
         >>> spec = DetectorSpec(widths=(8, 8, 8, 8, 8), depths=(0, 0, 0, 0), neck=8, side=64)
-        >>> detector = PersonDetector(spec.build(), spec)  # untrained: it finds nobody
+        >>> detector = PersonDetector(spec.build(), spec, device="cpu")  # untrained: it finds nobody
         >>> [len(found) for found in detector.detect([np.zeros((48, 64, 3), np.uint8), np.ones((90, 30, 3), np.uint8)])]
         [0, 0]
     """
@@ -86,85 +91,106 @@ class PersonDetector:
         net: PersonNet,
         spec: DetectorSpec,
         *,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype = torch.float32,
         threshold: float | None = None,
         overlap: float = 0.6,
-        most: int = 100,
+        most: int = 300,
     ) -> None:
-        self.net, self.spec = fold_norms(net), spec
+        self.spec, self.device, self.dtype = spec, pick_device(device), dtype
+        self.net = fold_norms(net).to(device=self.device, dtype=dtype)
         self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.threshold = spec.threshold if threshold is None else threshold
         self.overlap, self.most = overlap, most
 
-    def __call__(self, image: NDArray[np.uint8]) -> Detections:
-        """The people of one photo, uint8 [H, W, 3] BGR."""
-        return self.detect([image])[0]
-
     @torch.inference_mode()
-    def detect(self, images: Sequence[NDArray[np.uint8]]) -> list[Detections]:
-        """The people of photos of any sizes, which go through the network together.
+    def submit(self, images: Sequence[Photo], threshold: float | None = None) -> PendingDetections:
+        """Begin to look for people, see `BatchDetector.submit`."""
+        # Wide ones and tall ones apart: pictures that both fit into would be border for a third.
+        tall = np.array([image.shape[0] > image.shape[1] for image in images], bool)
+        passes = [
+            self._start([images[row] for row in rows.tolist()], rows)
+            for rows in (np.flatnonzero(~tall), np.flatnonzero(tall))
+            if len(rows)
+        ]
+        done = None
+        if passes and self.device.type == "cuda":
+            done = torch.cuda.Event()
+            done.record(torch.cuda.current_stream(self.device))
+        return _Pending(passes, len(images), self.threshold if threshold is None else threshold, self, done)
 
-        Args:
-            images: uint8 [H, W, 3] BGR each.
-
-        Returns:
-            Boxes within each photo and their scores, best first.
-
-        Raises:
-            TypeError: A photo is not uint8.
-            ValueError: A photo has another shape.
-        """
-        if not len(images):
-            return []
-        sizes = np.array([image.shape[:2] for image in images])
-        scales = self.spec.side / sizes.max(1)
-        multiple = STRIDES[-1]
-        height, width = (
-            max(multiple, int(-(-side // multiple)) * multiple) for side in np.round(sizes * scales[:, None]).max(0)
+    def _start(self, images: Sequence[Photo], rows: npt.NDArray[np.int64]) -> _Pass:
+        """The surest boxes of some photos, on their way to host memory."""
+        spec = self.spec
+        pixels, placement = letterbox(
+            images,
+            side=spec.side,
+            multiple=STRIDES[-1],
+            border=spec.border,
+            mean=spec.mean,
+            std=spec.std,
+            dtype=self.dtype,
+            device=self.device,
         )
-        # Upper left corner on upper left corner, not the middles of the corners' pixels.
-        matrices = np.zeros((len(images), 2, 3))
-        matrices[:, 0, 0] = matrices[:, 1, 1] = scales
-        matrices[:, :, 2] = (scales[:, None] - 1) / 2
-        pixels = affine_crop(
-            list(images),
-            matrices,
-            size=(height, width),
-            mean=self.spec.mean,
-            std=self.spec.std,
-            border_value=self.spec.border,
-            antialias=True,
+        logits, distances = self.net(pixels)
+        scores, places = logits.sigmoid().nan_to_num(nan=0.0).topk(min(_CANDIDATES, logits.shape[1]))
+        centers = place_centers(placement.shape)[0].to(self.device, non_blocking=True)
+        boxes = decode_boxes(distances, centers).gather(1, places[..., None].expand(-1, -1, 4))
+        found = torch.cat([boxes, scores[..., None]], 2).to("cpu", non_blocking=True)
+        return _Pass(rows, placement, found, pixels)
+
+
+# Places of a photo that are looked at: more than anybody wants to see, and a number that need not be waited for.
+_CANDIDATES = 1000
+
+
+@dataclass(frozen=True, eq=False)
+class _Pass:
+    """Photos that went through the network together.
+
+    Attributes:
+        rows: int64 [B], which of the call's photos these are.
+        placement: Where they lie in the pictures.
+        found: float32 [B, n, 5] in host memory, boxes of the pictures and their scores; there when all is done.
+        held: What the device still reads.
+    """
+
+    rows: npt.NDArray[np.int64]
+    placement: Placement
+    found: Tensor
+    held: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class _Pending:
+    """See `PendingDetections`."""
+
+    passes: list[_Pass]
+    count: int
+    threshold: float
+    detector: PersonDetector
+    done: torch.cuda.Event | None
+
+    def read(self) -> list[Detections]:
+        """The people of each photo; waits until they are found."""
+        if self.done is not None:
+            self.done.synchronize()
+        boxes, scores, index = [np.empty((0, 4), np.float32)], [np.empty(0, np.float32)], [np.empty(0, np.int64)]
+        for one in self.passes:
+            found = one.found.numpy()
+            photo, place = np.nonzero(found[..., 4] >= self.threshold)
+            sure = found[photo, place]
+            boxes.append(one.placement.back(sure[:, :4], photo))
+            scores.append(sure[:, 4])
+            index.append(one.rows[photo])
+        return best_boxes(
+            np.concatenate(boxes),
+            np.concatenate(scores),
+            np.concatenate(index),
+            self.count,
+            overlap=self.detector.overlap,
+            most=self.detector.most,
         )
-        parameter = next(self.net.parameters())
-        x = torch.from_numpy(pixels).to(parameter.device, parameter.dtype, memory_format=torch.channels_last)
-        logits, distances = self.net(x)
-        scores, boxes = logits.sigmoid().cpu(), decode_boxes(distances.cpu(), place_centers((height, width))[0])
-        return [self._found(*parts) for parts in zip(boxes, scores, sizes.tolist(), scales.tolist(), strict=True)]
-
-    def _found(self, boxes: Tensor, scores: Tensor, size: list[int], scale: float) -> Detections:
-        """The people of one photo, of what the network says at every place of it."""
-        sure = (scores >= self.threshold) & boxes.isfinite().all(1)
-        boxes, scores = boxes[sure] / scale, scores[sure]
-        boxes = torch.minimum(boxes.clamp(min=0), boxes.new_tensor([size[1], size[0]] * 2))
-        whole = (boxes[:, 2:] > boxes[:, :2]).all(1)
-        boxes, scores = boxes[whole], scores[whole]
-        kept = _suppressed(boxes, scores, self.overlap)[: self.most]
-        return Detections(boxes[kept].numpy(), scores[kept].numpy())
-
-
-def _suppressed(boxes: Tensor, scores: Tensor, overlap: float) -> Tensor:
-    """Indices of the boxes [N, 4] that greedy suppression leaves, best first."""
-    order = scores.argsort(descending=True, stable=True)
-    boxes = boxes[order]
-    low = torch.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    high = torch.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
-    shared = (high - low).clamp(min=0).prod(-1)
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(-1)
-    near = shared > overlap * (areas[:, None] + areas[None] - shared)
-    gone = torch.zeros(len(boxes), dtype=torch.bool)
-    for row in range(len(boxes)):
-        if not gone[row]:
-            gone[row + 1 :] |= near[row, row + 1 :]
-    return order[~gone]
 
 
 def save_detector(
