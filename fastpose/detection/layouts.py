@@ -29,6 +29,7 @@ class InputStyle:
         centred: The photo lies in the middle of the picture, not in the upper left corner.
         stretch: The photo fills the picture, whatever becomes of its shape.
         side: Of the picture, pixels, where the file does not say it.
+        multiple: Of which the sides of a picture are, where a file takes many sizes.
     """
 
     rgb: bool = True
@@ -37,6 +38,7 @@ class InputStyle:
     centred: bool = False
     stretch: bool = False
     side: int = 640
+    multiple: int = 32
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,8 @@ def _rows_and_labels(outputs: Mapping[str, Array]) -> list[str] | None:
 
 def _logits_and_boxes(outputs: Mapping[str, Array]) -> list[str] | None:
     tables = [name for name, values in outputs.items() if values.ndim == 3]
-    boxes = [name for name in tables if outputs[name].shape[2] == 4 and ("box" in name.lower() or "det" in name.lower())]
-    boxes = boxes or [name for name in tables if outputs[name].shape[2] == 4]
+    fours = [name for name in tables if outputs[name].shape[2] == 4]
+    boxes = [name for name in fours if "box" in name.lower() or "det" in name.lower()] or fours
     rest = [name for name in tables if name not in boxes]
     if len(boxes) != 1 or len(rest) != 1 or outputs[boxes[0]].shape[1] != outputs[rest[0]].shape[1]:
         return None
@@ -182,7 +184,8 @@ def _grid(size: Size, count: int) -> tuple[Array, Array]:
     """
     strides = next((strides for strides in _YOLO_STRIDES if _cells(size, strides) == count), None)
     if strides is None:
-        raise ValueError(f"expected {_cells(size, _YOLO_STRIDES[0])} boxes, one a cell of a picture of {size}, got {count}")
+        expected = _cells(size, _YOLO_STRIDES[0])
+        raise ValueError(f"a picture of {size[0]}x{size[1]} has {expected} cells, expected as many boxes, got {count}")
     centers, steps = [], []
     for stride in strides:
         y, x = np.mgrid[: size[0] // stride, : size[1] // stride]
@@ -212,9 +215,7 @@ LAYOUTS: Mapping[str, Layout] = {
         lambda outputs: outputs[0].shape[2] - 1,
         InputStyle(mean=_IMAGENET[0], std=_IMAGENET[1], side=800),
     ),
-    "rtdetr": Layout(
-        _logits_and_boxes, _read_logits, lambda outputs: outputs[0].shape[2], InputStyle(stretch=True)
-    ),
+    "rtdetr": Layout(_logits_and_boxes, _read_logits, lambda outputs: outputs[0].shape[2], InputStyle(stretch=True)),
     "rfdetr": Layout(
         _logits_and_boxes,
         _read_logits,
@@ -226,22 +227,28 @@ LAYOUTS: Mapping[str, Layout] = {
         _table, _read_fractions, lambda outputs: outputs[0].shape[2] - 4, InputStyle(stretch=True)
     ),
     "torchvision": Layout(
-        _boxes_labels_scores(2), _read_boxes_labels_scores, style=InputStyle(side=1333), person_class=1
+        _boxes_labels_scores(2), _read_boxes_labels_scores, style=InputStyle(side=1333, multiple=1), person_class=1
     ),
 }
 """The families by name; `docs/detectors.md` says what is exported how."""
 
 
 def recognise_layout(
-    outputs: Mapping[str, Array], size: Size, *, names: Sequence[str] | None = None, sized: bool = False
+    outputs: Mapping[str, Array],
+    size: Size,
+    *,
+    classes: int | None = None,
+    sized: bool = False,
+    suppressed: bool = False,
 ) -> str | None:
     """The family of a detector.
 
     Args:
         outputs: By name, what it gave for an even picture.
         size: (height, width) of the picture.
-        names: Of the classes, where the file tells them.
+        classes: How many it tells apart, if the file says so.
         sized: Whether it takes the photo's size beside the picture.
+        suppressed: Whether the file says that it leaves one box for each of those that it has found.
 
     Returns:
         A name of `LAYOUTS`; None if it cannot be told.
@@ -253,12 +260,16 @@ def recognise_layout(
             return layout
     picked = _logits_and_boxes(outputs)
     if picked:
-        return _detr_like(*(outputs[name] for name in picked), picked, size)
+        return _detr_like(outputs, picked, size)
     picked = _table(outputs) or _end_to_end_table(outputs)
-    return _yolo_like(outputs[picked[0]], size, names) if picked else None
+    if not picked:
+        return None
+    table = outputs[picked[0]]
+    return "yolo-nms" if suppressed and table.shape[2] >= 6 else _yolo_like(table, size, classes)
 
 
-def _detr_like(logits: Array, boxes: Array, picked: list[str], size: Size) -> str | None:
+def _detr_like(outputs: Mapping[str, Array], picked: list[str], size: Size) -> str | None:
+    logits, boxes = (outputs[name] for name in picked)
     if any(boxes.shape[1] == _cells(size, strides) for strides in _YOLO_STRIDES):
         return None  # a box a cell: no DETR
     if not ((boxes > -0.01) & (boxes < 1.01)).all():
@@ -269,7 +280,7 @@ def _detr_like(logits: Array, boxes: Array, picked: list[str], size: Size) -> st
     return "rfdetr" if classes == 91 or picked == ["labels", "dets"] else "rtdetr"
 
 
-def _yolo_like(table: Array, size: Size, names: Sequence[str] | None) -> str | None:
+def _yolo_like(table: Array, size: Size, classes: int | None) -> str | None:
     rows, columns = table.shape[1:]
     for strides in _YOLO_STRIDES:
         cells = _cells(size, strides)
@@ -281,7 +292,7 @@ def _yolo_like(table: Array, size: Size, names: Sequence[str] | None) -> str | N
             return "yolov5"
     if columns == 6:
         return "yolo-nms"
-    if names is not None and columns == 4 + len(names):
+    if classes is not None and columns == 4 + classes:
         return "rtdetr-ultralytics"
     return None
 
@@ -297,5 +308,9 @@ def _yolox_kind(table: Array, size: Size) -> str | None:
 
 
 def describe_outputs(outputs: Mapping[str, Array]) -> str:
-    """What a file gave, for messages: names and shapes."""
-    return ", ".join(f"{name} {list(values.shape)}" for name, values in outputs.items()) or "none"
+    """What a file gave, for messages: names and shapes, and where it is no numbers."""
+    words = [
+        f"{name} {list(values.shape)}" + ("" if np.isfinite(values).all() else " (not finite)")
+        for name, values in outputs.items()
+    ]
+    return ", ".join(words) or "none"

@@ -1,4 +1,4 @@
-"""Photos of any sizes into one batch of equal ones, and boxes back: resized, mostly with their shape kept, and padded."""
+"""Photos of any sizes into one batch of equal ones, and boxes back: resized, padded or stretched."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fastpose.ops import affine_crop
 
 from .batch import Photo
 
-__all__ = ["Placement", "by_orientation", "letterbox"]
+__all__ = ["Placement", "by_orientation", "check_photos", "letterbox"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,18 +102,20 @@ def letterbox(
         raise ValueError("letterbox: expected either size or side")
     if stretch and size is None:
         raise ValueError("letterbox: expected the size to which photos are stretched, got their side")
-    photos = [_photo(image, number, device) for number, image in enumerate(images)]
+    check_photos(images)
+    photos = [_tensor(image).to(device, non_blocking=True) for image in images]
     sizes = np.array([photo.shape[:2] for photo in photos], np.int64)
     if size is None:
         factors = side / sizes.max(1, keepdims=True)
         largest = np.maximum(1, np.round(sizes * factors)).max(0).astype(int)
-        size = tuple(int(-(-length // multiple) * multiple) for length in largest)
+        height, width = (int(-(-length // multiple) * multiple) for length in largest)
     else:
+        height, width = size
         factors = np.array(size) / sizes
         factors = factors if stretch else factors.min(1, keepdims=True)
     scales = np.broadcast_to(factors, sizes.shape)[:, ::-1]
     shown = sizes[:, ::-1] * scales
-    offsets = np.floor((size[::-1] - shown) / 2) if centred else np.zeros(shown.shape)
+    offsets = np.floor(((width, height) - shown) / 2) if centred else np.zeros(shown.shape)
     # Corner on corner: pixel centres are at integers, so a photo's corner is half a pixel before its first centre.
     matrices = np.zeros((len(photos), 2, 3))
     matrices[:, 0, 0], matrices[:, 1, 1] = scales.T
@@ -121,7 +123,7 @@ def letterbox(
     pixels = affine_crop(
         photos,
         matrices,
-        size=size,
+        size=(height, width),
         mean=mean,
         std=std,
         swap_rb=rgb,
@@ -131,7 +133,8 @@ def letterbox(
         layout="nhwc" if channels_last else "nchw",
     )
     pixels = torch.as_tensor(pixels)
-    return pixels.permute(0, 3, 1, 2) if channels_last else pixels, Placement(scales, offsets, sizes, size)
+    pixels = pixels.permute(0, 3, 1, 2) if channels_last else pixels
+    return pixels, Placement(scales, offsets, sizes, (height, width))
 
 
 def by_orientation(images: Sequence[Photo]) -> list[npt.NDArray[np.int64]]:
@@ -147,12 +150,22 @@ def by_orientation(images: Sequence[Photo]) -> list[npt.NDArray[np.int64]]:
     return [rows for rows in (np.flatnonzero(~tall), np.flatnonzero(tall)) if len(rows)]
 
 
-def _photo(image: Photo, number: int, device: torch.device | str) -> Tensor:
-    if not isinstance(image, np.ndarray | Tensor) or image.dtype not in (np.uint8, torch.uint8):
-        got = image.dtype if isinstance(image, np.ndarray | Tensor) else type(image).__name__
-        raise TypeError(f"photo {number}: expected uint8 pixels [H, W, 3], got {got}")
-    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise ValueError(f"photo {number}: expected shape [H, W, 3], got {list(image.shape)}")
+def check_photos(images: Sequence[Photo]) -> None:
+    """See that photos are such.
+
+    Raises:
+        TypeError: A photo is not uint8.
+        ValueError: A photo has another shape.
+    """
+    for number, image in enumerate(images):
+        if not isinstance(image, np.ndarray | Tensor) or image.dtype not in (np.uint8, torch.uint8):
+            got = image.dtype if isinstance(image, np.ndarray | Tensor) else type(image).__name__
+            raise TypeError(f"photo {number}: expected uint8 pixels [H, W, 3], got {got}")
+        if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+            raise ValueError(f"photo {number}: expected shape [H, W, 3], got {list(image.shape)}")
+
+
+def _tensor(image: Photo) -> Tensor:
     if isinstance(image, np.ndarray):
-        image = torch.from_numpy(np.require(image, requirements=["C", "W"]))
-    return image.to(device, non_blocking=True)
+        return torch.from_numpy(np.require(image, requirements=["C", "W"]))
+    return image

@@ -12,14 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import safetensors.torch
 import torch
-from torch import Tensor
 
 from fastpose.devices import pick_device
 from fastpose.files import atomic_write
 from fastpose.models.weights import WeightsError, read_checkpoint, stored_tensors
 
 from .batch import BatchDetector, PendingDetections, Photo
-from .letterbox import by_orientation, letterbox
+from .letterbox import by_orientation, check_photos, letterbox
 from .network import STRIDES, PersonNet, decode_boxes, fold_norms, place_centers
 from .passes import CANDIDATES, Pass, PendingPasses, record_event
 
@@ -105,6 +104,7 @@ class PersonDetector(BatchDetector):
     @torch.inference_mode()
     def submit(self, images: Sequence[Photo], threshold: float | None = None) -> PendingDetections:
         """Begin to look for people, see `BatchDetector.submit`."""
+        check_photos(images)
         passes = [self._start([images[row] for row in rows.tolist()], rows) for rows in by_orientation(images)]
         done = record_event(self.device) if passes else None
         least = self.threshold if threshold is None else threshold
