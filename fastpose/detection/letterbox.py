@@ -1,4 +1,4 @@
-"""Photos of any sizes into one batch of equal ones, and boxes back: resized with their shape kept, and padded."""
+"""Photos of any sizes into one batch of equal ones, and boxes back: resized, padded or stretched."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fastpose.ops import affine_crop
 
 from .batch import Photo
 
-__all__ = ["Placement", "letterbox"]
+__all__ = ["Placement", "by_orientation", "check_photos", "letterbox"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +23,7 @@ class Placement:
     """Where each of B photos lies in its padded picture.
 
     Attributes:
-        scales: float64 [B], picture pixels of a photo's pixel.
+        scales: float64 [B, 2], (x, y), picture pixels of a photo's pixel.
         offsets: float64 [B, 2], (x, y) of the photo's upper left corner in the picture.
         sizes: int64 [B, 2], (height, width) of the photos.
         shape: (height, width) of the pictures.
@@ -45,7 +45,7 @@ class Placement:
             float32 [N, 4] within the photos; a box that lies beside its photo has no width or no height then, and
             one that is not finite is all NaN.
         """
-        moved = (boxes.astype(np.float64) - np.tile(self.offsets[index], 2)) / self.scales[index, None]
+        moved = (boxes.astype(np.float64) - np.tile(self.offsets[index], 2)) / np.tile(self.scales[index], 2)
         moved[~np.isfinite(moved).all(1)] = np.nan  # for their reader to leave out: clipped, they would look like boxes
         return np.clip(moved, 0, np.tile(self.sizes[index][:, ::-1], 2)).astype(np.float32)
 
@@ -57,11 +57,13 @@ def letterbox(
     side: int | None = None,
     multiple: int = 32,
     centred: bool = False,
+    stretch: bool = False,
     border: float = 114.0,
     mean: float | Sequence[float] = 0.0,
     std: float | Sequence[float] = 1.0,
     rgb: bool = False,
     dtype: torch.dtype = torch.float32,
+    channels_last: bool = True,
     device: torch.device | str = "cpu",
 ) -> tuple[Tensor, Placement]:
     """Photos as a detector wants them; on CUDA without waiting for it.
@@ -72,15 +74,17 @@ def letterbox(
         side: of the photos' longer side; the pictures are as large as the largest photo then, rounded up to a
         multiple: of this, the network's largest stride.
         centred: The photo lies in the middle of its picture, not in the upper left corner.
+        stretch: Photos fill the pictures of that `size`, whatever becomes of their shape.
         border: Grey level beside a photo.
         mean: Of the channels, 0 to 255, in the order of the output.
         std: The same.
         rgb: The output's channels are red, green, blue, not as in the photos.
         dtype: Of the output.
+        channels_last: Whether the channels lie last in the output's memory; its shape is the same.
         device: Where the output shall lie.
 
     Returns:
-        [B, 3, h, w] with the channels last in memory, and where the photos lie in them.
+        [B, 3, h, w], and where the photos lie in them.
 
     Raises:
         TypeError: A photo is not uint8.
@@ -90,26 +94,32 @@ def letterbox(
         >>> photos = [np.zeros((480, 640, 3), np.uint8), np.zeros((200, 100, 3), np.uint8)]
         >>> pixels, placement = letterbox(photos, side=320)
         >>> pixels.shape, placement.scales.tolist()
-        (torch.Size([2, 3, 320, 320]), [0.5, 1.6])
+        (torch.Size([2, 3, 320, 320]), [[0.5, 0.5], [1.6, 1.6]])
         >>> placement.back(np.float32([[0, 0, 40, 80], [16, 32, 400, 160]]), np.array([0, 1])).tolist()
         [[0.0, 0.0, 80.0, 160.0], [10.0, 20.0, 100.0, 100.0]]
     """
     if (size is None) == (side is None):
         raise ValueError("letterbox: expected either size or side")
-    photos = [_photo(image, number, device) for number, image in enumerate(images)]
+    if stretch and size is None:
+        raise ValueError("letterbox: expected the size to which photos are stretched, got their side")
+    check_photos(images)
+    photos = [_tensor(image).to(device, non_blocking=True) for image in images]
     sizes = np.array([photo.shape[:2] for photo in photos], np.int64)
     if size is None:
-        scales = side / sizes.max(1)
-        largest = np.maximum(1, np.round(sizes * scales[:, None])).max(0).astype(int)
+        factors = side / sizes.max(1, keepdims=True)
+        largest = np.maximum(1, np.round(sizes * factors)).max(0).astype(int)
         height, width = (int(-(-length // multiple) * multiple) for length in largest)
     else:
-        (height, width), scales = size, (np.array(size) / sizes).min(1)
-    shown = sizes[:, ::-1] * scales[:, None]
-    offsets = np.floor(((width, height) - shown) / 2) if centred else np.zeros((len(photos), 2))
+        height, width = size
+        factors = np.array(size) / sizes
+        factors = factors if stretch else factors.min(1, keepdims=True)
+    scales = np.broadcast_to(factors, sizes.shape)[:, ::-1]
+    shown = sizes[:, ::-1] * scales
+    offsets = np.floor(((width, height) - shown) / 2) if centred else np.zeros(shown.shape)
     # Corner on corner: pixel centres are at integers, so a photo's corner is half a pixel before its first centre.
     matrices = np.zeros((len(photos), 2, 3))
-    matrices[:, 0, 0] = matrices[:, 1, 1] = scales
-    matrices[:, :, 2] = offsets + (scales[:, None] - 1) / 2
+    matrices[:, 0, 0], matrices[:, 1, 1] = scales.T
+    matrices[:, :, 2] = offsets + (scales - 1) / 2
     pixels = affine_crop(
         photos,
         matrices,
@@ -120,17 +130,42 @@ def letterbox(
         border_value=border,
         antialias=True,
         dtype=dtype,
-        layout="nhwc",
+        layout="nhwc" if channels_last else "nchw",
     )
-    return torch.as_tensor(pixels).permute(0, 3, 1, 2), Placement(scales, offsets, sizes, (height, width))
+    pixels = torch.as_tensor(pixels)
+    pixels = pixels.permute(0, 3, 1, 2) if channels_last else pixels
+    return pixels, Placement(scales, offsets, sizes, (height, width))
 
 
-def _photo(image: Photo, number: int, device: torch.device | str) -> Tensor:
-    if not isinstance(image, np.ndarray | Tensor) or image.dtype not in (np.uint8, torch.uint8):
-        got = image.dtype if isinstance(image, np.ndarray | Tensor) else type(image).__name__
-        raise TypeError(f"photo {number}: expected uint8 pixels [H, W, 3], got {got}")
-    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise ValueError(f"photo {number}: expected shape [H, W, 3], got {list(image.shape)}")
+def by_orientation(images: Sequence[Photo]) -> list[npt.NDArray[np.int64]]:
+    """Rows of the photos that should share pictures: wide ones and tall ones apart, which would be border for a third.
+
+    Args:
+        images: Any number.
+
+    Returns:
+        Rows, each in one of at most two groups; none of them is empty.
+    """
+    tall = np.array([image.shape[0] > image.shape[1] for image in images], bool)
+    return [rows for rows in (np.flatnonzero(~tall), np.flatnonzero(tall)) if len(rows)]
+
+
+def check_photos(images: Sequence[Photo]) -> None:
+    """See that photos are such.
+
+    Raises:
+        TypeError: A photo is not uint8.
+        ValueError: A photo has another shape.
+    """
+    for number, image in enumerate(images):
+        if not isinstance(image, np.ndarray | Tensor) or image.dtype not in (np.uint8, torch.uint8):
+            got = image.dtype if isinstance(image, np.ndarray | Tensor) else type(image).__name__
+            raise TypeError(f"photo {number}: expected uint8 pixels [H, W, 3], got {got}")
+        if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+            raise ValueError(f"photo {number}: expected shape [H, W, 3], got {list(image.shape)}")
+
+
+def _tensor(image: Photo) -> Tensor:
     if isinstance(image, np.ndarray):
-        image = torch.from_numpy(np.require(image, requirements=["C", "W"]))
-    return image.to(device, non_blocking=True)
+        return torch.from_numpy(np.require(image, requirements=["C", "W"]))
+    return image

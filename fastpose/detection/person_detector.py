@@ -12,17 +12,15 @@ import numpy as np
 import numpy.typing as npt
 import safetensors.torch
 import torch
-from torch import Tensor
 
 from fastpose.devices import pick_device
 from fastpose.files import atomic_write
 from fastpose.models.weights import WeightsError, read_checkpoint, stored_tensors
 
 from .batch import BatchDetector, PendingDetections, Photo
-from .detections import Detections
-from .letterbox import Placement, letterbox
+from .letterbox import by_orientation, check_photos, letterbox
 from .network import STRIDES, PersonNet, decode_boxes, fold_norms, place_centers
-from .suppression import best_boxes
+from .passes import CANDIDATES, Pass, PendingPasses, record_event
 
 __all__ = ["DetectorSpec", "PersonDetector", "load_detector", "save_detector"]
 
@@ -106,20 +104,13 @@ class PersonDetector(BatchDetector):
     @torch.inference_mode()
     def submit(self, images: Sequence[Photo], threshold: float | None = None) -> PendingDetections:
         """Begin to look for people, see `BatchDetector.submit`."""
-        # Wide ones and tall ones apart: pictures that both fit into would be border for a third.
-        tall = np.array([image.shape[0] > image.shape[1] for image in images], bool)
-        passes = [
-            self._start([images[row] for row in rows.tolist()], rows)
-            for rows in (np.flatnonzero(~tall), np.flatnonzero(tall))
-            if len(rows)
-        ]
-        done = None
-        if passes and self.device.type == "cuda":
-            done = torch.cuda.Event()
-            done.record(torch.cuda.current_stream(self.device))
-        return _Pending(passes, len(images), self.threshold if threshold is None else threshold, self, done)
+        check_photos(images)
+        passes = [self._start([images[row] for row in rows.tolist()], rows) for rows in by_orientation(images)]
+        done = record_event(self.device) if passes else None
+        least = self.threshold if threshold is None else threshold
+        return PendingPasses(passes, len(images), least, self.overlap, self.most, done)
 
-    def _start(self, images: Sequence[Photo], rows: npt.NDArray[np.int64]) -> _Pass:
+    def _start(self, images: Sequence[Photo], rows: npt.NDArray[np.int64]) -> Pass:
         """The surest boxes of some photos, on their way to host memory."""
         spec = self.spec
         pixels, placement = letterbox(
@@ -133,64 +124,11 @@ class PersonDetector(BatchDetector):
             device=self.device,
         )
         logits, distances = self.net(pixels)
-        scores, places = logits.sigmoid().nan_to_num(nan=0.0).topk(min(_CANDIDATES, logits.shape[1]))
+        scores, places = logits.sigmoid().nan_to_num(nan=0.0).topk(min(CANDIDATES, logits.shape[1]))
         centers = place_centers(placement.shape)[0].to(self.device, non_blocking=True)
         boxes = decode_boxes(distances, centers).gather(1, places[..., None].expand(-1, -1, 4))
         found = torch.cat([boxes, scores[..., None]], 2).to("cpu", non_blocking=True)
-        return _Pass(rows, placement, found, pixels)
-
-
-# Places of a photo that are looked at: more than anybody wants to see, and a number that need not be waited for.
-_CANDIDATES = 1000
-
-
-@dataclass(frozen=True, eq=False)
-class _Pass:
-    """Photos that went through the network together.
-
-    Attributes:
-        rows: int64 [B], which of the call's photos these are.
-        placement: Where they lie in the pictures.
-        found: float32 [B, n, 5] in host memory, boxes of the pictures and their scores; there when all is done.
-        held: What the device still reads.
-    """
-
-    rows: npt.NDArray[np.int64]
-    placement: Placement
-    found: Tensor
-    held: Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class _Pending:
-    """See `PendingDetections`."""
-
-    passes: list[_Pass]
-    count: int
-    threshold: float
-    detector: PersonDetector
-    done: torch.cuda.Event | None
-
-    def read(self) -> list[Detections]:
-        """The people of each photo; waits until they are found."""
-        if self.done is not None:
-            self.done.synchronize()
-        boxes, scores, index = [np.empty((0, 4), np.float32)], [np.empty(0, np.float32)], [np.empty(0, np.int64)]
-        for one in self.passes:
-            found = one.found.numpy()
-            photo, place = np.nonzero(found[..., 4] >= self.threshold)
-            sure = found[photo, place]
-            boxes.append(one.placement.back(sure[:, :4], photo))
-            scores.append(sure[:, 4])
-            index.append(one.rows[photo])
-        return best_boxes(
-            np.concatenate(boxes),
-            np.concatenate(scores),
-            np.concatenate(index),
-            self.count,
-            overlap=self.detector.overlap,
-            most=self.detector.most,
-        )
+        return Pass(rows, placement, lambda: (found[..., :4].numpy(), found[..., 4].numpy()), [images, pixels])
 
 
 def save_detector(

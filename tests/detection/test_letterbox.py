@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from fastpose.detection.letterbox import letterbox
+from fastpose.detection.letterbox import by_orientation, letterbox
 
 
 def smooth(height, width, seed=0):
@@ -19,7 +19,7 @@ def test_a_photo_is_resized_as_opencv_does_it():
     photo = smooth(240, 320)
     pixels, placement = letterbox([photo], side=160)
     assert pixels.shape == (1, 3, 128, 160)
-    assert placement.scales.tolist() == [0.5]
+    assert placement.scales.tolist() == [[0.5, 0.5]]
     expected = cv2.resize(photo, (160, 120), interpolation=cv2.INTER_AREA)
     got = pixels[0].permute(1, 2, 0).numpy()
     np.testing.assert_allclose(got[:119, :159], expected[:119, :159], atol=1.01)  # at the edge border mixes in
@@ -81,3 +81,23 @@ def test_what_is_no_photo_is_refused():
         letterbox([np.zeros((20, 20), np.uint8)], side=32)
     with pytest.raises(ValueError, match="either size or side"):
         letterbox([smooth(20, 20)])
+    with pytest.raises(ValueError, match="size to which photos are stretched"):
+        letterbox([smooth(20, 20)], side=32, stretch=True)
+
+
+def test_photos_that_are_stretched_fill_their_pictures():
+    photo = np.zeros((40, 200, 3), np.uint8)
+    photo[10:20, 50:100] = 255
+    pixels, placement = letterbox([photo], size=(160, 100), stretch=True, channels_last=False)
+    assert pixels.is_contiguous()
+    white = pixels[0, 0] > 127
+    assert (white.sum(0).max(), white.sum(1).max()) == (40, 25)
+    assert white[40:80, 25:50].all()
+    np.testing.assert_allclose(placement.back(np.array([[25, 40, 50, 80]]), np.array([0])), [[50, 10, 100, 20]])
+
+
+def test_wide_and_tall_photos_are_told_apart():
+    photos = [smooth(30, 20), smooth(20, 30), smooth(20, 20), smooth(30, 10)]
+    assert [rows.tolist() for rows in by_orientation(photos)] == [[1, 2], [0, 3]]
+    assert [rows.tolist() for rows in by_orientation(photos[:1])] == [[0]]
+    assert by_orientation([]) == []
