@@ -22,7 +22,7 @@ from .letterbox import by_orientation, check_photos, letterbox
 from .network import STRIDES, PersonNet, decode_boxes, fold_norms, place_centers
 from .passes import CANDIDATES, Pass, PendingPasses, record_event
 
-__all__ = ["DetectorSpec", "PersonDetector", "load_detector", "save_detector"]
+__all__ = ["DetectorSpec", "PersonDetector", "load_detector", "read_detector", "save_detector"]
 
 _SPEC = "fastpose.detector"
 
@@ -156,6 +156,15 @@ def load_detector(path: str | os.PathLike[str], **options: Any) -> PersonDetecto
     Raises:
         WeightsError: The file is damaged, or is no detector.
     """
+    return PersonDetector(*read_detector(path), **options)
+
+
+def read_detector(path: str | os.PathLike[str]) -> tuple[PersonNet, DetectorSpec]:
+    """The network of such a file, and its spec.
+
+    Raises:
+        WeightsError: The file is damaged, or is no detector.
+    """
     checkpoint = read_checkpoint(path)
     if _SPEC not in checkpoint.metadata:
         raise WeightsError(f"{os.fspath(path)}: is no detector of people (no {_SPEC} in its header)")
@@ -165,4 +174,4 @@ def load_detector(path: str | os.PathLike[str], **options: Any) -> PersonDetecto
         net.load_state_dict(checkpoint.tensors)
     except (TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{os.fspath(path)}: is no detector of people: {str(error).splitlines()[0]}") from None
-    return PersonDetector(net, spec, **options)
+    return net, spec
