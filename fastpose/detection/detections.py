@@ -96,8 +96,11 @@ def as_detections(found: Any) -> Detections:
         TypeError: None.
         ValueError: Another shape, or values out of range.
     """
-    if isinstance(found, Detections):
-        return found
+    return found if isinstance(found, Detections) else Detections(*_columns(found))
+
+
+def _columns(found: Any) -> tuple[Array, Array | None, Array | None]:
+    """Boxes [N, 4], and scores and classes where there are any; what they say has not been looked at."""
     if found is None:
         raise TypeError("boxes: got None, expected boxes [N, 4] (empty for nobody)")
     scores: Any = None
@@ -106,7 +109,7 @@ def as_detections(found: Any) -> Detections:
         found, scores = found
     rows = _numbers(found)
     if rows.size == 0:
-        return Detections(np.empty((0, 4), np.float32), None if scores is None else as_array(scores))
+        return np.empty((0, 4), np.float32), None if scores is None else as_array(scores), None
     rows = rows[None] if rows.ndim == 1 else rows
     if rows.ndim != 2 or rows.shape[1] not in (4, 5, 6) or (scores is not None and rows.shape[1] != 4):
         raise ValueError(
@@ -114,8 +117,8 @@ def as_detections(found: Any) -> Detections:
             f"got {list(rows.shape)}"
         )
     if scores is not None:
-        return Detections(rows, as_array(scores))
-    return Detections(rows[:, :4], rows[:, 4] if rows.shape[1] > 4 else None, rows[:, 5] if rows.shape[1] > 5 else None)
+        return rows, as_array(scores), None
+    return rows[:, :4], rows[:, 4] if rows.shape[1] > 4 else None, rows[:, 5] if rows.shape[1] > 5 else None
 
 
 def _numbers(found: Any) -> Array:
@@ -147,8 +150,19 @@ def run_detector(detector: Detector, image: npt.NDArray[np.uint8]) -> Detections
 
 
 def with_scores(found: Any) -> Detections:
-    """What a detector found, in any of the forms that `as_detections` takes; with scores of 1 where it gave none."""
-    detections = as_detections(found)
+    """What a detector found, in any of the forms that `as_detections` takes; with scores of 1 where it gave none.
+
+    A box whose score is NaN is NaN itself, for its reader to leave out: the next one may be good.
+    """
+    if isinstance(found, Detections):
+        detections = found
+    else:
+        boxes, scores, classes = _columns(found)
+        if scores is not None and scores.shape == (len(boxes),) and scores.dtype.kind == "f":
+            none = np.isnan(scores)
+            boxes, scores = np.where(none[:, None], np.float32(np.nan), boxes), np.where(none, 0, scores)
+            classes = None if classes is None else np.where(none, 0, classes)
+        detections = Detections(boxes, scores, classes)
     if detections.scores is not None:
         return detections
     return replace(detections, scores=np.ones(len(detections), np.float32))

@@ -213,12 +213,12 @@ class PeopleFinder:
 
     def _take_found(self, people: People, found: Detections) -> None:
         """Take what a detector found; boxes that cannot be used are never the end of a run."""
-        if self._options.detect_threshold is not None and found.scores is not None:
-            found = found[found.scores >= self._options.detect_threshold]
-        found = self._chosen(found)
         clean = clean_boxes(found.boxes, people.image_size, people.where, found=True)
         people.dropped = tuple(clean.dropped)
-        self._take(people, found[clean.rows])
+        found = found[clean.rows]
+        if self._options.detect_threshold is not None and found.scores is not None:
+            found = found[found.scores >= self._options.detect_threshold]
+        self._take(people, self._chosen(found))
 
     def _chosen(self, found: Detections) -> Detections:
         """Those of the class and the score that is asked for."""

@@ -64,6 +64,13 @@ def test_what_is_no_detection(found, message):
         as_detections(found)
 
 
+def test_a_score_that_is_none_costs_no_other_box():
+    found = run_detector(lambda image: [[1, 2, 30, 40, np.nan, 0], [1, 2, 30, 40, 0.5, 0]], PHOTO)
+    assert found.scores.tolist() == [0, 0.5]
+    assert np.isnan(found.boxes).all(1).tolist() == [True, False]
+    assert run_detector(lambda image: ([[1, 2, 30, 40]], torch.tensor([torch.nan])), PHOTO).scores.tolist() == [0]
+
+
 def test_a_detector():
     assert run_detector(lambda image: [[1, 2, 30, 40]], PHOTO).scores.tolist() == [1]
     assert len(run_detector(lambda image: [], PHOTO)) == 0

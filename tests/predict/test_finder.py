@@ -93,6 +93,34 @@ def test_every_way_of_saying_where_people_are_side_by_side(finding, detector):
     assert (detector.asked, other.asked) == ([2], [2])
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_any_mixture_gives_what_each_photo_gives_alone(graphed, seed):
+    """Also where batches are under way while the next ones are made, and where some photos cannot be used."""
+    rng = np.random.default_rng(seed)
+    predictor, _ = graphed(spot_model(flip_test=False))
+
+    def some(photo):
+        count = photo.shape[1] % 4
+        if count == 3:
+            raise RuntimeError("three is a crowd")
+        return np.repeat([BOX], count, axis=0) + np.arange(count)[:, None]
+
+    ways = [FakeDetector(some), FakeDetector(one), some, "whole", [BOX], [], "nonsense"]
+    chosen = [ways[int(number)] for number in rng.integers(0, len(ways), 50)]
+    photos = photos_of(rng.integers(60, 100, 50).tolist())
+    pairs = list(zip(photos, chosen, strict=True))
+    options = {"on_error": "skip", "nms_threshold": None}
+    together = list(predictor.stream(pairs, batch_size=int(rng.integers(1, 20)), **options))
+    alone = [predictor(photo, way, **options) for photo, way in pairs]
+    assert len(together) == 50
+    for found, wanted in zip(together, alone, strict=True):
+        np.testing.assert_array_equal(found.boxes, wanted.boxes)
+        np.testing.assert_allclose(found.keypoints, wanted.keypoints, atol=1e-4)
+        assert (found.error is None) == (wanted.error is None)
+        assert found.image_size == wanted.image_size
+    assert {poses.error is None for poses in together} == {True, False}
+
+
 def test_those_behind_one_who_is_looked_for_do_not_wait_for_ever(finding):
     """The batch of a photo that is to be asked about is never filled by photos whose people are known."""
     drawn = 0
@@ -306,6 +334,9 @@ def test_boxes_that_are_none_are_left_out_and_counted(finding, detector):
         assert poses.boxes.tolist() == [BOX]
         assert [fault[:5] for fault in poses.dropped] == [f"row {row}" for row in range(5)]
         assert poses.error is None
+    detector.find = lambda photo: [[np.nan] * 6, [*BOX, np.nan, 0], [*BOX, 0.5, 0]]
+    poses = finding(photo, detect_threshold=0.1)
+    assert (poses.box_scores.tolist(), len(poses.dropped)) == ([0.5], 2)
     for row in bad:  # also the only one of a photo
         detector.find = lambda photo, row=row: [row]
         poses = finding(photo)
