@@ -164,6 +164,8 @@ def _read_boxes_labels_scores(outputs: list[Array], size: Size, person: int) -> 
 
 
 def _of_people(scores: Array, labels: Array, person: int) -> Array:
+    if (np.abs(labels - np.round(labels)) > 0).any():
+        raise ValueError("expected whole numbers as classes")
     return np.where(labels == person, scores, 0)
 
 

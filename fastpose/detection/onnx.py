@@ -104,10 +104,10 @@ class OnnxDetector(BatchDetector):
         family = LAYOUTS[self.layout] if self.layout else None
         picked = family.pick(outputs) if family else None
         if family is None or picked is None:
-            what = f"outputs of the layout {layout!r}" if layout else "those of a detector"
+            wanted = f"the layout {layout!r}" if layout else "a detector that is known"
             raise WeightsError(
-                f"{session.name}: its outputs are not {what}: found {describe_outputs(outputs)} for a picture of "
-                f"{probe[0]}x{probe[1]}; layout says how to read them: {', '.join(LAYOUTS)}"
+                f"{session.name}: its outputs are not those of {wanted}: found {describe_outputs(outputs)} for a "
+                f"picture of {probe[0]}x{probe[1]}; layout says how to read them: {', '.join(LAYOUTS)}"
             )
         self._family = family
         session.outputs = self._picked = picked
@@ -142,7 +142,7 @@ class OnnxDetector(BatchDetector):
         name, names = self._session.name, self._session.facts.names
         if given is not None:
             if given < 0 or (classes is not None and given >= classes):
-                raise ValueError(f"person_class: {name} has classes from 0 to {classes}, got {given}")
+                raise ValueError(f"person_class: {name} has {classes} classes, counted from 0, got {given}")
             return given
         if names is not None:
             found = [number for number, word in names.items() if word.lower() in ("person", "people", "pedestrian")]

@@ -108,11 +108,11 @@ class TorchvisionDetector(BatchDetector):
 
     def _read(self, answer: Any) -> tuple[Array, Array]:
         """Boxes [1, N, 4] of a photo and their scores [1, N], of people."""
-        try:
-            boxes, labels, scores = (answer[key].detach().cpu().numpy() for key in ("boxes", "labels", "scores"))
-        except (TypeError, KeyError, AttributeError):
+        keys = ("boxes", "labels", "scores")
+        if not isinstance(answer, dict) or not all(isinstance(answer.get(key), torch.Tensor) for key in keys):
             found = sorted(answer) if isinstance(answer, dict) else type(answer).__name__
-            raise ValueError(f"{self.name}: expected tensors boxes, labels and scores, got {found}") from None
+            raise ValueError(f"{self.name}: expected tensors boxes, labels and scores, got {found}")
+        boxes, labels, scores = (answer[key].detach().cpu().numpy() for key in keys)
         if boxes.shape != (len(boxes), 4) or labels.shape != scores.shape or scores.shape != boxes.shape[:1]:
             shapes = [list(values.shape) for values in (boxes, labels, scores)]
             raise ValueError(f"{self.name}: expected boxes [N, 4], labels [N] and scores [N], got {shapes}")
