@@ -10,8 +10,8 @@ import safetensors.torch
 import torch
 
 from fastpose.detection.network import PersonNet, place_centers
-from fastpose.detection.person_detector import DetectorSpec, PersonDetector, load_detector, save_detector
 from fastpose.detection.passes import BATCH
+from fastpose.detection.person_detector import DetectorSpec, PersonDetector, load_detector, save_detector
 from fastpose.models.weights import WeightsError
 
 SPEC = DetectorSpec(widths=(8, 8, 16, 16, 16), depths=(0, 1, 1, 1), neck=16, side=64)
