@@ -127,6 +127,7 @@ def letterbox(
         mean=mean,
         std=std,
         swap_rb=rgb,
+        border="replicate" if stretch else "constant",
         border_value=border,
         antialias=True,
         dtype=dtype,

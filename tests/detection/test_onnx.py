@@ -68,6 +68,14 @@ def check(found, *, rows, atol=1e-3):
             np.testing.assert_allclose(answer.boxes[0], box, atol=atol, err_msg=str(size))
 
 
+@pytest.fixture
+def watched(monkeypatch):
+    """The pictures of every pass."""
+    seen, run = [], onnx_session.OnnxSession.run
+    monkeypatch.setattr(onnx_session.OnnxSession, "run", lambda self, pixels: seen.append(pixels) or run(self, pixels))
+    return seen
+
+
 def test_every_family_is_tried():
     assert list(FAMILIES) == list(LAYOUTS)
 
@@ -88,34 +96,47 @@ def test_every_family_is_recognised_and_read(tmp_path, layout, batch):
     assert [len(found) for found in detector.detect(photos(), threshold=0.95)] == [0, 0, 0, 0]
 
 
+CENTRED = {"yolov5", "yolov8", "yolo-nms"}
+STRETCHED = {"rtdetr", "rfdetr", "rtdetr-boxes", "rtdetr-ultralytics"}
+
+
+@pytest.mark.parametrize("layout", FAMILIES)
+def test_photos_lie_where_the_family_is_used_to_them(tmp_path, watched, layout):
+    write, promised, written, _ = FAMILIES[layout]
+    detector = OnnxDetector(export(tmp_path / "net.onnx", Sees(write, **promised), **written), device="cpu")
+    watched.clear()
+    detector(np.full((192, 128, 3), 255, np.uint8))
+    row = watched[0][0, 0, 32]  # of the picture's middle
+    white = torch.nonzero(row > row.max() - 1e-3).flatten().tolist()
+    expected = (0, 95) if layout in STRETCHED else (26, 67) if layout in CENTRED else (0, 41)
+    assert (white[0], white[-1]) == expected
+
+
 @pytest.mark.parametrize(("batch", "runs"), [(1, [1, 1, 1, 1]), (3, [3, 3]), (None, [3, 1])])
-def test_photos_go_in_as_the_file_takes_them(tmp_path, monkeypatch, batch, runs):
+def test_photos_go_in_as_the_file_takes_them(tmp_path, watched, batch, runs):
     shape, dynamic = (batch or 1, 3, 64, 96), () if batch else (0,)
     file = export(tmp_path / "net.onnx", Sees(files.yolov8), shape=shape, dynamic=dynamic)
     detector = OnnxDetector(file, device="cpu", threshold=0.5, batch=None if batch else 3)
-    seen, run = [], onnx_session.OnnxSession.run
-
-    def watched(self, pixels):
-        seen.append(len(pixels))
-        return run(self, pixels)
-
-    monkeypatch.setattr(onnx_session.OnnxSession, "run", watched)
+    watched.clear()
     check(detector.detect(photos()), rows=1)
-    assert seen == runs
+    assert [len(pixels) for pixels in watched] == runs
 
 
-def test_wide_and_tall_photos_have_pictures_of_their_own(tmp_path, monkeypatch):
+def test_pictures_that_fill_a_batch_are_nobody_s(tmp_path):
+    rows = torch.tensor([10.0, 10, 30, 40, 0.9, 0]).expand(3, 1, 6)
+    detector = OnnxDetector(export(tmp_path / "net.onnx", Says(rows), shape=(3, 3, 64, 96)), device="cpu")
+    assert [len(found) for found in detector.detect([photo(64, 96), photo(64, 96)])] == [1, 1]
+
+
+def test_wide_and_tall_photos_have_pictures_of_their_own(tmp_path, watched):
     net = Sees(files.mmdeploy, **RTMDET)
     file = export(tmp_path / "net.onnx", net, dynamic=(0, 2, 3), outputs=("dets", "labels"))
     detector = OnnxDetector(file, device="cpu", threshold=0.5, size=96, batch=16)
-    seen, run = [], onnx_session.OnnxSession.run
-    monkeypatch.setattr(
-        onnx_session.OnnxSession, "run", lambda self, pixels: seen.append(list(pixels.shape)) or run(self, pixels)
-    )
+    watched.clear()
     check(detector.detect(photos()), rows=2)
-    assert seen == [[3, 3, 96, 96], [1, 3, 96, 64]]
+    assert [list(pixels.shape) for pixels in watched] == [[3, 3, 96, 96], [1, 3, 96, 64]]
     check(OnnxDetector(file, device="cpu", threshold=0.5, size=(64, 96), batch=16).detect(photos()), rows=2)
-    assert seen[-1] == [4, 3, 64, 96]
+    assert list(watched[-1].shape) == [4, 3, 64, 96]
 
 
 def test_torchvision_takes_photos_of_any_size(tmp_path):
