@@ -176,7 +176,10 @@ class OnnxDetector(BatchDetector):
             boxes, scores = self._read(running.arrays(), placement.shape, len(pixels))
             return boxes[: len(rows)], scores[: len(rows)]
 
-        return Pass(rows, placement, fetch, images if self.device.type == "cuda" else None)
+        if self.device.type == "cuda":
+            return Pass(rows, placement, fetch, images)
+        found = fetch()  # outputs are large: the next pass shall have their memory
+        return Pass(rows, placement, lambda: found)
 
     def _pictures(self, images: Sequence[Photo]) -> tuple[Tensor, Placement]:
         """Pictures [B, 3, h, w] as the network wants them, in a full batch where it takes no other."""
