@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -178,6 +179,7 @@ def _corners_of_fractions(boxes: Array, size: Size) -> Array:
     return _corners(boxes[..., :2] * scale, boxes[..., 2:] * scale)
 
 
+@lru_cache(maxsize=8)
 def _grid(size: Size, count: int) -> tuple[Array, Array]:
     """Centres [N, 2] and strides [N, 1] of the cells of a picture, row by row, the finest level first.
 

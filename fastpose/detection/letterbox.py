@@ -15,7 +15,7 @@ from fastpose.ops import affine_crop
 
 from .batch import Photo
 
-__all__ = ["Placement", "by_orientation", "check_photos", "letterbox"]
+__all__ = ["Placement", "check_photos", "letterbox", "split_photos"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +127,7 @@ def letterbox(
         mean=mean,
         std=std,
         swap_rb=rgb,
+        border="replicate" if stretch else "constant",
         border_value=border,
         antialias=True,
         dtype=dtype,
@@ -137,17 +138,20 @@ def letterbox(
     return pixels, Placement(scales, offsets, sizes, (height, width))
 
 
-def by_orientation(images: Sequence[Photo]) -> list[npt.NDArray[np.int64]]:
-    """Rows of the photos that should share pictures: wide ones and tall ones apart, which would be border for a third.
+def split_photos(images: Sequence[Photo], most: int, *, apart: bool = True) -> list[npt.NDArray[np.int64]]:
+    """Which photos should share a pass.
 
     Args:
         images: Any number.
+        most: Photos of a pass.
+        apart: Wide ones and tall ones apart: pictures into which both fit would be border for a third.
 
     Returns:
-        Rows, each in one of at most two groups; none of them is empty.
+        Rows of the photos, a pass each; none is empty.
     """
-    tall = np.array([image.shape[0] > image.shape[1] for image in images], bool)
-    return [rows for rows in (np.flatnonzero(~tall), np.flatnonzero(tall)) if len(rows)]
+    tall = np.array([apart and image.shape[0] > image.shape[1] for image in images], bool)
+    groups = (np.flatnonzero(~tall), np.flatnonzero(tall))
+    return [rows[first : first + most] for rows in groups for first in range(0, len(rows), most)]
 
 
 def check_photos(images: Sequence[Photo]) -> None:

@@ -17,15 +17,14 @@ from fastpose.models.weights import WeightsError
 
 from .batch import BatchDetector, PendingDetections, Photo
 from .layouts import LAYOUTS, InputStyle, describe_outputs, recognise_layout
-from .letterbox import Placement, by_orientation, check_photos, letterbox
+from .letterbox import Placement, check_photos, letterbox, split_photos
 from .onnx_session import OnnxSession
-from .passes import Pass, PendingPasses
+from .passes import BATCH, Pass, PendingPasses
 
 __all__ = ["OnnxDetector"]
 
 Array = npt.NDArray[Any]
 
-_MOST_AT_ONCE = 16  # photos of a pass, where a file takes any number: more are not faster, and take memory
 _COCO_PERSON = {80: 0, 91: 1, 1: 0}  # by the number of classes: COCO's, without and with its gaps, and people only
 
 
@@ -36,8 +35,7 @@ class OnnxDetector(BatchDetector):
     picture. What it wants of a picture comes from the file where that says it, else from the table of families,
     `fastpose.detection.layouts.LAYOUTS`.
 
-    Files with a batch of fixed size get their photos in such batches, others up to 16 at once. The network runs with
-    as many threads as torch has when the detector is made.
+    The network runs with as many threads as torch has when the detector is made.
 
     Args:
         file: The file.
@@ -45,6 +43,8 @@ class OnnxDetector(BatchDetector):
         layout: A name of `LAYOUTS`; needed where the outputs do not show it.
         person_class: Number of the class of people; needed where neither the file nor the number of classes shows it.
         size: Of the pictures, where the file takes any size: (height, width), or pixels of a photo's longer side.
+        batch: Photos of a pass, where the file takes any number; by default 16 on a GPU, and 1 on a CPU, where more
+            take longer.
         rgb: Whether the network wants red, green, blue; the family's order by default.
         mean: Of the channels in that order, 0 to 255; the family's by default.
         std: The same.
@@ -78,6 +78,7 @@ class OnnxDetector(BatchDetector):
         layout: str | None = None,
         person_class: int | None = None,
         size: int | tuple[int, int] | None = None,
+        batch: int | None = None,
         rgb: bool | None = None,
         mean: float | tuple[float, float, float] | None = None,
         std: float | tuple[float, float, float] | None = None,
@@ -91,6 +92,8 @@ class OnnxDetector(BatchDetector):
             size = check_size("size", size)
         elif size is not None and size < 1:
             raise ValueError(f"size: expected pixels, at least 1, got {size!r}")
+        if batch is not None and batch < 1:
+            raise ValueError(f"batch: expected at least 1 photo, got {batch!r}")
         self._session = session = OnnxSession(file, device)
         self.device, self.threshold, self.most = session.device, threshold, most
         image, facts = session.image, session.facts
@@ -113,7 +116,7 @@ class OnnxDetector(BatchDetector):
         session.outputs = self._picked = picked
         first = [outputs[name] for name in picked]
         self.person_class = self._find_person(person_class, family.classes(first) if classes is None else classes)
-        self._most_at_once = 1 if first[0].ndim == 2 else image.batch or _MOST_AT_ONCE
+        self._batch = 1 if first[0].ndim == 2 else image.batch or batch or BATCH[self.device.type]
         self.overlap = family.overlap if overlap is None else overlap
         style = replace(family.style, mean=0.0, std=1.0) if image.dtype == torch.uint8 else family.style
         self.style = replace(
@@ -159,9 +162,7 @@ class OnnxDetector(BatchDetector):
     def submit(self, images: Sequence[Photo], threshold: float | None = None) -> PendingDetections:
         """Begin to look for people, see `BatchDetector.submit`."""
         check_photos(images)
-        groups = by_orientation(images) if self._size is None else [np.arange(len(images))]
-        most = self._most_at_once
-        parts = [rows[first : first + most] for rows in groups for first in range(0, len(rows), most)]
+        parts = split_photos(images, self._batch, apart=self._size is None)
         with self._session.turn():
             passes = [self._start([images[row] for row in rows.tolist()], rows) for rows in parts]
         least = self.threshold if threshold is None else threshold
@@ -175,7 +176,10 @@ class OnnxDetector(BatchDetector):
             boxes, scores = self._read(running.arrays(), placement.shape, len(pixels))
             return boxes[: len(rows)], scores[: len(rows)]
 
-        return Pass(rows, placement, fetch, [images, running])
+        if self.device.type == "cuda":
+            return Pass(rows, placement, fetch, images)
+        found = fetch()  # outputs are large: the next pass shall have their memory
+        return Pass(rows, placement, lambda: found)
 
     def _pictures(self, images: Sequence[Photo]) -> tuple[Tensor, Placement]:
         """Pictures [B, 3, h, w] as the network wants them, in a full batch where it takes no other."""
@@ -205,16 +209,16 @@ class OnnxDetector(BatchDetector):
         Raises:
             WeightsError: They are none.
         """
-        where = f"{self._session.name}: as {self.layout}, {describe_outputs(outputs)}"
         try:
             boxes, scores = self._family.read([outputs[name] for name in self._picked], size, self.person_class)
+            if boxes.ndim != 3 or len(boxes) != count or scores.shape != boxes.shape[:2]:
+                raise ValueError(f"expected the boxes of {count} pictures and a score each")
+            largest = np.max(scores, initial=0.0, where=~np.isnan(scores))
+            if largest > 1.001:
+                raise ValueError(f"expected scores from 0 to 1, got {largest:g}")
         except (IndexError, ValueError) as error:
-            raise WeightsError(f"{where} cannot be read: {error}") from None
-        if boxes.ndim != 3 or len(boxes) != count or scores.shape != boxes.shape[:2]:
-            raise WeightsError(f"{where} cannot be read: expected the boxes of {count} pictures and a score each")
-        largest = np.max(scores, initial=0.0, where=~np.isnan(scores))
-        if largest > 1.001:
-            raise WeightsError(f"{where} gives a score of {largest:g}, expected 0 to 1: it is of another layout")
+            found = describe_outputs(outputs)
+            raise WeightsError(f"{self._session.name}: {found} cannot be read as {self.layout}: {error}") from None
         return boxes.astype(np.float32, copy=False), scores.clip(0.0, 1.0).astype(np.float32, copy=False)
 
 

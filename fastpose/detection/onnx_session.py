@@ -198,7 +198,7 @@ class OnnxSession:
             raise WeightsError(
                 f"{self.name}: fails for pictures {list(fed.shape)} as {self.image.name}: {_first_line(error)}"
             ) from None
-        return Running(self.outputs, values, fed, record_event(self.device))
+        return Running(self.outputs, values, None if self.stream is None else fed, record_event(self.device))
 
     def _run_bound(self, fed: Tensor, sizes: Array | None) -> list[Any]:
         """On memory that is on the GPU already; outputs stay there."""
@@ -221,13 +221,13 @@ class Running:
     Attributes:
         names: Of its outputs.
         values: The outputs, arrays or, on a GPU, ONNX Runtime's own.
-        held: What it reads.
+        held: What the device still reads.
         done: When it is done; None where it is already.
     """
 
     names: list[str]
     values: list[Any]
-    held: Tensor
+    held: Tensor | None
     done: torch.cuda.Event | None
 
     def arrays(self) -> dict[str, Array]:

@@ -18,9 +18,9 @@ from fastpose.files import atomic_write
 from fastpose.models.weights import WeightsError, read_checkpoint, stored_tensors
 
 from .batch import BatchDetector, PendingDetections, Photo
-from .letterbox import by_orientation, check_photos, letterbox
+from .letterbox import check_photos, letterbox, split_photos
 from .network import STRIDES, PersonNet, decode_boxes, fold_norms, place_centers
-from .passes import CANDIDATES, Pass, PendingPasses, record_event
+from .passes import BATCH, CANDIDATES, Pass, PendingPasses, record_event
 
 __all__ = ["DetectorSpec", "PersonDetector", "load_detector", "read_detector", "save_detector"]
 
@@ -105,7 +105,10 @@ class PersonDetector(BatchDetector):
     def submit(self, images: Sequence[Photo], threshold: float | None = None) -> PendingDetections:
         """Begin to look for people, see `BatchDetector.submit`."""
         check_photos(images)
-        passes = [self._start([images[row] for row in rows.tolist()], rows) for rows in by_orientation(images)]
+        passes = [
+            self._start([images[row] for row in rows.tolist()], rows)
+            for rows in split_photos(images, BATCH[self.device.type])
+        ]
         done = record_event(self.device) if passes else None
         least = self.threshold if threshold is None else threshold
         return PendingPasses(passes, len(images), least, self.overlap, self.most, done)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from fastpose.detection.letterbox import by_orientation, letterbox
+from fastpose.detection.letterbox import letterbox, split_photos
 
 
 def smooth(height, width, seed=0):
@@ -96,8 +96,12 @@ def test_photos_that_are_stretched_fill_their_pictures():
     np.testing.assert_allclose(placement.back(np.array([[25, 40, 50, 80]]), np.array([0])), [[50, 10, 100, 20]])
 
 
-def test_wide_and_tall_photos_are_told_apart():
+def test_photos_of_a_pass():
     photos = [smooth(30, 20), smooth(20, 30), smooth(20, 20), smooth(30, 10)]
-    assert [rows.tolist() for rows in by_orientation(photos)] == [[1, 2], [0, 3]]
-    assert [rows.tolist() for rows in by_orientation(photos[:1])] == [[0]]
-    assert by_orientation([]) == []
+    for most, apart, expected in (
+        (4, True, [[1, 2], [0, 3]]),
+        (1, True, [[1], [2], [0], [3]]),
+        (3, False, [[0, 1, 2], [3]]),
+    ):
+        assert [rows.tolist() for rows in split_photos(photos, most, apart=apart)] == expected
+    assert split_photos([], 4) == []

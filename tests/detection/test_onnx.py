@@ -68,6 +68,14 @@ def check(found, *, rows, atol=1e-3):
             np.testing.assert_allclose(answer.boxes[0], box, atol=atol, err_msg=str(size))
 
 
+@pytest.fixture
+def watched(monkeypatch):
+    """The pictures of every pass."""
+    seen, run = [], onnx_session.OnnxSession.run
+    monkeypatch.setattr(onnx_session.OnnxSession, "run", lambda self, pixels: seen.append(pixels) or run(self, pixels))
+    return seen
+
+
 def test_every_family_is_tried():
     assert list(FAMILIES) == list(LAYOUTS)
 
@@ -88,34 +96,47 @@ def test_every_family_is_recognised_and_read(tmp_path, layout, batch):
     assert [len(found) for found in detector.detect(photos(), threshold=0.95)] == [0, 0, 0, 0]
 
 
-@pytest.mark.parametrize(("batch", "runs"), [(1, [1, 1, 1, 1]), (3, [3, 3]), (None, [4])])
-def test_photos_go_in_as_the_file_takes_them(tmp_path, monkeypatch, batch, runs):
+CENTRED = {"yolov5", "yolov8", "yolo-nms"}
+STRETCHED = {"rtdetr", "rfdetr", "rtdetr-boxes", "rtdetr-ultralytics"}
+
+
+@pytest.mark.parametrize("layout", FAMILIES)
+def test_photos_lie_where_the_family_is_used_to_them(tmp_path, watched, layout):
+    write, promised, written, _ = FAMILIES[layout]
+    detector = OnnxDetector(export(tmp_path / "net.onnx", Sees(write, **promised), **written), device="cpu")
+    watched.clear()
+    detector(np.full((192, 128, 3), 255, np.uint8))
+    row = watched[0][0, 0, 32]  # of the picture's middle
+    white = torch.nonzero(row > row.max() - 1e-3).flatten().tolist()
+    expected = (0, 95) if layout in STRETCHED else (26, 67) if layout in CENTRED else (0, 41)
+    assert (white[0], white[-1]) == expected
+
+
+@pytest.mark.parametrize(("batch", "runs"), [(1, [1, 1, 1, 1]), (3, [3, 3]), (None, [3, 1])])
+def test_photos_go_in_as_the_file_takes_them(tmp_path, watched, batch, runs):
     shape, dynamic = (batch or 1, 3, 64, 96), () if batch else (0,)
     file = export(tmp_path / "net.onnx", Sees(files.yolov8), shape=shape, dynamic=dynamic)
-    detector = OnnxDetector(file, device="cpu", threshold=0.5)
-    seen, run = [], onnx_session.OnnxSession.run
-
-    def watched(self, pixels):
-        seen.append(len(pixels))
-        return run(self, pixels)
-
-    monkeypatch.setattr(onnx_session.OnnxSession, "run", watched)
+    detector = OnnxDetector(file, device="cpu", threshold=0.5, batch=None if batch else 3)
+    watched.clear()
     check(detector.detect(photos()), rows=1)
-    assert seen == runs
+    assert [len(pixels) for pixels in watched] == runs
 
 
-def test_wide_and_tall_photos_have_pictures_of_their_own(tmp_path, monkeypatch):
+def test_pictures_that_fill_a_batch_are_nobody_s(tmp_path):
+    rows = torch.tensor([10.0, 10, 30, 40, 0.9, 0]).expand(3, 1, 6)
+    detector = OnnxDetector(export(tmp_path / "net.onnx", Says(rows), shape=(3, 3, 64, 96)), device="cpu")
+    assert [len(found) for found in detector.detect([photo(64, 96), photo(64, 96)])] == [1, 1]
+
+
+def test_wide_and_tall_photos_have_pictures_of_their_own(tmp_path, watched):
     net = Sees(files.mmdeploy, **RTMDET)
     file = export(tmp_path / "net.onnx", net, dynamic=(0, 2, 3), outputs=("dets", "labels"))
-    detector = OnnxDetector(file, device="cpu", threshold=0.5, size=96)
-    seen, run = [], onnx_session.OnnxSession.run
-    monkeypatch.setattr(
-        onnx_session.OnnxSession, "run", lambda self, pixels: seen.append(list(pixels.shape)) or run(self, pixels)
-    )
+    detector = OnnxDetector(file, device="cpu", threshold=0.5, size=96, batch=16)
+    watched.clear()
     check(detector.detect(photos()), rows=2)
-    assert seen == [[3, 3, 96, 96], [1, 3, 96, 64]]
-    check(OnnxDetector(file, device="cpu", threshold=0.5, size=(64, 96)).detect(photos()), rows=2)
-    assert seen[-1] == [4, 3, 64, 96]
+    assert [list(pixels.shape) for pixels in watched] == [[3, 3, 96, 96], [1, 3, 96, 64]]
+    check(OnnxDetector(file, device="cpu", threshold=0.5, size=(64, 96), batch=16).detect(photos()), rows=2)
+    assert list(watched[-1].shape) == [4, 3, 64, 96]
 
 
 def test_torchvision_takes_photos_of_any_size(tmp_path):
@@ -237,7 +258,11 @@ def test_boxes_that_are_none_are_left_out(tmp_path):
         ([torch.zeros(1, 126, 85)], {"layout": "mmdeploy"}, r"not those of the layout 'mmdeploy': found output0"),
         ([torch.zeros(1, 99, 85)], {"layout": "yolox-grid"}, "a picture of 64x96 has 126 cells, expected as many"),
         ([torch.full((1, 126, 85), 0.3)], {"layout": "yolo-nms"}, "expected whole numbers as classes"),
-        ([torch.full((1, 84, 126), 7.0)], {}, r"as yolov8, output0 \[1, 84, 126\] gives a score of 7, expected 0 to 1"),
+        (
+            [torch.full((1, 84, 126), 7.0)],
+            {},
+            r"output0 \[1, 84, 126\] cannot be read as yolov8: expected scores from 0 to 1, got 7",
+        ),
         ([torch.zeros(2, 300, 6)], {}, "expected the boxes of 1 pictures"),
         ([torch.zeros(1, 8, 80), torch.full((1, 8, 4), 50.0)], {}, r"found output0 \[1, 8, 80\], output1 \[1, 8, 4\]"),
     ],
@@ -286,6 +311,8 @@ def test_options_that_are_wrong_are_named(tmp_path):
     for size, message in ((320, r"takes pictures of \(64, 96\) only, got 320"), (0, "got 0"), ((3,), "got \\(3,\\)")):
         with pytest.raises(ValueError, match=f"size: .*{message}"):
             OnnxDetector(file, device="cpu", size=size)
+    with pytest.raises(ValueError, match="batch: expected at least 1 photo, got 0"):
+        OnnxDetector(file, device="cpu", batch=0)
     detector = OnnxDetector(file, device="cpu", size=(64, 96))
     with pytest.raises(TypeError, match="photo 1: expected uint8"):
         detector.detect([photo(9, 9), np.zeros((9, 9, 3))])
@@ -320,7 +347,7 @@ def test_without_onnx_runtime_the_extra_is_named(monkeypatch):
     [
         # The figures were made with OpenCV's resize, without antialiasing for YOLOX: half of its boxes differ by 2 %.
         ("yolox_nano", "yolox_nano", {}, (0.80, 0.97)),
-        ("rtmdet_nano_end2end", "rtmdet_nano_320", {"size": 320}, (0.95, 0.99)),
+        ("rtmdet_nano_end2end", "rtmdet_nano_320", {"size": (320, 320)}, (0.95, 0.99)),
     ],
 )
 def test_real_detectors_find_what_they_are_known_to_find(shared, file, key, options, close):

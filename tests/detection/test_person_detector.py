@@ -10,6 +10,7 @@ import safetensors.torch
 import torch
 
 from fastpose.detection.network import PersonNet, place_centers
+from fastpose.detection.passes import BATCH
 from fastpose.detection.person_detector import DetectorSpec, PersonDetector, load_detector, save_detector
 from fastpose.models.weights import WeightsError
 
@@ -44,7 +45,9 @@ def test_boxes_are_those_of_the_photo():
     np.testing.assert_allclose(found.scores, [1 / (1 + np.exp(-2))], rtol=1e-6)
 
 
-def test_boxes_end_where_the_photo_ends():
+@pytest.mark.parametrize("batch", [1, 16])
+def test_boxes_end_where_the_photo_ends(monkeypatch, batch):
+    monkeypatch.setitem(BATCH, "cpu", batch)
     net = Sees({0: (2.0, [50.0, 50.0, 200.0, 200.0])})
     small, tall = PersonDetector(net, SPEC).detect([np.zeros((30, 40, 3), np.uint8), np.zeros((200, 64, 3), np.uint8)])
     np.testing.assert_allclose(small.boxes, [[0, 0, 40, 30]])
@@ -67,7 +70,8 @@ def test_boxes_that_are_none_are_left_out(reach):
     assert len(PersonDetector(net, SPEC)(np.zeros((64, 64, 3), np.uint8))) == 0
 
 
-def test_photos_of_one_shape_are_found_alike_alone_and_together():
+def test_photos_of_one_shape_are_found_alike_alone_and_together(monkeypatch):
+    monkeypatch.setitem(BATCH, "cpu", 16)  # as on a GPU
     detector = PersonDetector(build(), SPEC, threshold=1e-4)
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (90, 120, 3), np.uint8) for _ in range(3)]
@@ -114,3 +118,12 @@ def _header(folder):
 def test_a_spec_that_is_wrong_is_named(values):
     with pytest.raises(ValueError, match=next(iter(values))):
         DetectorSpec(**values)
+
+
+def test_wide_and_tall_photos_of_a_batch_come_back_in_order(monkeypatch):
+    monkeypatch.setitem(BATCH, "cpu", 16)
+    net = Sees({0: (2.0, [50.0, 50.0, 200.0, 200.0])})
+    sizes = [(200, 64), (30, 40), (90, 30), (20, 99)]
+    found = PersonDetector(net, SPEC).detect([np.zeros((*size, 3), np.uint8) for size in sizes])
+    for answer, (height, width) in zip(found, sizes, strict=True):
+        np.testing.assert_allclose(answer.boxes, [[0, 0, width, height]], rtol=1e-6)
