@@ -25,9 +25,9 @@ try:
     with without_decoder_lines():
         print("before", file=sys.stderr)
         decode()
+        print("after", file=sys.stderr)  # nothing of Python's may come between the parts of C's line
         os.write(2, b"libpng warning: iCCP: too short\nof C\nwithout an ")
         os.write(2, b"end\n")
-        print("after", file=sys.stderr)
         sys.stderr.isatty()
         1 / 0
 except ZeroDivisionError:
