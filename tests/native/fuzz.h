@@ -130,6 +130,7 @@ void run_trial(Bytes& in, const Trial& trial);
 // One target an op.
 void affine_crop(Bytes& in);
 void affine_crop_backward(Bytes& in);
+void box_nms(Bytes& in);
 void heatmap_encode(Bytes& in);
 void heatmap_decode(Bytes& in);
 void heatmap_loss(Bytes& in);
