@@ -1,4 +1,4 @@
-// Target of box_nms.
+// Target of box_nms, and what it has in common with oks_nms.
 #include <cmath>
 
 #include "box_nms/box_nms.h"
@@ -41,6 +41,20 @@ int64_t of_image(const fastpose::BoxNmsArgs& args, const int64_t* indices, int64
 
 }  // namespace
 
+void check_places(const int64_t* indices, const double* rescored, int64_t count, int64_t n) {
+  std::vector<bool> seen(static_cast<size_t>(n));
+  for (int64_t i = 0; i < n; ++i) {
+    const int64_t j = indices[i];
+    if (i >= count) {
+      FUZZ_CHECK(j == -1 && rescored[i] == 0.0, "place %d is not empty", static_cast<int>(i));
+      continue;
+    }
+    FUZZ_CHECK(j >= 0 && j < n && !seen[static_cast<size_t>(j)], "place %d holds %d", static_cast<int>(i), static_cast<int>(j));
+    seen[static_cast<size_t>(j)] = true;
+    FUZZ_CHECK(i == 0 || fastpose::nms_before(rescored[i - 1], indices[i - 1], rescored[i], j), "place %d is out of order", static_cast<int>(i));
+  }
+}
+
 void box_nms(Bytes& in) {
   fastpose::BoxNmsArgs args{};
   args.dtype = in.pick<DType>({DType::Float32, DType::Float64});
@@ -75,17 +89,10 @@ void box_nms(Bytes& in) {
     const bool all = args.min_score == -INFINITY;
     FUZZ_CHECK(count >= (all && n > 0 ? 1 : 0) && count <= n, "%d of %d boxes kept", static_cast<int>(count), static_cast<int>(n));
     FUZZ_CHECK(hard || !all || args.most < n || count == n, "soft: %d of %d boxes kept", static_cast<int>(count), static_cast<int>(n));
-    std::vector<bool> seen(static_cast<size_t>(n));
-    for (int64_t i = 0; i < n; ++i) {
+    check_places(indices, rescored, count, n);
+    for (int64_t i = 0; i < count; ++i) {
       const int64_t j = indices[i];
-      if (i >= count) {
-        FUZZ_CHECK(j == -1 && rescored[i] == 0.0, "place %d is not empty", static_cast<int>(i));
-        continue;
-      }
-      FUZZ_CHECK(j >= 0 && j < n && !seen[static_cast<size_t>(j)], "place %d holds box %d", static_cast<int>(i), static_cast<int>(j));
-      seen[static_cast<size_t>(j)] = true;
       const double before = fastpose::nms_score(scores[j]);
-      FUZZ_CHECK(i == 0 || fastpose::nms_before(rescored[i - 1], indices[i - 1], rescored[i], j), "place %d is out of order", static_cast<int>(i));
       FUZZ_CHECK(hard ? rescored[i] == before : rescored[i] <= before, "the score of box %d has changed", static_cast<int>(j));
       FUZZ_CHECK(rescored[i] >= args.min_score, "the score of box %d is too low", static_cast<int>(j));
       FUZZ_CHECK(of_image(args, indices, i) <= args.most, "place %d is one too many of its image", static_cast<int>(i));

@@ -41,7 +41,7 @@ def box_nms(
     """
     images = torch.zeros_like(scores, dtype=torch.int64) if image_index is None else image_index
     kinds = torch.zeros_like(images) if classes is None else classes
-    final = torch.nan_to_num(scores.double(), nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
+    final = _worst_if_nan(scores.double())
     overlap = _overlaps(boxes)
     kept: list[int] = []
     for image in images.unique().tolist():
@@ -58,12 +58,16 @@ def box_nms(
                 alive &= ~(beside & (overlap[best] > _threshold(threshold)))
             else:
                 share = _share_left(overlap[best], method, _threshold(threshold), 0.5 if sigma is None else sigma)
-                lowered = torch.where((share < 1) & (final > 0), final * share, final).nan_to_num(-torch.inf, torch.inf)
+                lowered = _worst_if_nan(torch.where((share < 1) & (final > 0), final * share, final))
                 final = torch.where(beside, lowered, final)
                 alive &= final >= min_score
     kept.sort(key=lambda i: (-float(final[i]), i))
     indices = torch.tensor(kept, dtype=torch.int64, device=boxes.device)
     return indices if method == "hard" else (indices, final[indices].to(scores.dtype))
+
+
+def _worst_if_nan(scores: Tensor) -> Tensor:
+    return torch.where(scores.isnan(), -torch.inf, scores)
 
 
 def _threshold(threshold: float | None) -> float:
