@@ -10,6 +10,7 @@ import time
 
 from . import (
     bench_affine_crop,
+    bench_box_nms,
     bench_heatmap_decode,
     bench_heatmap_encode,
     bench_heatmap_loss,
@@ -23,7 +24,7 @@ from .report import CONDITIONS, Cells, machine, rewrite_readme, tables, write_js
 
 MODULES = (
     *(bench_affine_crop, bench_heatmap_encode, bench_heatmap_decode, bench_heatmap_loss, bench_oks, bench_oks_nms),
-    *(bench_layers, bench_overhead),
+    *(bench_box_nms, bench_layers, bench_overhead),
 )
 WEIGHTS = {(1, "cold"): 2.0}
 """The condition of the goals gets twice the time of the others."""

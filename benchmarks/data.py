@@ -173,3 +173,33 @@ def people(images: int, persons: int, detections: int) -> People:
         np.array(COCO17.sigmas),
         np.repeat(np.arange(images), persons * detections),
     )
+
+
+@dataclass
+class Boxes:
+    """What a detector gives before suppression: several boxes for most persons.
+
+    Attributes:
+        boxes: [N,4] float32 x1, y1, x2, y2.
+        scores: [N] float32, all different.
+        image_index: [N] int64, sorted.
+    """
+
+    boxes: Array
+    scores: Array
+    image_index: Array
+
+    def tensors(self) -> tuple[torch.Tensor, ...]:
+        """All fields, in this order."""
+        return tuple(torch.from_numpy(v) for v in (self.boxes, self.scores, self.image_index))
+
+
+def detections(images: int, count: int) -> Boxes:
+    """``count`` boxes of all images together, about four of each person, in photos of 640×640."""
+    rng = np.random.default_rng(4)
+    index = np.sort(rng.integers(0, images, count))
+    persons = 1 + count // (4 * images)
+    low = rng.uniform(0, 500, (images, persons, 2))
+    base = np.concatenate([low, low + rng.uniform(20, 200, (images, persons, 2))], -1)
+    boxes = base[index, rng.integers(0, persons, count)] + rng.normal(0, 6, (count, 4))
+    return Boxes(boxes.astype(np.float32), (rng.permutation(count) + 1).astype(np.float32) / (count + 1), index)

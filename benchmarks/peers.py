@@ -60,7 +60,17 @@ def mmpose(name: str) -> ModuleType:
 def versions() -> dict[str, str]:
     """Of the packages that take part and are installed."""
     found = {"python": sys.version.split()[0]}
-    for name in ("torch", "numpy", "opencv-python", "opencv-python-headless", "mmpose", "mmcv-lite", "mmcv", "kornia"):
+    for name in (
+        "torch",
+        "numpy",
+        "opencv-python",
+        "opencv-python-headless",
+        "mmpose",
+        "mmcv-lite",
+        "mmcv",
+        "kornia",
+        "torchvision",
+    ):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found

@@ -114,7 +114,7 @@ def test_the_dry_run_goes_through_every_step(tmp_path: Path) -> None:
     assert report["machine"]["dry"] is True
     assert [step["status"] for step in report["steps"]] == [0] * 7
     timed = {case["case"].split()[0] for case in report["ops"]["cases"]}
-    assert timed == {"affine_crop", "heatmap_decode", "heatmap_encode", "heatmap_loss", "oks", "oks_nms"}
+    assert timed == {"affine_crop", "box_nms", "heatmap_decode", "heatmap_encode", "heatmap_loss", "oks", "oks_nms"}
     assert not any("wrong" in case for case in report["ops"]["cases"])
     # Bytes that must move are judged by a copy of as many, in a graph as the op itself.
     judged = [case for case in report["ops"]["cases"] if case["moved_bytes"]]

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from fastpose.codecs import build_codec
-from fastpose.ops import affine_crop, heatmap_decode, heatmap_encode, heatmap_loss, oks, oks_nms, reference
+from fastpose.ops import affine_crop, box_nms, heatmap_decode, heatmap_encode, heatmap_loss, oks, oks_nms, reference
 from fastpose.skeletons import COCO17
 
-from ..data import MEAN, STD
+from ..data import MEAN, STD, detections
 from ..data import people as found_people
 from . import peers
 from .inputs import KEYPOINTS, MapSet, PhotoSet, crowd, map_set, photo_set
@@ -45,6 +45,7 @@ def cases(device: torch.device, people: tuple[int, ...], crowd: int) -> list[Cas
         found.append(oks_case(count, device))
         found.append(nms_case(count, device))
     found.append(nms_case(crowd, device))
+    found.append(boxes_case(64, device))
     return found
 
 
@@ -273,6 +274,29 @@ def nms_case(people: int, device: torch.device) -> Case:
 
     return Case(
         f"oks_nms {len(found.poses)} poses of {images} images",
+        None,
+        make,
+        {OP: fastpose, "moved to the CPU, fastpose there": on_cpu},
+        check,
+    )
+
+
+def boxes_case(images: int, device: torch.device) -> Case:
+    def make() -> tuple[Tensor, ...]:
+        boxes, scores, index = detections(images, 31 * images).tensors()
+        return boxes.to(device), scores.double().to(device), index.to(device)
+
+    def fastpose(data: tuple[Tensor, ...]) -> Tensor:
+        return box_nms(*data[:2], None, data[2], 0.6, padded=True)
+
+    def on_cpu(data: tuple[Tensor, ...]) -> Tensor:
+        return fastpose(tuple(each.cpu() for each in data))
+
+    def check(ours: Tensor, theirs: Tensor) -> None:
+        assert np.array_equal(ours.cpu().numpy(), theirs.cpu().numpy()), "other boxes are kept"
+
+    return Case(
+        f"box_nms {31 * images} boxes of {images} images",
         None,
         make,
         {OP: fastpose, "moved to the CPU, fastpose there": on_cpu},

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from fastpose.codecs import build_codec
-from fastpose.ops import affine_crop, heatmap_decode, heatmap_encode, heatmap_loss, oks, oks_nms
+from fastpose.ops import affine_crop, box_nms, heatmap_decode, heatmap_encode, heatmap_loss, oks, oks_nms
 
 KINDS = tuple(kind for kind in get_args(str) if kind != "regression")
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
@@ -98,6 +98,21 @@ def poses(device: torch.device) -> None:
                 close((found[0] if soft else found), torch.from_numpy(wanted[0] if soft else wanted), 0)
 
 
+def boxes(device: torch.device) -> None:
+    rng = np.random.default_rng(0)
+    scores, kind = rng.random(133), rng.integers(0, 3, 133)
+    for dtype in (np.float32, np.float64):
+        given = rng.uniform(0, 60, (133, 4)).astype(dtype)
+        given[:, 2:] += given[:, :2]
+        for method in ("hard", "linear", "gaussian"):
+            for image in (None, np.arange(133) // 50):
+                options: dict[str, Any] = {"method": method, "min_score": 0.05, "most": 20, "padded": True}
+                found = box_nms(torch.from_numpy(given).to(device), scores, kind, image, **options)
+                wanted = box_nms(given, scores, kind, image, **options)
+                hard = method == "hard"
+                close((found if hard else found[0]), torch.from_numpy(wanted if hard else wanted[0]), 0)
+
+
 def close(ours: torch.Tensor, wanted: torch.Tensor, limit: float) -> None:
     """Raises AssertionError where they differ by more than the limit."""
     worst = float((ours.cpu().double() - wanted.double()).abs().max())
@@ -108,7 +123,7 @@ def main() -> int:
     """Runs on the device that is named, CUDA if none is."""
     device = torch.device(sys.argv[1] if len(sys.argv) > 1 else "cuda")
     named = sys.argv[2:]
-    for part in (crops, heatmaps, poses, wide_blur):
+    for part in (crops, heatmaps, poses, boxes, wide_blur):
         if part.__name__ not in named and (named or part is wide_blur):  # that one may be refused: only by its name
             continue
         part(device)

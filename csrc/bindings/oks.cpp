@@ -2,6 +2,7 @@
 #include "oks/oks.h"
 
 #include "bindings/bindings.h"
+#include "bindings/nms_result.h"
 #include "core/host_device.h"
 #include "oks_nms/oks_nms.h"
 
@@ -43,13 +44,6 @@ py::object oks(Way way, const Objects<7>& objects) {
   return call.result(6);
 }
 
-// object[:n]
-py::object first_of(const py::object& object, int64_t n) {
-  PyObject* const part = PySequence_GetSlice(object.ptr(), 0, static_cast<Py_ssize_t>(n));
-  if (part == nullptr) throw py::error_already_set();
-  return py::reinterpret_steal<py::object>(part);
-}
-
 constexpr Rule kOksNms[] = {
     array("poses", F32 | F64, "N K C"),
     small("scores", F64, "N"),
@@ -64,18 +58,16 @@ constexpr Rule kOksNms[] = {
     output("out_scores", F64, "N", OPTIONAL),
 };
 
-// `try_oks_nms` gives what the public function gives: of those kept the indices, and where soft their scores, of the dtype that scores had.
-// `oks_nms` cannot: on CUDA their number would have to be waited for. It gives indices and scores [N], and the number [1].
 py::object oks_nms(Way way, const Objects<11>& objects) {
   CallOf call(way, kOksNms, objects);
   if (!call.inputs() || !call.outputs()) return py::none();
-  const Arg &poses = call[0], &sigmas = call[3], &out = call[9], &out_scores = call[10];
+  const Arg &poses = call[0], &sigmas = call[3];
   const int64_t n = call.size('N');
   const double threshold = call.number(4);
   const bool soft = call.flag(6), padded = call.flag(8), tried = way == Way::Try;
-  const int64_t most = call[7] ? call.whole(7) : int64_t{1} << 62;
+  const int64_t most = call[7] ? call.whole(7) : kNoLimit;
   const DType score_dtype = soft && call.given_dtype(1) == DType::Float32 ? DType::Float32 : DType::Float64;
-  if (tried && soft && out_scores && score_dtype != DType::Float64) return py::none();
+  if (tried && soft && call[10] && score_dtype != DType::Float64) return py::none();
   expect_coordinates(poses);
   expect_sigmas(sigmas);
   if (!(soft ? threshold > 0.0 : threshold >= 0.0))
@@ -84,26 +76,12 @@ py::object oks_nms(Way way, const Objects<11>& objects) {
   if (poses.device != kCpu && n > kOksNmsCudaLimit)
     fail_value("poses", "at most " + std::to_string(kOksNmsCudaLimit) + " poses on CUDA", std::to_string(n));
 
-  py::object indices = call.result(9), rescored = call.result(10), count;
-  const auto room = [&](const Arg& given, py::object& object, int64_t size, DType dtype) {
-    if (given) return given.data;
-    if (tried) return call.workspace(size * dtype_size(dtype));
-    object = call.empty(&size, 1, dtype);
-    return data_of(object);
-  };
+  NmsResult result(call, 9, n);
   const OksNmsArgs args{
       poses, call[1], call[2], sigmas, call[5], n, call.size('K'), call.size('C'), poses.dtype, threshold, soft, most,
-      static_cast<int64_t*>(room(out, indices, n, DType::Int64)), static_cast<double*>(room(out_scores, rescored, n, DType::Float64)),
-      static_cast<int64_t*>(room(Arg(), count, 1, DType::Int64)),
-      poses.device == kCpu ? nullptr : call.workspace(oks_nms_workspace(n))};
+      result.indices, result.rescored, result.count, poses.device == kCpu ? nullptr : call.workspace(oks_nms_workspace(n))};
   FASTPOSE_LAUNCH(oks_nms, args, call);
-  if (!tried) return py::make_tuple(indices, rescored, count);
-
-  const int64_t places = padded ? n : *args.count;
-  indices = !out ? call.copy(args.indices, DType::Int64, places, DType::Int64) : padded ? indices : first_of(indices, places);
-  if (!soft) return indices;
-  rescored = !out_scores ? call.copy(args.rescored, DType::Float64, places, score_dtype) : padded ? rescored : first_of(rescored, places);
-  return py::make_tuple(indices, rescored);
+  return tried ? result.of_tried(padded, soft, score_dtype) : result.of_prepared();
 }
 
 }  // namespace

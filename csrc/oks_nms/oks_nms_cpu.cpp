@@ -1,6 +1,7 @@
 #include "core/dispatch.h"
 #include "core/parallel.h"
 #include "core/scratch.h"
+#include "nms/nms_sort.h"
 #include "oks/oks_lanes.h"
 #include "oks_nms/oks_nms.h"
 #include "oks_nms/oks_nms_math.h"
@@ -8,32 +9,6 @@
 namespace fastpose {
 namespace FASTPOSE_SIMD_NS {
 namespace {
-
-// Merge sort (std:: templates stay out of these units). `before(a, b)` is a strict order; sorts items[0, n) with spare[0, n).
-template <class Before>
-FASTPOSE_INLINE void sort_items(int64_t* items, int64_t* spare, int64_t n, Before before) {
-  constexpr int64_t kRun = 8;
-  for (int64_t start = 0; start < n; start += kRun) {
-    const int64_t end = min_of(start + kRun, n);
-    for (int64_t i = start + 1; i < end; ++i) {
-      const int64_t item = items[i];
-      int64_t j = i;
-      for (; j > start && before(item, items[j - 1]); --j) items[j] = items[j - 1];
-      items[j] = item;
-    }
-  }
-  for (int64_t width = kRun; width < n; width *= 2) {
-    for (int64_t start = 0; start < n; start += 2 * width) {
-      const int64_t middle = min_of(start + width, n), end = min_of(start + 2 * width, n);
-      int64_t left = start, right = middle;
-      for (int64_t i = start; i < end; ++i) {
-        const bool take_right = right < end && (left >= middle || before(items[right], items[left]));
-        spare[i] = take_right ? items[right++] : items[left++];
-      }
-    }
-    memcpy(items, spare, bytes_of<int64_t>(n));
-  }
-}
 
 struct Work {
   int64_t* order;   // [N]: by image, then best first; order[p] is a pose

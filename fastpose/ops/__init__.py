@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from .affine_crop import affine_crop
 from .batch_norm_act import batch_norm_act
+from .box_nms import box_nms
 from .depthwise_conv import depthwise_conv
 from .heatmap_decode import heatmap_decode
 from .heatmap_encode import heatmap_encode
@@ -21,6 +22,7 @@ from .oks_nms import oks_nms
 __all__ = [
     "affine_crop",
     "batch_norm_act",
+    "box_nms",
     "depthwise_conv",
     "heatmap_decode",
     "heatmap_encode",

@@ -11,18 +11,15 @@ from ._arguments import (
     argument,
     array_argument,
     dispatched,
-    filled,
     flag_argument,
     number_argument,
     refuse_grad,
-    whole_argument,
 )
 from ._native import Array, C, is_dynamo_compiling
 from ._registration import plain, register
+from ._suppression import filled_places, kept_places, limit_argument
 
 __all__ = ["oks_nms"]
-
-_NO_LIMIT = 1 << 62
 
 
 def oks_nms(
@@ -95,27 +92,13 @@ def oks_nms(
     sigma = argument("sigmas", sigmas, torch.float64, pose)
     image = None if image_index is None else argument("image_index", image_index, torch.int64, pose)
     width, soft = number_argument("threshold", threshold), flag_argument("soft", soft)
-    limit = _NO_LIMIT if max_per_image is None else whole_argument("max_per_image", max_per_image)
-    padded = flag_argument("padded", padded)
+    limit, padded = limit_argument("max_per_image", max_per_image), flag_argument("padded", padded)
     if dispatched(pose, score, area, sigma, image):
-        indices, rescored, _ = torch.ops.fastpose.oks_nms(pose, score, area, sigma, image, width, soft, limit)
-        indices, rescored = filled("out", out, indices), filled("out_scores", out_scores, rescored)
-        if not padded:
-            used = indices >= 0
-            indices, rescored = indices[used], rescored[used]
+        result = torch.ops.fastpose.oks_nms(pose, score, area, sigma, image, width, soft, limit)
+        found = filled_places(result, out, out_scores)
     else:
-        indices, rescored, count = C.oks_nms(
-            pose, score, area, sigma, width, image, soft, limit, padded, out, out_scores
-        )
-        if not padded:
-            kept = int(count[0])
-            indices, rescored = indices[:kept], rescored[:kept]
-    if not soft:
-        return indices
-    if isinstance(rescored, Tensor):
-        return indices, rescored.to(scores.dtype) if isinstance(scores, Tensor) else rescored
-    kind = getattr(scores, "dtype", rescored.dtype)
-    return indices, rescored.astype(kind, copy=False) if kind.kind == "f" else rescored
+        found = C.oks_nms(pose, score, area, sigma, width, image, soft, limit, padded, out, out_scores)
+    return kept_places(found, scores, soft=soft, padded=padded)
 
 
 def _registered(

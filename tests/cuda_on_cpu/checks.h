@@ -82,6 +82,7 @@ void affine_crop(Random& random);
 void affine_crop_rows(Random& random);
 void affine_crop_far(Random& random);
 void affine_crop_backward(Random& random);
+void box_nms(Random& random);
 void heatmap_encode(Random& random);
 void heatmap_decode(Random& random);
 void heatmap_loss(Random& random);

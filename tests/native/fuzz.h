@@ -127,9 +127,13 @@ struct Trial {
 };
 void run_trial(Bytes& in, const Trial& trial);
 
+// What oks_nms and box_nms give: the places in use hold different members, the best first, the others none.
+void check_places(const int64_t* indices, const double* rescored, int64_t count, int64_t n);
+
 // One target an op.
 void affine_crop(Bytes& in);
 void affine_crop_backward(Bytes& in);
+void box_nms(Bytes& in);
 void heatmap_encode(Bytes& in);
 void heatmap_decode(Bytes& in);
 void heatmap_loss(Bytes& in);

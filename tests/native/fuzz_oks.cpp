@@ -3,9 +3,9 @@
 #include <cmath>
 
 #include "fuzz.h"
+#include "nms/nms_math.h"
 #include "oks/oks.h"
 #include "oks_nms/oks_nms.h"
-#include "oks_nms/oks_nms_math.h"
 
 namespace fuzz {
 namespace {
@@ -123,18 +123,9 @@ void oks_nms(Bytes& in) {
     const double* rescored = static_cast<const double*>(outputs[1]);
     FUZZ_CHECK(count >= (n > 0 ? 1 : 0) && count <= n, "%d of %d poses kept", static_cast<int>(count), static_cast<int>(n));
     FUZZ_CHECK(!args.soft || args.max_per_image < n || count == n, "soft: %d of %d poses kept", static_cast<int>(count), static_cast<int>(n));
-    std::vector<bool> seen(static_cast<size_t>(n));
-    for (int64_t i = 0; i < n; ++i) {
-      const int64_t j = indices[i];
-      if (i >= count) {
-        FUZZ_CHECK(j == -1 && rescored[i] == 0.0, "place %d is not empty", static_cast<int>(i));
-        continue;
-      }
-      FUZZ_CHECK(j >= 0 && j < n && !seen[static_cast<size_t>(j)], "place %d holds pose %d", static_cast<int>(i), static_cast<int>(j));
-      seen[static_cast<size_t>(j)] = true;
-      FUZZ_CHECK(i == 0 || fastpose::nms_before(rescored[i - 1], indices[i - 1], rescored[i], j), "place %d is out of order", static_cast<int>(i));
-      FUZZ_CHECK(args.soft || rescored[i] == fastpose::nms_score(scores[j]), "the score of pose %d has changed", static_cast<int>(j));
-    }
+    check_places(indices, rescored, count, n);
+    for (int64_t i = 0; i < count && !args.soft; ++i)
+      FUZZ_CHECK(rescored[i] == fastpose::nms_score(scores[indices[i]]), "the score at place %d has changed", static_cast<int>(i));
   };
   run_trial(in, trial);
 }

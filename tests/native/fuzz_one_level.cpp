@@ -3,6 +3,7 @@
 
 #include "affine_crop/affine_crop.h"
 #include "batch_norm_act/batch_norm_act.h"
+#include "box_nms/box_nms.h"
 #include "depthwise_conv/depthwise_conv.h"
 #include "heatmap_decode/heatmap_decode.h"
 #include "heatmap_encode/heatmap_encode.h"
@@ -19,6 +20,7 @@ namespace fastpose {
 
 FORWARD(affine_crop_cpu, AffineCropArgs)
 FORWARD(affine_crop_backward_cpu, AffineCropBackwardArgs)
+FORWARD(box_nms_cpu, BoxNmsArgs)
 FORWARD(heatmap_encode_cpu, HeatmapEncodeArgs)
 FORWARD(heatmap_decode_cpu, HeatmapDecodeArgs)
 FORWARD(heatmap_loss_cpu, HeatmapLossArgs)

@@ -141,6 +141,14 @@ def nms_call(soft: bool) -> Call:
     return Call(run, people, atol=1e-7)
 
 
+def boxes_call(method: str) -> Call:
+    def run(given: Tensor, scores: Tensor, areas: Tensor, image: Tensor, sigmas: Tensor) -> Any:
+        boxes = torch.cat([given[:, :3, :2].amin(1), given[:, :3, :2].amax(1)], 1)
+        return ops.box_nms(boxes, scores, image % 3, image, method=method, min_score=0.1, most=9, padded=True)
+
+    return Call(run, people, atol=1e-7)
+
+
 CALLS: dict[str, Call] = {
     "affine_crop": Call(run_crop, crop_inputs, atol=0.02),
     "affine_crop backward": Call(run_crop_backward, crop_inputs, atol=0.02, rtol=1e-4),
@@ -151,6 +159,7 @@ CALLS: dict[str, Call] = {
     "heatmap_loss hardest": loss_call("gaussian", topk=5),
     "heatmap_loss given": loss_call("udp", given=True),
     "heatmap_loss combined given": loss_call("udp_combined", topk=5, given=True),
+    **{f"box_nms {method}": boxes_call(method) for method in ("hard", "linear", "gaussian")},
     "oks": Call(run_oks, people),
     "oks_nms": nms_call(soft=False),
     "oks_nms soft": nms_call(soft=True),

@@ -184,6 +184,13 @@ def test_opcheck_poses() -> None:
         torch.library.opcheck(torch.ops.fastpose.oks_nms.default, arguments)
 
 
+def test_opcheck_boxes() -> None:
+    given, scores, _, image, _ = to_device(people(0, 9))
+    for method in (0, 1, 2):
+        arguments = (given[:, :2, :2].reshape(9, 4), scores, image % 2, image, 0.5, method, 0.5, 0.1, 5)
+        torch.library.opcheck(torch.ops.fastpose.box_nms.default, arguments)
+
+
 # --- devices ----------------------------------------------------------------------------------------------------------
 def wrong_devices() -> dict[str, tuple[Any, str]]:
     """From what is wrong to a call that must refuse it and the argument that it must name."""

@@ -374,6 +374,7 @@ def test_nothing_at_all() -> None:
     assert ops.oks(none, none, [], SIGMAS).shape == (0, 0)
     assert ops.oks(none, torch.zeros(3, 17, 2, device=DEVICE), [], SIGMAS).shape == (0, 3)
     assert ops.oks_nms(none, [], [], SIGMAS).shape == (0,)
+    assert ops.box_nms(torch.zeros(0, 4, device=DEVICE), []).shape == (0,)
     crops = ops.affine_crop(photos(0).to(DEVICE), torch.empty(0, 2, 3), torch.empty(0, dtype=torch.int64), size=(4, 5))
     assert crops.shape == (0, 3, 4, 5)
 

@@ -43,7 +43,7 @@ def test_outputs_are_filled(op: str, way: str) -> None:
     function, arguments = calls(op)
     outputs = {name: torch.full_like(arguments[name], 77) for name in arguments if name.startswith("out")}
     first, *_ = (name for name in arguments if isinstance(arguments[name], Tensor))
-    whole = {"padded": True} if op == "oks_nms" else {}
+    whole = {"padded": True} if op in ("box_nms", "oks_nms") else {}
     wanted = parts(function(**calls(op, outputs=False)[1] | whole))
 
     def run(x: Tensor) -> Any:

@@ -19,7 +19,7 @@ POSES = RNG.uniform(0, 100, (6, 17, 3)).astype(np.float32)
 SCORES = RNG.random(6).astype(np.float32)
 AREAS = RNG.uniform(1e3, 1e4, 6).astype(np.float32)
 SIGMAS = np.array(COCO17.sigmas)
-GATES = ("try_heatmap_encode", "try_heatmap_decode", "try_heatmap_loss", "try_oks", "try_oks_nms")
+GATES = ("try_heatmap_encode", "try_heatmap_decode", "try_heatmap_loss", "try_oks", "try_oks_nms", "try_box_nms")
 GAUSSIAN, COMBINED = (build_codec(kind, heatmap_size=(16, 12)) for kind in ("gaussian", "udp_combined"))
 SIZE = (64, 48)
 POINTS = RNG.uniform(0, 48, (2, 17, 2)).astype(np.float32)
@@ -105,9 +105,26 @@ def loss_and_gradient(dtype: torch.dtype, **options: Any) -> Any:
     return loss.detach(), predicted.grad.float()
 
 
+def box_calls(to: To) -> dict[str, Call]:
+    corners = RNG.uniform(0, 60, (6, 2))
+    wide = np.concatenate([corners, corners + RNG.uniform(20, 60, (6, 2))], 1)
+    boxes, scores, index = to(wide.astype(np.float32)), to(SCORES), to(np.array([0, 0, 0, 1, 1, 1]))
+    exact, kept, lowered = to(wide), to(np.zeros(6, np.int64)), to(np.zeros(6))
+    nms = ops.box_nms
+    return {
+        "boxes": lambda: nms(boxes, scores, index, [0, 1, 0, 1, 0, 1], 0.1, most=2),
+        "boxes float64": lambda: nms(exact, SCORES.tolist(), threshold=0, min_score=0.2, padded=True),
+        "boxes linear": lambda: nms(boxes, scores, image_index=index, threshold=0.1, method="linear"),
+        "boxes gaussian": lambda: nms(boxes, scores, method="gaussian", sigma=1, padded=True),
+        "boxes out": lambda: nms(boxes, SCORES.astype(float), method="gaussian", out=kept, out_scores=lowered),
+    }
+
+
 CALLS = {
+    **box_calls(lambda a: a),
     **oks_calls(lambda a: a),
     **heatmap_calls(lambda a: a),
+    **{f"{k}, tensors": v for k, v in box_calls(torch.from_numpy).items()},
     **{f"{k}, tensors": v for k, v in oks_calls(torch.from_numpy).items()},
     **{f"{k}, tensors": v for k, v in heatmap_calls(torch.from_numpy).items()},
     "gradient": lambda: loss_and_gradient(torch.float32),

@@ -281,6 +281,30 @@ def test_oks_nms(seed: int, data: Any) -> None:
         np.testing.assert_array_equal(got[0], wanted[0])
 
 
+@fuzz(80)
+def test_box_nms(seed: int, data: Any) -> None:
+    source = Source(seed, data)
+    n, dtype = source.count(0, 70), source.pick([np.float32, np.float64])
+    boxes = source.numbers((n, 4), 0, 200)
+    like = source.rng.random((n, 1)) < 0.7
+    boxes = np.where(like & (n > 0), np.broadcast_to(boxes[:1], boxes.shape) + source.rng.normal(0, 9, (n, 4)), boxes)
+    boxes = boxes.astype(dtype)
+    scores = source.rng.integers(0, 4, n) / 4 if source.flag() else source.numbers((n,), 0, 1)
+    kind, image = (source.rng.integers(-1, 2, n) if source.flag() else None for _ in range(2))
+    method = source.pick(["hard", "linear", "gaussian"])
+    options = {"method": method, "most": source.pick([None, None, 1, 5]), "min_score": source.pick([-np.inf, 0.0, 0.3])}
+    options["sigma" if method == "gaussian" else "threshold"] = source.pick([0.05, 0.3, 0.6, 1.0])
+    where = [None if value is None else source.memory(value) for value in (boxes, scores, kind, image)]
+    got = source.run(lambda: ops.box_nms(*where, **options))
+    exact = [None if value is None else tensor(value) for value in (boxes, scores, kind, image)]
+    wanted = arrays(reference.box_nms(*exact, **options))
+    if method == "hard":
+        np.testing.assert_array_equal(got[0], wanted[0])
+    else:  # a score may be lowered to one that lies beside another, or beside the least: within some roundings
+        np.testing.assert_allclose(got[1], wanted[1], rtol=1e-12)
+        np.testing.assert_array_equal(np.sort(got[0]), np.sort(wanted[0]))
+
+
 @fuzz(60)
 def test_oks_nms_of_equal_scores_at_any_size(seed: int, data: Any) -> None:
     source = Source(seed, data)

@@ -116,6 +116,22 @@ def correct_calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
                 "out_scores": np.zeros(5),
             },
         ),
+        "box_nms": (
+            ops.box_nms,
+            {
+                "boxes": poses[:, :, 0].copy(),
+                "scores": np.arange(5.0),
+                "classes": np.zeros(5, np.int64),
+                "image_index": np.zeros(5, np.int64),
+                "threshold": 0.5,
+                "method": "linear",
+                "min_score": 0.5,
+                "most": 3,
+                "padded": False,
+                "out": np.zeros(5, np.int64),
+                "out_scores": np.zeros(5),
+            },
+        ),
     } | layer_calls()
 
 

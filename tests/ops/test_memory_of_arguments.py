@@ -108,6 +108,8 @@ SIGNED: dict[str, tuple[Tensor, Callable[[Tensor], Any]]] = {
     "loss target": (MAPS, lambda t: ops.heatmap_loss(MAPS, None, ONES, CODEC, SIZE, target=t)),
     "oks poses_a": (POSES, lambda t: ops.oks(t, POSES, AREAS, SIGMAS)),
     "oks areas": (AREAS, lambda t: ops.oks(POSES, POSES, t, SIGMAS)),
+    "box_nms boxes": (POSES[:, :4, 0].contiguous(), lambda t: ops.box_nms(t, AREAS)),
+    "box_nms scores": (AREAS, lambda t: ops.box_nms(POSES[:, :4, 0].contiguous(), t, threshold=0.99)),
     "oks_nms scores": (AREAS, lambda t: ops.oks_nms(POSES, t, AREAS, SIGMAS, 0.99)),
     "batch_norm_act x": (X, lambda t: norm(t, CHANNELS)),
     "batch_norm_act weight": (CHANNELS, lambda t: norm(X, t)),
@@ -172,6 +174,14 @@ def overlaps(to: Callable[[np.ndarray], Any]) -> dict[str, tuple[str, str, Calla
         "oks": (
             *("out", "poses_a"),
             lambda: ops.oks(poses, poses, areas, SIGMAS.tolist(), out=memory[250:275].reshape(5, 5)),
+        ),
+        "box_nms scores": (
+            *("out_scores", "scores"),
+            lambda: ops.box_nms(memory[:20].reshape(5, 4), wide[:5], method="gaussian", out_scores=wide[4:9]),
+        ),
+        "box_nms classes": (
+            *("out", "classes"),
+            lambda: ops.box_nms(memory[:20].reshape(5, 4), areas, index, out=index),
         ),
         "oks_nms scores": (
             *("out_scores", "scores"),

@@ -36,6 +36,8 @@ points = random.uniform(0, 192, (8, 17, 2)).astype(np.float32)
 @call
 def affine_crop(): return ops.affine_crop([image], np.tile(np.eye(2, 3), (16, 1, 1)), size=(256, 192))
 @call
+def box_nms(): return ops.box_nms(poses[:, :2].reshape(64, 4), scores, image_index=np.arange(64) % 16)
+@call
 def heatmap_encode(): return ops.heatmap_encode(points, np.ones((8, 17), np.float32), codec, (256, 192))
 @call
 def heatmap_decode(): return ops.heatmap_decode(maps, codec, (256, 192))
@@ -57,6 +59,8 @@ wide = np.zeros((4, 1 << 20, 3), np.uint8)
 
 @call
 def affine_crop(): return ops.affine_crop([wide], np.eye(2, 3)[None], size=(1, 1 << 20), out=row)
+@call
+def box_nms(): return ops.box_nms(many[:, :2].reshape(-1, 4), ones)
 @call
 def heatmap_encode(): return ops.heatmap_encode(np.full((1, 4, 2), 50, np.float32), visible, codec, size, out=out)
 @call
@@ -105,7 +109,7 @@ for name, run in CALLS.items():
     resource.setrlimit(resource.RLIMIT_AS, before)
 assert CALLS["heatmap_encode"]()[0].max() > 0.9
 """
-NAMES = ["affine_crop", "heatmap_encode", "heatmap_decode", "oks", "oks_nms"]
+NAMES = ["affine_crop", "box_nms", "heatmap_encode", "heatmap_decode", "oks", "oks_nms"]
 
 
 def output_of(code: str, threads: int) -> list[str]:

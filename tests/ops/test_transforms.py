@@ -200,13 +200,13 @@ SECOND: dict[str, Callable[[Function, Tensor], Any]] = {
 
 
 # What raises, by transform and op; all else gives a value.
-WITHOUT = ("heatmap_decode", "heatmap_encode", "oks", "oks_nms", "oks_nms, padded")
+WITHOUT = ("box_nms", "box_nms, padded", "heatmap_decode", "heatmap_encode", "oks", "oks_nms", "oks_nms, padded")
 NO_GRADIENT: dict[str, Refusal] = dict.fromkeys(WITHOUT, ((TypeError, RuntimeError), "has no gradient"))
 IN_PLACE: dict[str, Refusal] = {"batch_norm_act": (RuntimeError, "running_mean or running_var, which will be updated")}
 REFUSED: dict[str, dict[str, Refusal]] = {
     **{name: dict(NO_GRADIENT) for name in (*DERIVATIVES, *SECOND, "jit.trace with a gradient")},
-    "func.vmap": {"oks_nms": (RuntimeError, "vmap: .* dynamic shape"), **IN_PLACE},
-    "FakeTensorMode": {"oks_nms": (RuntimeError, "nonzero")},
+    "func.vmap": dict.fromkeys(("box_nms", "oks_nms"), (RuntimeError, "vmap: .* dynamic shape")) | IN_PLACE,
+    "FakeTensorMode": dict.fromkeys(("box_nms", "oks_nms"), (RuntimeError, "nonzero")),
     "backward twice": NO_GRADIENT | {name: (RuntimeError, f"{name} is differentiable once") for name in OPS},
 }
 for _name in ("func.vmap of grad", "func.grad of vmap", "func.jvp of vmap", "func.vmap of jvp"):

@@ -62,7 +62,7 @@ def channels_last(*shape: int) -> Callable[[int], Tensor]:
 def _ops() -> dict[str, Op]:
     points, visible = uniform(2, 3, 2, low=2, high=20)(7), torch.ones(2, 3)
     areas, sigmas, scores = torch.tensor([900.0, 400, 2500, 1600]), torch.full((3,), 0.1), torch.tensor([3.0, 1, 4, 2])
-    people = uniform(4, 3, 2, high=30)
+    people, boxes, kinds = uniform(4, 3, 2, high=30), uniform(4, 4, high=30), torch.tensor([0, 1, 0, 1])
     matrices = torch.tensor([[[1.1, 0.2, -0.3], [-0.1, 0.9, 0.4]]])
     mean, std = (10.0, 20.0, 30.0), (50.0, 60.0, 70.0)
     batch, kernel = channels_last(2, 4, 5, 5)(9), uniform(4, 1, 3, 3, low=-1)(8)
@@ -87,10 +87,14 @@ def _ops() -> dict[str, Op]:
             "interleave": lambda x: module.interleave(batch, x, torch.ones(2, 4) / 3),
             "oks": lambda x: module.oks(x, points.new_ones(3, 3, 2), areas, sigmas),
             "oks_nms": lambda x: module.oks_nms(x, scores, areas, sigmas, 0.2),
+            "box_nms": lambda x: module.box_nms(x, scores, threshold=0.2),
         }
 
     def padded(x: Tensor) -> Any:
         return ops.oks_nms(x, scores, areas, sigmas, 0.2, padded=True, soft=True)
+
+    def padded_boxes(x: Tensor) -> Any:
+        return ops.box_nms(x, scores, kinds, method="gaussian", min_score=0.5, padded=True)
 
     inputs = {
         "affine_crop": uniform(6, 7, 3, high=255),
@@ -102,10 +106,14 @@ def _ops() -> dict[str, Op]:
         "interleave": channels_last(2, 4, 5, 5),
         "oks": people,
         "oks_nms": people,
+        "box_nms": boxes,
     }
     native, plain = table(ops), table(reference)
     found = {name: Op(native[name], plain[name], inputs[name]) for name in native}
-    return found | {"oks_nms, padded": Op(padded, padded, people)}
+    return found | {
+        "oks_nms, padded": Op(padded, padded, people),
+        "box_nms, padded": Op(padded_boxes, padded_boxes, boxes),
+    }
 
 
 OPS = _ops()
