@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
+
+from fastpose.ops import box_nms
 
 from .detections import Detections
 
@@ -17,7 +17,7 @@ Array = npt.NDArray[Any]
 
 
 def best_boxes(boxes: Array, scores: Array, index: Array, count: int, *, overlap: float, most: int) -> list[Detections]:
-    """The boxes of each photo that greedy suppression leaves.
+    """The boxes of each photo that greedy suppression leaves (`fastpose.ops.box_nms`).
 
     Args:
         boxes: [N, 4] xyxy; those that are not finite, or have no width or no height, are left out.
@@ -34,25 +34,6 @@ def best_boxes(boxes: Array, scores: Array, index: Array, count: int, *, overlap
     whole = np.isfinite(boxes).all(1) & np.isfinite(scores)
     whole &= (boxes[:, 2:] > boxes[:, :2]).all(1)
     boxes, scores, index = boxes[whole], scores[whole], index[whole]
-    found = []
-    for number in range(count):
-        rows = np.flatnonzero(index == number)
-        kept = rows[_suppressed(torch.from_numpy(boxes[rows]), torch.from_numpy(scores[rows]), overlap).numpy()[:most]]
-        found.append(Detections(boxes[kept], scores[kept]))
-    return found
-
-
-def _suppressed(boxes: Tensor, scores: Tensor, overlap: float) -> Tensor:
-    """Indices of the boxes [N, 4] that greedy suppression leaves, best first."""
-    order = scores.argsort(descending=True, stable=True)
-    boxes = boxes[order]
-    low = torch.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    high = torch.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
-    shared = (high - low).clamp(min=0).prod(-1)
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(-1)
-    near = shared > overlap * (areas[:, None] + areas[None] - shared)
-    gone = torch.zeros(len(boxes), dtype=torch.bool)
-    for row in range(len(boxes)):
-        if not gone[row]:
-            gone[row + 1 :] |= near[row, row + 1 :]
-    return order[~gone]
+    kept = box_nms(boxes, scores, image_index=index, threshold=overlap, most=most)
+    photo = index[kept]
+    return [Detections(boxes[rows], scores[rows]) for rows in (kept[photo == number] for number in range(count))]
