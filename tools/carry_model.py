@@ -1,6 +1,6 @@
 """Put a trained network into the package, in int8: fastpose/models/carried/ARCHITECTURE.safetensors.
 
-    python tools/carry_model.py runs/slim/best.safetensors resnet18_slim_refined.lspet_160x160
+    python tools/carry_model.py runs/slim/best.safetensors resnet18_slim_refined.people_160x160
 
 The network must have exactly the PoseSpec of the zoo entry that it becomes, but for the ``score_fit``, which is the
 entry's (tools/people_figures.py finds it).

@@ -20,12 +20,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from fastpose.codecs import build_codec
 from fastpose.data.photos import load_image
+from fastpose.detection.onnx import OnnxDetector
 from fastpose.files import atomic_write
 from fastpose.geometry import box_to_center_scale, crop_matrices, invert_matrices
 from fastpose.ops import affine_crop, heatmap_decode
@@ -34,55 +34,6 @@ from fastpose.skeletons import get_skeleton
 Array = NDArray[Any]
 
 _IMAGENET_MEAN, _IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
-
-
-class RTMDet:
-    """RTMDet-nano for persons as MMDeploy exports it, at one size of the longer side."""
-
-    def __init__(self, file: Path, side: int) -> None:
-        self._session, self.side = _session(file), side
-
-    def __call__(self, image: Array) -> Array:
-        """Boxes [N, 5] of a photo [H, W, 3] BGR: corners and score."""
-        scale = self.side / max(image.shape[:2])
-        height, width = (round(side * scale) for side in image.shape[:2])
-        resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-        padded = np.full((-(-height // 32) * 32, -(-width // 32) * 32, 3), 114, np.float32)
-        padded[:height, :width] = resized
-        normal = (padded - _IMAGENET_MEAN[::-1]) / np.float32(_IMAGENET_STD[::-1])
-        found, _ = self._session.run(None, {"input": normal.transpose(2, 0, 1)[None].astype(np.float32)})
-        rows = found[0][found[0][:, 4] > _LEAST]
-        return np.concatenate([rows[:, :4] / scale, rows[:, 4:]], axis=1)
-
-
-class YOLOX:
-    """YOLOX-nano with its raw grid output, class 0."""
-
-    side = 416
-
-    def __init__(self, file: Path) -> None:
-        self._session = _session(file)
-        cells = []
-        for stride in (8, 16, 32):
-            y, x = np.mgrid[: self.side // stride, : self.side // stride].reshape(2, -1)
-            cells.append(np.stack([x, y, np.full_like(x, stride)], axis=1))
-        self._cells = np.concatenate(cells).astype(np.float32)
-
-    def __call__(self, image: Array) -> Array:
-        """Boxes [N, 5] of a photo [H, W, 3] BGR: corners and score."""
-        scale = self.side / max(image.shape[:2])
-        height, width = (int(side * scale) for side in image.shape[:2])
-        padded = np.full((self.side, self.side, 3), 114, np.float32)
-        padded[:height, :width] = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
-        rows = self._session.run(None, {"images": padded.transpose(2, 0, 1)[None]})[0][0]
-        scores = rows[:, 4] * rows[:, 5]
-        kept = scores > _LEAST
-        rows, scores, cells = rows[kept], scores[kept], self._cells[kept]
-        center = (rows[:, :2] + cells[:, :2]) * cells[:, 2:]
-        half = np.exp(rows[:, 2:4]) * cells[:, 2:] / 2
-        boxes = np.concatenate([center - half, center + half], axis=1) / scale
-        kept = suppress(boxes, scores, 0.6)
-        return np.concatenate([boxes[kept], scores[kept, None]], axis=1)
 
 
 class TinyPose:
@@ -126,16 +77,8 @@ class TinyPose:
         return np.concatenate([points, scores[..., None]], axis=2)
 
 
-_LEAST = 0.05  # score of a box that is kept
+_LEAST = 0.05  # score of a teacher's box that is kept
 _FLIP_SHIFT = True
-
-
-def _session(file: Path) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
 
 def box_ious(a: Array, b: Array) -> Array:
@@ -145,17 +88,6 @@ def box_ious(a: Array, b: Array) -> Array:
     inter = np.clip(high - low, 0, None).prod(2)
     areas = [np.clip(x[:, 2:4] - x[:, :2], 0, None).prod(1) for x in (a, b)]
     return np.asarray(inter / np.maximum(areas[0][:, None] + areas[1][None] - inter, 1e-9))
-
-
-def suppress(boxes: Array, scores: Array, limit: float) -> Array:
-    """Indices of the boxes that greedy suppression keeps, best first."""
-    order = np.argsort(-scores, kind="stable")
-    ious = box_ious(boxes, boxes)
-    kept: list[int] = []
-    for index in order.tolist():
-        if not kept or ious[index, kept].max() <= limit:
-            kept.append(index)
-    return np.asarray(kept, np.int64)
 
 
 def fuse_boxes(found: list[Array], weights: list[float], limit: float = 0.55, least: float = 0.1) -> Array:
@@ -222,15 +154,18 @@ def _rounded(rows: Array, digits: int = 2) -> list[Any]:
 
 def label_boxes(arguments: argparse.Namespace) -> None:
     """``boxes``."""
-    teachers: dict[str, Any] = {
-        f"rtmdet_{side}": RTMDet(arguments.teachers / "rtmdet_nano_end2end.onnx", side) for side in arguments.sides
+    options: dict[str, Any] = {"device": "cpu", "threshold": _LEAST}
+    teachers = {
+        f"rtmdet_{side}": OnnxDetector(arguments.teachers / "rtmdet_nano_end2end.onnx", size=side, **options)
+        for side in arguments.sides
     }
-    teachers["yolox_416"] = YOLOX(arguments.teachers / "yolox_nano.onnx")
+    teachers["yolox_416"] = OnnxDetector(arguments.teachers / "yolox_nano.onnx", **options)
 
     def label(name: str) -> dict[str, Any]:
         image = load_image(arguments.photos / name)
-        found = {key: _rounded(teacher(image), 3) for key, teacher in teachers.items()}
-        return {"size": list(image.shape[:2]), "boxes": found}
+        found = {key: teacher(image) for key, teacher in teachers.items()}
+        rows = {key: np.column_stack([people.boxes, people.scores]) for key, people in found.items()}
+        return {"size": list(image.shape[:2]), "boxes": {key: _rounded(values, 3) for key, values in rows.items()}}
 
     _extend(arguments.out, [file.name for file in _photos(arguments.photos)], label)
 

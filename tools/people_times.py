@@ -20,7 +20,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from label_people import YOLOX, RTMDet, TinyPose
+from label_people import TinyPose
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
@@ -28,6 +28,7 @@ from rich.table import Table
 import fastpose
 from fastpose.data import read_annotations
 from fastpose.data.photos import load_image
+from fastpose.detection.onnx import OnnxDetector
 
 Array = NDArray[Any]
 Contender = Callable[[Array, Array], Any]
@@ -76,8 +77,8 @@ def main() -> None:
 
     detector = fastpose.find_detector(device="cpu")
     predictor = fastpose.load(device="cpu")
-    yolox = YOLOX(arguments.beside / "yolox_nano.onnx")
-    rtmdet = RTMDet(arguments.beside / "rtmdet_nano_end2end.onnx", 320)
+    yolox = fastpose.find_detector(arguments.beside / "yolox_nano.onnx", device="cpu")
+    rtmdet = OnnxDetector(arguments.beside / "rtmdet_nano_end2end.onnx", size=320, device="cpu")
     tiny = TinyPose(arguments.beside / "tinypose_256x192.param")
     console = Console()
     detectors: dict[str, Contender] = {

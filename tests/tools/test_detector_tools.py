@@ -38,12 +38,6 @@ def test_boxes_that_overlap_are_fused_by_score(label):
     assert label.fuse_boxes([np.empty((0, 5))], [1.0]).shape == (0, 5)
 
 
-def test_suppression_keeps_the_best_of_what_overlaps(label):
-    boxes = np.array([[0, 0, 10, 10], [1, 0, 11, 10], [20, 0, 30, 10]], float)
-    assert label.suppress(boxes, np.array([0.5, 0.9, 0.7]), 0.5).tolist() == [1, 2]
-    assert label.suppress(boxes, np.array([0.5, 0.9, 0.7]), 0.95).tolist() == [1, 2, 0]
-
-
 def test_labelling_goes_on_after_a_line_that_was_cut_short(label, tmp_path):
     out = tmp_path / "labels.jsonl"
     asked: list[str] = []
