@@ -128,9 +128,6 @@ class Estimator:
                 flip_index=None if flipped is None else self._mirror,
                 inverse=inverse,
             )
-            if self.spec.score_fit is not None:
-                slope, offset = self.spec.score_fit
-                scores = torch.sigmoid(torch.as_tensor(scores) * slope + offset)
             found = (keypoints, scores, None if visibility is None else visibility.float())
             results = [None if values is None else engine.fetch(torch.as_tensor(values)) for values in found]
             clock.lap("decode")

@@ -40,9 +40,6 @@ class PoseSpec:
         std: Divides what is left, in ``channel_order``.
         flip_test: Prediction averages with the mirrored crop unless told otherwise (see `mirrors`).
         output_stages: How many stages the network returns; the last one predicts.
-        score_fit: (slope, offset) of the logistic function that turns what the codec says of a keypoint into the
-            probability that it is there and right (J. Platt, "Probabilistic outputs for support vector machines",
-            1999); None: scores are what the codec says, as everywhere in published figures.
 
     Raises:
         ValueError: A value is of the wrong type or out of range; the message names it.
@@ -58,7 +55,6 @@ class PoseSpec:
     std: tuple[float, float, float] = (58.395, 57.12, 57.375)
     flip_test: bool = True
     output_stages: int = 1
-    score_fit: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.skeleton, Skeleton):
@@ -78,12 +74,6 @@ class PoseSpec:
             object.__setattr__(self, name, tuple(check_number(name, value, above=above) for value in values))
         if isinstance(self.output_stages, bool) or not isinstance(self.output_stages, int) or self.output_stages < 1:
             raise ValueError(f"output_stages: expected a whole number of at least 1, got {self.output_stages!r}")
-        if self.score_fit is not None:
-            fit = self.score_fit
-            if not isinstance(fit, tuple | list) or len(fit) != 2:
-                raise ValueError(f"score_fit: expected a slope and an offset, got {fit!r}")
-            slope, offset = check_number("score_fit", fit[0], above=0), check_number("score_fit", fit[1])
-            object.__setattr__(self, "score_fit", (slope, offset))
 
     @property
     def num_keypoints(self) -> int:

@@ -95,7 +95,6 @@ def build_model(recipe: Recipe, say: Callable[[str], None]) -> PoseModel:
     except (TypeError, ValueError, KeyError) as error:
         raise RecipeError(f"model: {error.args[0] if isinstance(error, KeyError) else error}") from None
     freeze(model, recipe.train.freeze)
-    model.spec = model.spec.replace(score_fit=None)  # other weights' scores mean something else
     return model
 
 
