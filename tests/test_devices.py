@@ -69,6 +69,6 @@ def test_the_command_line_names_its_own_option(capsys, tmp_path):
 
     (tmp_path / "a.json").write_text("{}")
     with pytest.raises(SystemExit) as stop:
-        main(["eval", "resnet18_slim_refined.lspet_160x160", "--data", str(tmp_path / "a.json"), "--device", "bogus"])
+        main(["eval", "resnet18_slim_refined.people_160x160", "--data", str(tmp_path / "a.json"), "--device", "bogus"])
     assert stop.value.code == 2
     assert capsys.readouterr().err.startswith("Error: --device: 'bogus' cannot be used here")

@@ -2,8 +2,7 @@
 
     python tools/carry_model.py runs/slim/best.safetensors resnet18_slim_refined.people_160x160
 
-The network must have exactly the PoseSpec of the zoo entry that it becomes, but for the ``score_fit``, which is the
-entry's (tools/people_figures.py finds it).
+The network must have exactly the PoseSpec of the zoo entry that it becomes.
 """
 
 from __future__ import annotations
@@ -26,7 +25,6 @@ def main() -> None:
     if entry is None or "carried" not in entry.weights:
         raise SystemExit(f"{arguments.entry}: no zoo entry of that name carries its weights in the package")
     model = load_model(arguments.trained)
-    model.spec = model.spec.replace(score_fit=entry.spec.score_fit)
     if model.spec != entry.spec or model.architecture != entry.architecture:
         raise SystemExit(f"{arguments.trained}: is not the network of {entry.name}: {model.architecture}, {model.spec}")
     model.name = entry.name

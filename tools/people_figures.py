@@ -4,9 +4,8 @@
 
 Prints, for the annotated people by their true boxes, beside `fastpose eval`: the share that is found (OKS of at least
 0.5) of everybody and of groups, the error to expect of a keypoint by its score, how often a keypoint is there and right
-by its score (a reliability diagram in figures, and the logistic function that `PoseSpec.score_fit` could be), and the
-scores of keypoints that a crop does not show: people whose legs are annotated, cut off at the hips. ``--beside`` names
-a folder with PP-TinyPose, which is measured in the same way.
+by its score (a reliability diagram in figures), and the scores of keypoints that a crop does not show: people whose
+legs are annotated, cut off at the hips. ``--beside`` names a folder with PP-TinyPose, which is measured likewise.
 """
 
 from __future__ import annotations
@@ -129,17 +128,6 @@ def reliability(right: Array, scores: Array, edges: Array) -> list[tuple[float, 
     ]
 
 
-def logistic_fit(right: Array, scores: Array) -> tuple[float, float]:
-    """Slope and offset of the logistic function that makes probabilities of scores: most likely, by Newton's steps."""
-    x = np.stack([scores, np.ones_like(scores)], 1).astype(np.float64)
-    fit = np.zeros(2)
-    for _ in range(50):
-        probability = 1 / (1 + np.exp(-x @ fit))
-        slopes = x * (probability * (1 - probability))[:, None]
-        fit += np.linalg.solve(slopes.T @ x + 1e-9 * np.eye(2), x.T @ (right - probability))
-    return float(fit[0]), float(fit[1])
-
-
 def report(console: Console, name: str, network: Network, records: PoseRecords, scratch: Path) -> None:
     """Print the tables of one network."""
     poses = network(records)
@@ -158,11 +146,12 @@ def report(console: Console, name: str, network: Network, records: PoseRecords, 
 
     scores, right = poses[..., 2].ravel(), ((similarity >= 0.5) & labelled).ravel()
     diagram = Table("score", "keypoints", "mean score", "there and right", title=f"{name}: all keypoints by score")
-    for low, high, count, mean, share in reliability(right, scores, np.linspace(0, 1, 11)):
+    rows = reliability(right, scores, np.linspace(0, 1, 11))
+    for low, high, count, mean, share in rows:
         diagram.add_row(f"{low:.1f} to {high:.1f}", str(count), f"{mean:.3f}", f"{share:.3f}")
     console.print(diagram)
-    slope, offset = logistic_fit(right, scores)
-    console.print(f"{name}: there and right with probability 1 / (1 + exp(-({slope:.3f} · score + {offset:.3f})))")
+    error = sum(count * abs(mean - share) for _, _, count, mean, share in rows) / len(scores)
+    console.print(f"{name}: scores are {error:.3f} off the share that is right, in the mean over all keypoints")
 
     people, below = cut_at_hips(records)
     cut = network(with_photos_cut(people, scratch))

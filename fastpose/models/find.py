@@ -12,7 +12,7 @@ from .weights import WeightsError, load_model
 
 __all__ = ["CARRIED_MODEL", "carried_file", "find_model", "is_weights_file", "packaged_file"]
 
-CARRIED_MODEL = "resnet18_slim_refined.lspet_160x160"
+CARRIED_MODEL = "resnet18_slim_refined.people_160x160"
 """The model in the package, which is taken where no name is given."""
 
 _CARRIED_FILE = "resnet18_slim_refined.safetensors"
@@ -34,7 +34,7 @@ def find_model(name_or_file: str | os.PathLike[str] | None = None) -> PoseModel:
 
     Example:
         >>> find_model().name
-        'resnet18_slim_refined.lspet_160x160'
+        'resnet18_slim_refined.people_160x160'
     """
     if name_or_file is None or name_or_file == CARRIED_MODEL:
         return load_model(carried_file())

@@ -206,7 +206,7 @@ def test_eval_of_photos_without_annotations_writes_the_predictions(trained, phot
 def test_eval_takes_the_carried_model_where_none_is_named(photos, capsys):
     code, out, err = fastpose(capsys, "eval", "--data", photos / "truth.json", "--metric", "pck")
     assert code == 0, err
-    assert out.startswith("resnet18_slim_refined.lspet_160x160 on truth.json: pck, 2 people, flip test on")
+    assert out.startswith("resnet18_slim_refined.people_160x160 on truth.json: pck, 2 people, flip test on")
 
 
 def test_eval_says_so_where_sigmas_are_made_up(photos, tmp_path, capsys):

@@ -239,7 +239,7 @@ def test_a_file_is_loaded_without_drawing_weights_first(saved, no_draws):
 
 def test_published_weights_are_loaded_without_drawing_others_first(no_draws):
     state = torch.get_rng_state()
-    model = create_model("resnet18_slim_refined.lspet_160x160", pretrained=True)
+    model = create_model("resnet18_slim_refined.people_160x160", pretrained=True)
     assert torch.equal(torch.get_rng_state(), state)
     assert model.training
     assert not any(tensor.is_meta for tensor in model.state_dict().values())

@@ -12,15 +12,6 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 import people_figures
 
 
-def test_the_logistic_function_is_found_again():
-    random = np.random.default_rng(0)
-    scores = random.random(40_000)
-    right = random.random(len(scores)) < 1 / (1 + np.exp(-(6.0 * scores - 2.0)))
-    slope, offset = people_figures.logistic_fit(right, scores)
-    assert slope == pytest.approx(6.0, abs=0.3)
-    assert offset == pytest.approx(-2.0, abs=0.15)
-
-
 def test_reliability_counts_every_keypoint_once():
     scores = np.array([0.0, 0.05, 0.1, 0.55, 1.0])
     right = np.array([False, True, True, True, False])

@@ -63,9 +63,9 @@ def _plain(name, *overrides):
 
 def test_a_zoo_entry_on_own_keypoints_from_published_weights(figures, tmp_path):
     folder = own_set(tmp_path / "set", figures, STICK)
-    start = create_model("resnet18_slim_refined.lspet_160x160", pretrained=True)
+    start = create_model("resnet18_slim_refined.people_160x160", pretrained=True)
     options = ("model.skeleton=data", "model.pretrained=true", "train.freeze=[backbone.*]")
-    outcome, _ = run(recipe_of(folder, *options, name="resnet18_slim_refined.lspet_160x160"), tmp_path / "out")
+    outcome, _ = run(recipe_of(folder, *options, name="resnet18_slim_refined.people_160x160"), tmp_path / "out")
     model = load_model(tmp_path / "out" / "best.safetensors")
     assert model.spec.skeleton.keypoints == tuple(name for name, _ in STICK)
     assert model.spec.skeleton.flip_index == (0, 2, 1, 3)
