@@ -148,8 +148,9 @@ def test_boxes_of_a_callable_are_cut_sorted_and_counted(tmp_path: Path) -> None:
     assert found.skipped == {"unusable box": 3}
     assert detect_people(lambda photo: rows, people, person_class=3).records.boxes.tolist() == [[0, 0, 10, 10]]
     assert detect_people(lambda photo: [[0, 0, 10, 10]], people).records.scores.tolist() == [1.0]
-    with pytest.raises(ValueError, match=r"detector: scores: row 0 is nan"):
-        detect_people(lambda photo: [[0, 0, 10, 10, float("nan")]], people)
+    unsure = detect_people(lambda photo: [[0, 0, 10, 10, float("nan")], [0, 0, 10, 10, 0.5]], people).records
+    assert unsure.boxes.tolist() == [[0, 0, 10, 10]]
+    assert unsure.skipped == {"unusable box": 1}
     with pytest.raises(TypeError, match="detector: boxes: got None"):
         detect_people(lambda photo: None, people)
 
