@@ -5,7 +5,8 @@
 Goes on where it was, if it was interrupted. The recipe names photos with their labels, how often each set is shown, and
 the run's length; ``--steps`` and ``--size`` change what it says, also of a run that goes on. A set's boxes are COCO
 annotations, or lines of ``tools/label_people.py boxes``: what several detectors saw, brought together; the fused score
-is then what the network learns to say.
+is then what the network learns to say. With a ``teacher`` in the recipe the network learns what that says at every
+place of a picture (tools/dense_teacher.py), and the boxes say where it is believed.
 
 Every ``eval.every`` steps the averaged weights are measured on ``eval.annotations`` and written to
 ``last.safetensors``, the best ones to ``best.safetensors``; a line of ``log.csv`` says how good they were.
@@ -27,6 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from dense_teacher import DenseTeacher, believed, distillation_loss
 from label_people import fused, read_lines
 from numpy.typing import NDArray
 from torch import Tensor
@@ -203,14 +205,17 @@ def _colour(random: np.random.Generator) -> tuple[Array, Array]:
     return gain[None].astype(np.float32), np.full((1, 3), offset, np.float32)
 
 
-def batches_ahead(maker: PictureMaker, first: int, last: int, count: int, size: int) -> Iterator[Any]:
-    """The batches of the steps, made by a thread."""
+def batches_ahead(
+    maker: PictureMaker, teacher: DenseTeacher | None, first: int, last: int, count: int, size: int
+) -> Iterator[Any]:
+    """The batches of the steps, and what the teacher says of them, made by a thread."""
     ready: queue.Queue[Any] = queue.Queue(4)
 
     def produce() -> None:
         try:
             for step in range(first, last):
-                ready.put(maker.batch(step, count, size))
+                images, boxes, ignored = maker.batch(step, count, size)
+                ready.put((images, boxes, ignored, teacher(images) if teacher else None))
         except BaseException as error:  # handed to the consumer
             ready.put(error)
 
@@ -357,6 +362,8 @@ def main() -> None:
         photos.add_set(root, settings)
     spec = DetectorSpec(**recipe["model"])
     maker = PictureMaker(photos, spec, recipe["seed"], int(recipe["cache_gb"] * 1e9))
+    dense = recipe.get("teacher")
+    teacher = DenseTeacher(root / dense["file"], dense["scores"], dense["boxes"]) if dense else None
 
     net = spec.build().to(memory_format=torch.channels_last)
     average = spec.build().eval().requires_grad_(False)
@@ -384,7 +391,8 @@ def main() -> None:
     centers, strides = place_centers((size, size))
     began = saved = time.time()
     sums = np.zeros(3)
-    for step, (images, boxes, ignored) in enumerate(batches_ahead(maker, first, steps, count, size), first):
+    batches = batches_ahead(maker, teacher, first, steps, count, size)
+    for step, (images, boxes, ignored, taught) in enumerate(batches, first):
         # Flat, then straight down over the last part: a run can be made longer at any time before that.
         left = (steps - step) / (steps * recipe["cooldown"])
         rate = recipe["lr"] * min(1.0, (step + 1) / recipe["warmup"], left)
@@ -393,7 +401,12 @@ def main() -> None:
         net.train()
         with torch.autocast("cpu", torch.bfloat16, enabled=recipe["bfloat16"]):
             output = net(images.contiguous(memory_format=torch.channels_last))
-        score_loss, box_loss = detection_loss(output, boxes, ignored, centers, strides)
+        if taught is None:
+            score_loss, box_loss = detection_loss(output, boxes, ignored, centers, strides)
+        else:
+            known = [np.concatenate([a[:, :4], b[:, :4]]) for a, b in zip(boxes, ignored, strict=True)]
+            scores = believed(*taught, known)
+            score_loss, box_loss = distillation_loss(output[0], decode_boxes(output[1], centers), scores, taught[1])
         loss = score_loss + 2.0 * box_loss
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
