@@ -170,3 +170,23 @@ def test_a_run_learns_and_goes_on_where_it_was(train, photos, monkeypatch, capsy
     assert len(figures) == 2
     assert figures[-1] > 0.7
     assert (out / "best.safetensors").exists()
+
+
+def test_a_picture_in_a_mirror_has_its_boxes_and_its_teacher_there_too(train):
+    size = 64
+    centers, _ = train.place_centers((size, size))
+    boxes = torch.cat([centers - 3, centers + torch.tensor([5.0, 2.0])], 1)[None]
+    images = torch.arange(3 * size * size, dtype=torch.float32).reshape(1, 3, size, size)
+    rows = [np.array([[1, 2, 11, 20, 0.5]], np.float32)]
+    batch = train.Batch(images, rows, [np.empty((0, 4), np.float32)], (centers[None, :, 0], boxes))
+    seen = batch.mirrored()
+    assert torch.equal(seen.images[..., 0], images[..., -1])
+    np.testing.assert_array_equal(seen.boxes[0], [[53, 2, 63, 20, 0.5]])
+    scores, corners = seen.taught
+    assert torch.equal(scores[0], size - centers[:, 0])  # each place's score is that of the place across
+    assert torch.equal(
+        corners[0], torch.cat([centers - torch.tensor([5.0, 3.0]), centers + torch.tensor([3.0, 2.0])], 1)
+    )
+    again = seen.mirrored()
+    assert torch.equal(again.images, images)
+    assert torch.equal(again.taught[1], boxes)
