@@ -57,6 +57,8 @@ class Poses:
         dropped: What was wrong with each box that was left out.
         error: Why nothing could be found in this photo, where a `Predictor` was told to skip such; else None.
         image: The photo's pixels, uint8 [H, W, 3] BGR, where a `Predictor` was told to keep them.
+        frame: Which frame of a video this is, from 0; else None.
+        time: Seconds from the video's beginning; else None.
     """
 
     keypoints: Array
@@ -72,6 +74,8 @@ class Poses:
     dropped: tuple[str, ...] = ()
     error: str | None = None
     image: Array | None = field(default=None, repr=False)
+    frame: int | None = None
+    time: float | None = None
 
     def __len__(self) -> int:
         return len(self.keypoints)
@@ -120,8 +124,8 @@ class Poses:
             ``version`` (1), ``file`` (None without one), ``image_size`` [height, width], ``skeleton``, its
             ``keypoint_names``, and ``people``. Each of these has ``keypoints`` [[x, y, score], …] (px), ``box``
             [x1, y1, x2, y2] (px), ``box_score``, ``score``, and, where it is known, ``track_id`` and ``visibility``
-            [K]. Where boxes were left out there is ``dropped``, what was wrong with each; and ``error`` where the
-            photo could not be used.
+            [K]. Of a video, ``frame`` and ``time`` (seconds). Where boxes were left out there is ``dropped``, what
+            was wrong with each; and ``error`` where the photo could not be used.
         """
         people: list[dict[str, Any]] = [
             {
@@ -141,7 +145,10 @@ class Poses:
             for person, visible in zip(people, self.visibility.tolist(), strict=True):
                 person["visibility"] = [short(value, 4) for value in visible]
         names = {"skeleton": self.skeleton.name, "keypoint_names": list(self.skeleton.keypoints)}
-        return photo_entry(self, people, **names)
+        place: dict[str, Any] = {} if self.frame is None else {"frame": self.frame}
+        if self.time is not None:
+            place["time"] = round(self.time, 6)
+        return photo_entry(self, people, **place, **names)
 
     def to_coco(self, image_id: int, category_id: int = 1) -> list[dict[str, Any]]:
         """COCO keypoint results, one object a person.
