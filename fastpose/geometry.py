@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
     "box_faults",
+    "box_ious",
     "box_to_center_scale",
     "boxes_xywh_to_xyxy",
     "boxes_xyxy_to_xywh",
@@ -272,3 +273,26 @@ def transform_points(points: ArrayLike, matrices: ArrayLike) -> Array:
     m = np.asarray(matrices, np.float64)
     moved = points.astype(np.float64) @ np.swapaxes(m[..., :2], -1, -2) + m[..., None, :, 2]
     return moved.astype(points.dtype)
+
+
+def box_ious(first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
+    """Intersection over union of every pair of boxes.
+
+    Args:
+        first: [N, 4] xyxy, px.
+        second: [M, 4] xyxy, px.
+
+    Returns:
+        float64 [N, M], 0 to 1; 0 where a box has no area.
+
+    Example:
+        >>> box_ious([[0, 0, 10, 10]], [[0, 0, 10, 5], [20, 0, 30, 10]])
+        array([[0.5, 0. ]])
+    """
+    a, b = (_boxes(boxes, name).astype(np.float64) for boxes, name in ((first, "first"), (second, "second")))
+    width = np.minimum(a[:, None, 2], b[:, 2]) - np.maximum(a[:, None, 0], b[:, 0])
+    height = np.minimum(a[:, None, 3], b[:, 3]) - np.maximum(a[:, None, 1], b[:, 1])
+    common = width.clip(min=0) * height.clip(min=0)
+    areas, others = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) for boxes in (a, b))
+    whole = areas[:, None] + others - common
+    return np.asarray(np.divide(common, whole, out=np.zeros_like(common), where=common > 0))

@@ -132,3 +132,16 @@ def test_matrices_without_inverse_are_refused():
         g.invert_matrices(np.zeros((1, 2, 3)))
     with pytest.raises(ValueError, match="scale"):
         g.crop_matrices([[0.0, 0]], [[0.0, 5]], (256, 192))
+
+
+def test_box_ious():
+    boxes = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [20, 20, 20, 30], [-5, -5, 25, 25]], np.float32)
+    ious = g.box_ious(boxes, boxes)
+    assert ious.shape == (4, 4)
+    np.testing.assert_array_equal(ious, ious.T)
+    np.testing.assert_allclose(np.diag(ious), [1, 1, 0, 1])  # a box without width shares nothing, not even with itself
+    np.testing.assert_allclose(ious[0, [1, 3]], [50 / 150, 100 / 900])
+    assert g.box_ious(boxes, np.empty((0, 4))).shape == (4, 0)
+    assert g.box_ious([], boxes).shape == (0, 4)
+    with pytest.raises(ValueError, match=r"second: expected shape \[..., 4\]"):
+        g.box_ious(boxes, np.zeros((2, 5)))

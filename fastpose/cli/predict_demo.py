@@ -83,11 +83,9 @@ def match_boxes(found: NDArray[np.float32], truth: NDArray[np.float32]) -> tuple
     """
     import numpy as np
 
-    low = np.maximum(found[:, None, :2], truth[None, :, :2])
-    high = np.minimum(found[:, None, 2:], truth[None, :, 2:])
-    common = (high - low).clip(0).prod(-1)
-    ours, theirs = ((boxes[:, 2:] - boxes[:, :2]).prod(-1) for boxes in (found, truth))
-    overlap = common / (ours[:, None] + theirs[None] - common)
+    from ..geometry import box_ious
+
+    overlap = box_ious(found, truth)
     pairs: list[tuple[int, int]] = []
     while overlap.size and overlap.max() >= _SAME_BOX:
         row, column = np.unravel_index(int(overlap.argmax()), overlap.shape)
