@@ -38,6 +38,7 @@ def draw_poses(
     sizes: Array | None = None,
     threshold: float = 0.2,
     boxes: Array | None = None,
+    track_ids: Array | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Draw limbs and joints, lines as thick as the person is large.
 
@@ -51,6 +52,7 @@ def draw_poses(
         sizes: [N, 2] width and height of each person, px; by default the extent of what is drawn.
         threshold: Lowest score.
         boxes: [N, 4] xyxy px to draw too.
+        track_ids: int64 [N], written above each person; below 0: nobody's number.
 
     Returns:
         uint8 [H, W, 3] BGR, a new array.
@@ -77,6 +79,8 @@ def draw_poses(
         if shown[person].any():
             extent = np.ptp(keypoints[person][shown[person]], axis=0) if sizes is None else np.asarray(sizes)[person]
             _draw_person(picture, keypoints[person], shown[person], skeleton, colours, float(np.max(extent)))
+            if track_ids is not None and track_ids[person] >= 0:
+                _write_number(picture, keypoints[person][shown[person]], int(track_ids[person]), float(np.max(extent)))
     return picture
 
 
@@ -196,6 +200,18 @@ def _draw_person(
         centre = _fixed(points[k])
         cv2.circle(picture, centre, round((radius + rim * 0.7) * 16), _OUTLINE, -1, cv2.LINE_AA, _SHIFT)
         cv2.circle(picture, centre, round(radius * 16), colours[k], -1, cv2.LINE_AA, _SHIFT)
+
+
+def _write_number(picture: npt.NDArray[np.uint8], points: Array, number: int, size: float) -> None:
+    """A person's number above the highest point."""
+    scale = min(max(size / 350, 0.4), max(picture.shape) / 600)
+    thick, font, text = max(1, round(scale * 1.6)), cv2.FONT_HERSHEY_SIMPLEX, str(number)
+    (width, height), _ = cv2.getTextSize(text, font, scale, thick)
+    x = float(points[:, 0].mean()) - width / 2
+    y = float(points[:, 1].min()) - size * 0.08
+    place = round(min(max(x, 0), picture.shape[1] - width)), round(max(y, height + thick))
+    for colour, extra in ((_OUTLINE, 2 * thick), (_MIDDLE, 0)):
+        cv2.putText(picture, text, place, font, scale, colour, thick + extra, cv2.LINE_AA)
 
 
 def _colour(name: str) -> tuple[int, int, int]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from .people import People
 
-__all__ = ["JSON_VERSION", "Poses", "coco_box", "photo_entry", "short"]
+__all__ = ["JSON_VERSION", "Poses", "coco_box", "join_people", "photo_entry", "short"]
 
 Array = npt.NDArray[Any]
 
@@ -286,6 +286,7 @@ class Poses:
             sizes=self.boxes[:, 2:] - self.boxes[:, :2],
             threshold=threshold,
             boxes=self.boxes if boxes else None,
+            track_ids=self.track_ids,
         )
         if out is not None:
             write_image(out, drawn)
@@ -322,6 +323,24 @@ class Poses:
             return encode_preview(self.plot())
         except (OSError, ValueError):  # it came from no file, or the file has gone or changed
             return None
+
+
+def join_people(parts: Sequence[Poses]) -> Poses:
+    """People of one photo that were found in several ways.
+
+    Args:
+        parts: Each says the same of everything but the people; at least one.
+
+    Returns:
+        All of them, in order.
+    """
+
+    def joined(name: str) -> Any:
+        values = [getattr(part, name) for part in parts]
+        return None if values[0] is None else np.concatenate(values)
+
+    names = ("keypoints", "scores", "boxes", "box_scores", "track_ids", "visibility")
+    return replace(parts[0], **{name: joined(name) for name in names})
 
 
 def photo_entry(photo: Poses | People, people: list[dict[str, Any]], **names: Any) -> dict[str, Any]:

@@ -99,3 +99,16 @@ def test_shapes_are_checked():
         draw_poses(image, POINTS, np.ones((1, 3)), COCO17)
     with pytest.raises(ValueError, match="got"):
         draw_poses(image, POINTS, np.ones((2, 3)), STICK)
+
+
+def test_who_is_followed_has_a_number_above_the_head():
+    image = np.zeros((200, 200, 3), np.uint8)
+    points = np.tile(np.float32([100, 120]), (2, 17, 1)) + np.arange(17)[:, None] * np.float32([1, 3])
+    points[1] -= 60
+    scores = np.ones((2, 17))
+    plain = draw_poses(image, points, scores, COCO17)
+    numbered = draw_poses(image, points, scores, COCO17, track_ids=np.array([7, -1]))
+    rows, columns = np.nonzero((plain != numbered).any(2))
+    assert len(rows)
+    assert rows.max() < 120  # above the first, and nothing at the second, who is nobody's track
+    assert 90 < columns.mean() < 130
