@@ -6,8 +6,8 @@ Goes on where it was, if it was interrupted. The recipe names photos with their 
 the run's length; ``--steps`` and ``--size`` change what it says, also of a run that goes on. A set's boxes are COCO
 annotations, or lines of ``tools/label_people.py boxes``: what several detectors saw, brought together; the fused score
 is then what the network learns to say. With a ``teacher`` in the recipe the network learns what that says at every
-place of a picture (tools/dense_teacher.py), and the boxes say where it is believed. ``echoes``: how often a picture is
-shown.
+place of a picture (tools/dense_teacher.py), and the boxes say where it is believed. ``labels``: the share
+of batches that learn from the boxes all the same. ``echoes``: how often a picture is shown.
 
 Every ``eval.every`` steps the averaged weights are measured on ``eval.annotations`` and written to
 ``last.safetensors``, the best ones to ``best.safetensors``; a line of ``log.csv`` says how good they were.
@@ -246,7 +246,15 @@ def _mirrored_places(size: int) -> Tensor:
 
 
 def batches_ahead(
-    maker: PictureMaker, teacher: DenseTeacher | None, first: int, last: int, count: int, size: int, echoes: int
+    maker: PictureMaker,
+    teacher: DenseTeacher | None,
+    first: int,
+    last: int,
+    count: int,
+    size: int,
+    *,
+    labels: float = 0.0,
+    echoes: int = 1,
 ) -> Iterator[Batch]:
     """The batches of the steps, made by a thread.
 
@@ -264,7 +272,8 @@ def batches_ahead(
                     ready.put(kept[random.integers(len(kept))])
                     continue
                 images, boxes, ignored = maker.batch(step, count, size)
-                new = Batch(images, boxes, ignored, teacher(images) if teacher else None)
+                taught = teacher(images) if teacher is not None and random.random() >= labels else None
+                new = Batch(images, boxes, ignored, taught)
                 if echoes > 1:
                     kept.append(new.mirrored())
                 ready.put(new)
@@ -443,7 +452,8 @@ def main() -> None:
     centers, strides = place_centers((size, size))
     began = saved = time.time()
     sums = np.zeros(3)
-    batches = batches_ahead(maker, teacher, first, steps, count, size, recipe.get("echoes", 1))
+    learning = {name: recipe[name] for name in ("labels", "echoes") if name in recipe}
+    batches = batches_ahead(maker, teacher, first, steps, count, size, **learning)
     for step, batch in enumerate(batches, first):
         # Flat, then straight down over the last part: a run can be made longer at any time before that.
         left = (steps - step) / (steps * recipe["cooldown"])
