@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from dense_teacher import DenseTeacher, believed, distillation_loss
+from dense_teacher import DenseTeacher, FeatureLoss, Taught, believed, distillation_loss
 from label_people import fused, read_lines
 from numpy.typing import NDArray
 from torch import Tensor
@@ -214,7 +214,7 @@ class Batch:
     images: Tensor
     boxes: list[Array]
     ignored: list[Array]
-    taught: tuple[Tensor, Tensor] | None
+    taught: Taught | None
 
     def mirrored(self) -> Batch:
         """The same seen in a mirror."""
@@ -223,9 +223,9 @@ class Batch:
         taught = None
         if self.taught is not None:
             order = _mirrored_places(size)
-            scores, corners = (part[:, order] for part in self.taught)
-            left, upper, right, lower = corners.unbind(-1)
-            taught = scores, torch.stack([size - right, upper, size - left, lower], -1)
+            left, upper, right, lower = self.taught.boxes[:, order].unbind(-1)
+            corners = torch.stack([size - right, upper, size - left, lower], -1)
+            taught = Taught(self.taught.scores[:, order], corners, [x.flip(3) for x in self.taught.features])
         return Batch(self.images.flip(3), boxes, ignored, taught)
 
 
@@ -424,14 +424,20 @@ def main() -> None:
     spec = DetectorSpec(**recipe["model"])
     maker = PictureMaker(photos, spec, recipe["seed"], int(recipe["cache_gb"] * 1e9))
     dense = recipe.get("teacher")
-    teacher = DenseTeacher(root / dense["file"], dense["scores"], dense["boxes"]) if dense else None
+    features = dense.get("features", []) if dense else []
+    teacher = DenseTeacher(root / dense["file"], dense["scores"], dense["boxes"], features) if dense else None
 
     net = spec.build().to(memory_format=torch.channels_last)
+    maps: list[Tensor] = []  # that the head has seen last
+    net.head.register_forward_pre_hook(lambda _, inputs: maps.__setitem__(slice(None), inputs[0]))
+    alike = FeatureLoss(spec.neck, 64, len(features))
     average = spec.build().eval().requires_grad_(False)
     average.load_state_dict(net.state_dict())
     decayed = [p for p in net.parameters() if p.ndim > 1]
     rest = [p for p in net.parameters() if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": recipe["weight_decay"]}, {"params": rest, "weight_decay": 0.0}]
+    if features:
+        groups.append({"params": list(alike.parameters()), "weight_decay": 0.0})
     optimizer = torch.optim.AdamW(groups, lr=recipe["lr"])
 
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -441,17 +447,19 @@ def main() -> None:
         state = load_state(state_file)
         net.load_state_dict(state["net"])
         average.load_state_dict(state["average"])
+        alike.load_state_dict(state["alike"])
         optimizer.load_state_dict(state["optimizer"])
         first, best = state["step"], state["best"]
         print(f"goes on at step {first}")
 
     def save(step: int) -> None:
-        content = {"net": net.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict()}
-        save_state(state_file, {**content, "step": step, "best": best})
+        content = {"net": net, "average": average, "alike": alike, "optimizer": optimizer}
+        states = {name: part.state_dict() for name, part in content.items()}
+        save_state(state_file, {**states, "step": step, "best": best})
 
     centers, strides = place_centers((size, size))
     began = saved = time.time()
-    sums = np.zeros(3)
+    sums = np.zeros(4)
     learning = {name: recipe[name] for name in ("labels", "echoes") if name in recipe}
     batches = batches_ahead(maker, teacher, first, steps, count, size, **learning)
     for step, batch in enumerate(batches, first):
@@ -465,14 +473,17 @@ def main() -> None:
             output = net(batch.images.contiguous(memory_format=torch.channels_last))
         if batch.taught is None:
             score_loss, box_loss = detection_loss(output, batch.boxes, batch.ignored, centers, strides)
+            unlike = torch.zeros(())
         else:
             known = [np.concatenate([a[:, :4], b[:, :4]]) for a, b in zip(batch.boxes, batch.ignored, strict=True)]
-            scores, predicted = believed(*batch.taught, known), decode_boxes(output[1], centers)
-            score_loss, box_loss = distillation_loss(output[0], predicted, scores, batch.taught[1])
-        loss = score_loss + 2.0 * box_loss
+            scores = believed(batch.taught.scores, batch.taught.boxes, known)
+            predicted = decode_boxes(output[1], centers)
+            score_loss, box_loss = distillation_loss(output[0], predicted, scores, batch.taught.boxes)
+            unlike = alike(maps, batch.taught.features) if features else torch.zeros(())
+        loss = score_loss + 2.0 * box_loss + unlike
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(net.parameters(), recipe["clip_grad"])
+        norm = torch.nn.utils.clip_grad_norm_([*net.parameters(), *alike.parameters()], recipe["clip_grad"])
         if torch.isfinite(norm):
             optimizer.step()
         decay = min(recipe["ema"], (1 + step) / (10 + step))
@@ -482,11 +493,13 @@ def main() -> None:
                     mean.lerp_(value, 1 - decay)
                 else:
                     mean.copy_(value)
-        sums += (score_loss.item(), box_loss.item(), 1)
+        sums += (score_loss.item(), box_loss.item(), unlike.item(), 1)
         if (step + 1) % 50 == 0:
             speed = (step + 1 - first) * count / (time.time() - began)
-            print(f"step {step + 1}/{steps} scores {sums[0] / sums[2]:.4f} boxes {sums[1] / sums[2]:.4f} "
-                  f"lr {rate:.2e} {speed:.0f} images/s", flush=True)  # fmt: skip
+            means = " ".join(
+                f"{name} {x:.4f}" for name, x in zip(("scores", "boxes", "maps"), sums / sums[3], strict=False)
+            )
+            print(f"step {step + 1}/{steps} {means} lr {rate:.2e} {speed:.0f} images/s", flush=True)
             sums[:] = 0
         if time.time() - saved > 240:
             save(step + 1)

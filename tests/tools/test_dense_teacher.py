@@ -43,6 +43,19 @@ def test_a_pupil_that_says_the_same_has_nothing_to_learn(dense):
     assert losses[0] > losses[1] > 0
 
 
+@torch.no_grad()
+def test_maps_are_alike_whatever_their_scale_and_order(dense):
+    torch.manual_seed(0)
+    maps = [torch.randn(2, 3, 8, 8), torch.randn(2, 3, 4, 4)]
+    loss = dense.FeatureLoss(3, 3, 2)
+    for mix in loss.mixes:
+        mix.weight.copy_(torch.eye(3)[[2, 0, 1], :, None, None] * 5)
+    features = [x[:, [2, 0, 1]] * 0.1 + 3 for x in maps]
+    assert loss(maps, features) == pytest.approx(0, abs=1e-4)
+    assert loss(maps, [-x for x in features]) == pytest.approx(2, abs=1e-4)
+    assert loss(maps, [torch.randn_like(x) for x in features]) == pytest.approx(1, abs=0.2)
+
+
 def test_the_teacher_has_the_places_of_the_pupil(dense, shared):
     """Of a person who is there, the surest place's box holds that place, and is the person's."""
     import cv2
@@ -54,11 +67,13 @@ def test_the_teacher_has_the_places_of_the_pupil(dense, shared):
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
     file = shared / "real" / "rtmdet_nano_end2end.onnx"
-    teacher = dense.DenseTeacher(file, "y.24", "y.28")
+    teacher = dense.DenseTeacher(file, "y.24", "y.28", ["onnx::Conv_1085", "onnx::Conv_1093", "onnx::Conv_1101"])
     spec = DetectorSpec()
     photo = cv2.imread(str(shared / "data" / "samples" / "coco" / "000000000785.jpg"))
     pixels, _ = letterbox([photo], size=(320, 320), mean=spec.mean, std=spec.std, border=spec.border)
-    scores, boxes = teacher(pixels)
+    taught = teacher(pixels)
+    scores, boxes = taught.scores, taught.boxes
+    assert [list(feature.shape) for feature in taught.features] == [[1, 64, side, side] for side in (40, 20, 10)]
     centers, _ = place_centers((320, 320))
     assert scores.shape == (1, len(centers))
     best = int(scores[0].argmax())

@@ -178,15 +178,18 @@ def test_a_picture_in_a_mirror_has_its_boxes_and_its_teacher_there_too(train):
     boxes = torch.cat([centers - 3, centers + torch.tensor([5.0, 2.0])], 1)[None]
     images = torch.arange(3 * size * size, dtype=torch.float32).reshape(1, 3, size, size)
     rows = [np.array([[1, 2, 11, 20, 0.5]], np.float32)]
-    batch = train.Batch(images, rows, [np.empty((0, 4), np.float32)], (centers[None, :, 0], boxes))
+    batch = train.Batch(
+        images, rows, [np.empty((0, 4), np.float32)], train.Taught(centers[None, :, 0], boxes, [images])
+    )
     seen = batch.mirrored()
     assert torch.equal(seen.images[..., 0], images[..., -1])
     np.testing.assert_array_equal(seen.boxes[0], [[53, 2, 63, 20, 0.5]])
-    scores, corners = seen.taught
+    scores, corners = seen.taught.scores, seen.taught.boxes
+    assert torch.equal(seen.taught.features[0], seen.images)
     assert torch.equal(scores[0], size - centers[:, 0])  # each place's score is that of the place across
     assert torch.equal(
         corners[0], torch.cat([centers - torch.tensor([5.0, 3.0]), centers + torch.tensor([3.0, 2.0])], 1)
     )
     again = seen.mirrored()
     assert torch.equal(again.images, images)
-    assert torch.equal(again.taught[1], boxes)
+    assert torch.equal(again.taught.boxes, boxes)
