@@ -6,6 +6,7 @@
 namespace fastpose {
 
 void bind_affine_crop(py::module_& m);
+void bind_assign(py::module_& m);
 void bind_box_nms(py::module_& m);
 void bind_heatmaps(py::module_& m);
 void bind_layers(py::module_& m);

@@ -53,6 +53,7 @@ PYBIND11_MODULE(core, m, pybind11::mod_gil_not_used()) {
   m.def("use_exchange_api", &use_exchange_api, "For tests: whether tensors are read through DLPack's C exchange API.");
   m.def("fail_without_cuda", &fail_without_cuda, "For tests: the error that a CUDA tensor gives in a build without CUDA.");
   bind_affine_crop(m);
+  bind_assign(m);
   bind_box_nms(m);
   bind_oks(m);
   bind_heatmaps(m);
