@@ -10,20 +10,24 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 if TYPE_CHECKING:
     import yaml
 
-__all__ = ["MAX_BYTES", "atomic_write", "open_file", "parse_json", "parse_yaml", "printable", "read_file", "unreadable"]
+__all__ = [
+    *("MAX_BYTES", "atomic_write", "lock_folder", "named", "open_file", "parse_json", "parse_yaml", "printable"),
+    *("publish", "read_file", "unreadable"),
+]
 
 MAX_BYTES = 1 << 30  # of a file that is read as a whole, where its reader names no other limit
 _MAX_YAML = 1 << 18  # characters, with all aliases written out: PyYAML takes some seconds for so many
 _MAX_DEPTH = 100  # of lists and objects inside each other; far from where Python's recursion ends
 _MAX_NUMBER = 100  # characters of a number in YAML; those in base 60 take quadratic time
 _PIECE = 1 << 20
+_LOCK = ".lock"
 
 # Without waiting for a pipe's other end; and a terminal must not become this process's.
 _FLAGS = sum(getattr(os, name, 0) for name in ("O_RDONLY", "O_BINARY", "O_CLOEXEC", "O_NOCTTY", "O_NONBLOCK"))
@@ -72,7 +76,7 @@ def open_file(path: str | os.PathLike[str], *, limit: int = MAX_BYTES) -> Binary
             os.close(descriptor)
             raise
     except OSError as error:
-        raise _named(error, name) from None
+        raise named(error, name) from None
     except ValueError as error:  # a zero byte inside, or characters that no name can have
         raise OSError(errno.EINVAL, f"is no file name ({error})", name) from None
 
@@ -97,7 +101,7 @@ def read_file(path: str | os.PathLike[str], *, limit: int = MAX_BYTES) -> bytes:
                 pieces.append(piece)
                 length += len(piece)
         except OSError as error:
-            raise _named(error, os.fspath(path)) from None
+            raise named(error, os.fspath(path)) from None
     if length > limit:
         raise OSError(errno.EFBIG, _too_large(length, limit), os.fspath(path))
     return b"".join(pieces)
@@ -117,7 +121,7 @@ def _too_large(size: int, limit: int) -> str:
     return f"is too large ({size} bytes, expected at most {limit})"
 
 
-def _named(error: OSError, name: str) -> OSError:
+def named(error: OSError, name: str) -> OSError:
     """The same error, which says the name that the user gave; its own is none, or that of a temporary file."""
     return type(error)(error.errno, error.strerror or str(error), name)
 
@@ -330,7 +334,7 @@ def atomic_write(path: str | os.PathLike[str], data: bytes | memoryview) -> None
         else:
             _write_whole(Path(os.path.realpath(path)), data)
     except OSError as error:
-        raise _named(error, str(path)) from error
+        raise named(error, str(path)) from error
 
 
 def _write_through(path: Path, data: bytes | memoryview) -> None:
@@ -358,11 +362,30 @@ def _write_whole(path: Path, data: bytes | memoryview) -> None:
                 temporary.chmod(stat.S_IMODE(path.stat().st_mode))
             _write_all(file, data)
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        _rename(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):  # the first error is the one to tell
             temporary.unlink(missing_ok=True)
         raise
+
+
+def publish(temporary: Path, path: Path) -> None:
+    """Give a file that is written whole, beside its place, and closed, its name; both survive a power cut then.
+
+    Args:
+        temporary: the file.
+        path: its name, in the same folder; a file that has it now is replaced.
+
+    Raises:
+        OSError: it cannot be done.
+    """
+    with open(temporary, "rb") as file:
+        os.fsync(file.fileno())
+    _rename(temporary, path)
+
+
+def _rename(temporary: Path, path: Path) -> None:
+    os.replace(temporary, path)
     if os.name == "posix":  # the new name must survive a power cut too
         # Not every file system can do that for a folder, nor may everybody open one; the file is there all the same.
         with contextlib.suppress(OSError):
@@ -371,6 +394,38 @@ def _write_whole(path: Path, data: bytes | memoryview) -> None:
                 os.fsync(folder)
             finally:
                 os.close(folder)
+
+
+@contextlib.contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Within the block no other process gets past here with the same folder.
+
+    The lock is the operating system's (``.lock``): it vanishes with the process, however that ends. Where a network
+    file system has none, nothing is locked.
+
+    Args:
+        folder: one that is there.
+
+    Raises:
+        BlockingIOError: another process is in such a block.
+        OSError: the lock's file cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / _LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        reason = "another run is writing to this folder; choose another --out"
+        raise BlockingIOError(errno.EWOULDBLOCK, reason, str(folder)) from None
+    except NotImplementedError:
+        pass
+    except OSError as error:
+        raise named(error, str(folder)) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _write_all(file: io.FileIO, data: bytes | memoryview) -> None:
