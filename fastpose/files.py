@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import io
 import json
 import os
 import re
-import secrets
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
+from .streams import StreamFile, WholeFile, named
+
 if TYPE_CHECKING:
     import yaml
 
 __all__ = [
-    *("MAX_BYTES", "atomic_write", "lock_folder", "named", "open_file", "parse_json", "parse_yaml", "printable"),
-    *("publish", "read_file", "unreadable"),
+    *("MAX_BYTES", "atomic_write", "lock_folder", "open_file", "parse_json", "parse_yaml", "printable", "read_file"),
+    "unreadable",
 ]
 
 MAX_BYTES = 1 << 30  # of a file that is read as a whole, where its reader names no other limit
@@ -119,11 +119,6 @@ def _check_regular(status: os.stat_result, limit: int) -> None:
 
 def _too_large(size: int, limit: int) -> str:
     return f"is too large ({size} bytes, expected at most {limit})"
-
-
-def named(error: OSError, name: str) -> OSError:
-    """The same error, which says the name that the user gave; its own is none, or that of a temporary file."""
-    return type(error)(error.errno, error.strerror or str(error), name)
 
 
 def unreadable(error: OSError) -> str:
@@ -326,74 +321,17 @@ def atomic_write(path: str | os.PathLike[str], data: bytes | memoryview) -> None
             else.
     """
     path = Path(path)
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, "is a folder, expected a file name", str(path))
+    if path.exists() and not path.is_file() and not path.is_dir():
+        with contextlib.closing(StreamFile(path)) as stream:
+            stream.append(data)
+        return
+    file = WholeFile(path)
     try:
-        if path.exists() and not path.is_file():
-            _write_through(path, data)
-        else:
-            _write_whole(Path(os.path.realpath(path)), data)
-    except OSError as error:
-        raise named(error, str(path)) from error
-
-
-def _write_through(path: Path, data: bytes | memoryview) -> None:
-    try:
-        # A pipe without a reader would make it wait for one.
-        descriptor = os.open(path, os.O_WRONLY | getattr(os, "O_NONBLOCK", 0))
-    except OSError as error:
-        if error.errno == errno.ENXIO:
-            raise OSError(errno.ENXIO, "is a pipe that nobody reads from, or no device") from error
-        raise
-    with os.fdopen(descriptor, "wb", buffering=0) as file:
-        if hasattr(os, "O_NONBLOCK"):
-            os.set_blocking(descriptor, True)
-        _write_all(file, data)
-
-
-def _write_whole(path: Path, data: bytes | memoryview) -> None:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    # Not tempfile's, which are private: what an ordinary file would have could only be told by setting the umask, and
-    # that is the umask of all threads. Not buffered: what a full disk has left in a buffer, closing would try again.
-    file = temporary.open("xb", buffering=0)
-    try:
-        with file:
-            if path.exists():
-                temporary.chmod(stat.S_IMODE(path.stat().st_mode))
-            _write_all(file, data)
-            os.fsync(file.fileno())
-        _rename(temporary, path)
+        file.write(data)
     except BaseException:
-        with contextlib.suppress(OSError):  # the first error is the one to tell
-            temporary.unlink(missing_ok=True)
+        file.discard()
         raise
-
-
-def publish(temporary: Path, path: Path) -> None:
-    """Give a file that is written whole, beside its place, and closed, its name; both survive a power cut then.
-
-    Args:
-        temporary: the file.
-        path: its name, in the same folder; a file that has it now is replaced.
-
-    Raises:
-        OSError: it cannot be done.
-    """
-    with open(temporary, "rb") as file:
-        os.fsync(file.fileno())
-    _rename(temporary, path)
-
-
-def _rename(temporary: Path, path: Path) -> None:
-    os.replace(temporary, path)
-    if os.name == "posix":  # the new name must survive a power cut too
-        # Not every file system can do that for a folder, nor may everybody open one; the file is there all the same.
-        with contextlib.suppress(OSError):
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+    file.finish()
 
 
 @contextlib.contextmanager
@@ -421,14 +359,8 @@ def lock_folder(folder: Path) -> Iterator[None]:
     except NotImplementedError:
         pass
     except OSError as error:
-        raise named(error, str(folder)) from error
+        raise named(error, folder) from error
     try:
         yield
     finally:
         lock.release()
-
-
-def _write_all(file: io.FileIO, data: bytes | memoryview) -> None:
-    left = memoryview(data).cast("B")
-    while left:  # the system may take less than it is given
-        left = left[file.write(left) :]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fastpose import files
+from fastpose import streams
 from fastpose.files import atomic_write, open_file, parse_json, parse_yaml, printable, read_file, unreadable
 
 
@@ -109,7 +109,7 @@ def test_a_system_that_takes_little_at_a_time_gets_all(tmp_path):
             return super().write(bytes(data)[:7])
 
     with Slow(tmp_path / "a", "wb") as file:
-        files._write_all(file, memoryview(bytes(range(100))))
+        streams._write_all(file, memoryview(bytes(range(100))))
     assert (tmp_path / "a").read_bytes() == bytes(range(100))
 
 

@@ -20,7 +20,8 @@ ROOT = PACKAGE.parent
 # From the ground up; a module may import what stands before its own entry. Names in one tuple stand side by side and
 # do not see each other.
 FLOORS = (
-    ("_version", "checks", "files", "world"),
+    ("_version", "checks", "streams", "world"),
+    ("files",),
     ("skeletons",),
     ("geometry",),
     ("_C",),

@@ -97,6 +97,8 @@ def predict_many(options: Mapping[str, Any], given: Any) -> None:
 def _folder(options: Mapping[str, Any]) -> Path:
     """The folder of the parts."""
     out, form = options["out"], options["form"]
+    if options["boxes_only"] and form != "jsonl":
+        raise click.UsageError(f"--boxes-only: goes with --format jsonl, as {form} is a table of keypoints")
     if out is None:
         raise click.UsageError(f"--format {form} needs --out FOLDER, into which the parts are written")
     folder = Path(out)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from functools import partial
@@ -27,24 +26,15 @@ def write_json(name: str, report: list[dict[str, Any]]) -> None:
         report: As `make_report` gives it.
     """
     from ..files import atomic_write
+    from ..predict.results import json_line
 
     # One line a photo or result: greppable, and a tenth of the size of an indented one.
-    text = "[\n" + ",\n".join(map(_line, report)) + "\n]\n"
+    text = "[\n" + ",\n".join(map(json_line, report)) + "\n]\n"
     if name == "-":
         click.echo(text, nl=False)
         return
     target = Path(name)
     save(target, partial(atomic_write, target, text.encode()))
-
-
-def _line(entry: dict[str, Any]) -> str:
-    """JSON, readable also where a file's name is not: its bytes are escaped then, and come back with json.loads."""
-    line = json.dumps(entry, ensure_ascii=False)
-    try:
-        line.encode()
-    except UnicodeEncodeError:
-        return json.dumps(entry)
-    return line
 
 
 def make_report(found: Sequence[tuple[int, Poses | People]], form: str, given: Any) -> list[dict[str, Any]]:

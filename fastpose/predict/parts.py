@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -21,34 +22,26 @@ import torch
 from torch import nn
 
 from .._version import __version__
-from ..files import atomic_write, named, parse_json, publish, read_file
+from ..files import atomic_write, parse_json, read_file
+from ..streams import StreamFile, named, publish
+from .results import json_line
 from .urls import url_scheme
+from .writers import open_writer
 
 if TYPE_CHECKING:
     from ..skeletons import Skeleton
     from .people import People
     from .results import Poses
 
-__all__ = ["LIST", "MANIFEST", "PARTS_FORMATS", "PartReader", "Parts", "begin_parts", "read_list", "weights_digest"]
+__all__ = ["LIST", "MANIFEST", "PartReader", "Parts", "begin_parts", "read_list", "weights_digest"]
 
 LIST = "photos.txt"
 """File in the folder of the parts: the photos, in order."""
 MANIFEST = "manifest.json"
 """File in the folder of the parts: of which photos they are, and how they were made."""
-PARTS_FORMATS = ("jsonl", "parquet")
 
 _LONGEST = 1 << 16  # bytes of a line; no path has as many, and hardly an address
 _QUOTE = b'"'
-
-
-@contextlib.contextmanager
-def _open_writer(file: Path, form: str, *, skeleton: Skeleton | None) -> Iterator[Any]:  # until `writers` is there
-    class Writer:
-        def write(self, poses: Poses | People) -> None:
-            lines.write(json.dumps(poses.to_dict()).encode() + b"\n")
-
-    with open(file, "wb") as lines:
-        yield Writer()
 
 
 # ---- the list
@@ -142,7 +135,7 @@ class Parts:
         Args:
             number: Of the part.
             results: What was found in its photos, in order.
-            skeleton: That of poses.
+            skeleton: That of poses; None for boxes alone.
 
         Raises:
             OSError: It cannot be written; the error names it.
@@ -150,7 +143,7 @@ class Parts:
         target = self.file(number)
         temporary = target.with_name(f".{target.name}.tmp")  # whoever does it after us writes over what we left
         try:
-            with _open_writer(temporary, self.form, skeleton=skeleton) as writer:
+            with _open_part(temporary, self.form, skeleton) as writer:
                 for result in results:
                     writer.write(result)
             publish(temporary, target)
@@ -158,8 +151,28 @@ class Parts:
             with contextlib.suppress(OSError):  # the first error is the one to tell
                 temporary.unlink(missing_ok=True)
             if isinstance(error, OSError) and error.filename in (None, str(temporary)):
-                raise named(error, str(target)) from error
+                raise named(error, target) from error
             raise
+
+
+def _open_part(file: Path, form: str, skeleton: Skeleton | None) -> AbstractContextManager[Any]:
+    return _BoxLines(file) if skeleton is None else open_writer(file, form, skeleton=skeleton)
+
+
+class _BoxLines:
+    """JSON Lines of boxes without keypoints."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = StreamFile(file)
+
+    def write(self, people: People) -> None:
+        self._file.append(f"{json_line(people.to_dict())}\n".encode())
+
+    def __enter__(self) -> _BoxLines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
 
 class PartReader:
@@ -295,7 +308,7 @@ def _read_manifest(folder: Path) -> dict[str, Any] | None:
 def _refuse_parts(folder: Path) -> None:
     """Parts of which nobody says what they are would be taken for ours."""
     for name in os.listdir(folder):
-        if name.startswith("part-") and name.endswith(PARTS_FORMATS):
+        if name.startswith("part-"):
             raise ValueError(f"{folder}: holds {name}, but no {MANIFEST}; expected a folder for new parts alone")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from .people import People
 
-__all__ = ["JSON_VERSION", "Poses", "coco_box", "photo_entry", "short"]
+__all__ = ["JSON_VERSION", "Poses", "coco_box", "json_line", "photo_entry", "short"]
 
 Array = npt.NDArray[Any]
 
@@ -149,6 +150,25 @@ class Poses:
         if self.time is not None:
             place["time"] = round(self.time, 6)
         return photo_entry(self, people, **place, **names)
+
+    @classmethod
+    def from_dict(cls, entry: Mapping[str, Any], *, name: str = "poses") -> Poses:
+        """What `to_dict` gave, as `Poses` again: coordinates to hundredths of a pixel, scores to four digits.
+
+        Args:
+            entry: Plain data, as of a line of a file of JSON Lines. Keys that are not known are left alone.
+            name: What errors call it.
+
+        Returns:
+            The poses; the skeleton is the known one of that name, if its keypoints are the same, else one of the names
+            alone.
+
+        Raises:
+            ValueError: It is no such data; the message begins with the name and says what was expected.
+        """
+        from .stored import poses_fields
+
+        return cls(**poses_fields(entry, name))
 
     def to_coco(self, image_id: int, category_id: int = 1) -> list[dict[str, Any]]:
         """COCO keypoint results, one object a person.
@@ -343,6 +363,16 @@ def photo_entry(photo: Poses | People, people: list[dict[str, Any]], **names: An
         "people": people,
         **problems,
     }
+
+
+def json_line(entry: Any) -> str:
+    """JSON on one line; readable also where a file's name is not: its bytes are escaped then, and come back."""
+    line = json.dumps(entry, ensure_ascii=False)
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        return json.dumps(entry)
+    return line
 
 
 def short(value: float, digits: int = 2) -> float:
