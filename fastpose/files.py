@@ -8,7 +8,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
@@ -17,13 +17,17 @@ from .streams import StreamFile, WholeFile, named
 if TYPE_CHECKING:
     import yaml
 
-__all__ = ["MAX_BYTES", "atomic_write", "open_file", "parse_json", "parse_yaml", "printable", "read_file", "unreadable"]
+__all__ = [
+    *("MAX_BYTES", "atomic_write", "lock_folder", "open_file", "parse_json", "parse_yaml", "printable", "read_file"),
+    "unreadable",
+]
 
 MAX_BYTES = 1 << 30  # of a file that is read as a whole, where its reader names no other limit
 _MAX_YAML = 1 << 18  # characters, with all aliases written out: PyYAML takes some seconds for so many
 _MAX_DEPTH = 100  # of lists and objects inside each other; far from where Python's recursion ends
 _MAX_NUMBER = 100  # characters of a number in YAML; those in base 60 take quadratic time
 _PIECE = 1 << 20
+_LOCK = ".lock"
 
 # Without waiting for a pipe's other end; and a terminal must not become this process's.
 _FLAGS = sum(getattr(os, name, 0) for name in ("O_RDONLY", "O_BINARY", "O_CLOEXEC", "O_NOCTTY", "O_NONBLOCK"))
@@ -328,3 +332,35 @@ def atomic_write(path: str | os.PathLike[str], data: bytes | memoryview) -> None
         file.discard()
         raise
     file.finish()
+
+
+@contextlib.contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Within the block no other process gets past here with the same folder.
+
+    The lock is the operating system's (``.lock``): it vanishes with the process, however that ends. Where a network
+    file system has none, nothing is locked.
+
+    Args:
+        folder: one that is there.
+
+    Raises:
+        BlockingIOError: another process is in such a block.
+        OSError: the lock's file cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / _LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        reason = "another run is writing to this folder; choose another --out"
+        raise BlockingIOError(errno.EWOULDBLOCK, reason, str(folder)) from None
+    except NotImplementedError:
+        pass
+    except OSError as error:
+        raise named(error, folder) from error
+    try:
+        yield
+    finally:
+        lock.release()

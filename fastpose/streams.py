@@ -10,7 +10,7 @@ import secrets
 import stat
 from pathlib import Path
 
-__all__ = ["StreamFile", "WholeFile", "named"]
+__all__ = ["StreamFile", "WholeFile", "named", "publish"]
 
 
 class StreamFile:
@@ -145,21 +145,12 @@ class WholeFile:
                     self._temporary.chmod(stat.S_IMODE(self._target.stat().st_mode))
                 self._file.truncate(self.size)  # what was reserved
                 os.fsync(self._file.fileno())
-            os.replace(self._temporary, self._target)
+            _rename(self._temporary, self._target)
         except BaseException as error:
             self.discard()
             if isinstance(error, OSError):
                 raise named(error, self.path) from error
             raise
-        if os.name == "posix":  # the new name must survive a power cut too
-            # Not every file system can do that for a folder, nor may everybody open one; the file is there all the
-            # same.
-            with contextlib.suppress(OSError):
-                folder = os.open(self._target.parent, os.O_RDONLY)
-                try:
-                    os.fsync(folder)
-                finally:
-                    os.close(folder)
 
     def discard(self) -> None:
         """Leave everything as it was before."""
@@ -167,6 +158,21 @@ class WholeFile:
             self._file.close()
         with contextlib.suppress(OSError):
             self._temporary.unlink(missing_ok=True)
+
+
+def publish(temporary: Path, target: Path) -> None:
+    """Put a file that somebody else has written, and closed, in its place.
+
+    Args:
+        temporary: The file, in the folder of its place.
+        target: Its place; what is there is replaced.
+
+    Raises:
+        OSError: It cannot be put there.
+    """
+    with open(temporary, "rb") as file:
+        os.fsync(file.fileno())
+    _rename(temporary, target)
 
 
 def named(error: OSError, path: str | os.PathLike[str]) -> OSError:
@@ -177,6 +183,18 @@ def named(error: OSError, path: str | os.PathLike[str]) -> OSError:
         path: The name.
     """
     return type(error)(error.errno, error.strerror or str(error), os.fspath(path))
+
+
+def _rename(temporary: Path, target: Path) -> None:
+    os.replace(temporary, target)
+    if os.name == "posix":  # the new name must survive a power cut too
+        # Not every file system can do that for a folder, nor may everybody open one; the file is there all the same.
+        with contextlib.suppress(OSError):
+            folder = os.open(target.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
 
 
 def _descriptor(path: Path) -> int:

@@ -25,7 +25,7 @@ class FirstProcessError(TrainingError):
 class World:
     """The processes that run together: those of torch.distributed where it runs, else this one alone.
 
-    Each method is called by all of them, in the same order.
+    Each method but `count` is called by all of them, in the same order.
 
     Attributes:
         running: Whether torch.distributed runs.
@@ -39,6 +39,7 @@ class World:
         self.rank, self.size = (dist.get_rank(), dist.get_world_size()) if self.running else (0, 1)
         self.main = self.rank == 0
         self._group: Any = None  # the default one, if it can do what lies in the memory of the CPU
+        self._store = dist.distributed_c10d._get_default_store() if self.size > 1 else dist.HashStore()
         if self.size > 1 and "gloo" not in str(dist.get_backend_config()):
             self._group = dist.new_group(backend="gloo")
 
@@ -49,6 +50,23 @@ class World:
         total = torch.tensor(values, dtype=torch.float64)
         dist.all_reduce(total, group=self._group)
         return total.tolist()
+
+    def count(self, name: str, amount: int = 0) -> int:
+        """Add to a number that all processes share; any of them may do so at any moment, and waits for no other.
+
+        Args:
+            name: Of the number, which is 0 at first.
+            amount: To be added.
+
+        Returns:
+            The number after that.
+
+        Example:
+            >>> world = World()
+            >>> world.count("photos", 3), world.count("photos")
+            (3, 3)
+        """
+        return self._store.add(f"fastpose/{name}", amount)
 
     def any(self, flag: bool) -> bool:
         """Whether it is so in at least one process."""

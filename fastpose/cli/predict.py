@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +28,9 @@ __all__ = ["predict"]
 _OF_DETECTOR = ("detector", "detector_layout", "person_class", "detect_threshold")
 _OF_FILE = ("category", "box_threshold")
 _OF_BOXES = ("batch_size", "detect_threshold", "max_people", "min_size", "urls")
+_OF_DRAWING = ("json_file", "threshold", "demo")
+_OF_PARTS = ("part_size", "resume")
+_PARTS = ("jsonl", "parquet")  # formats in which many photos are written in parts
 _OF_KEYPOINTS = (
     *("model", "dtype", "engine", "flip_test", "scales", "rotations", "nms_threshold", "threshold"),
     *("boxes", "demo"),
@@ -34,7 +38,7 @@ _OF_KEYPOINTS = (
 
 
 @click.command()
-@click.argument("photos", nargs=-1, metavar="PHOTO|FOLDER|URL...")
+@click.argument("photos", nargs=-1, metavar="PHOTO|FOLDER|URL|LIST.txt...")
 @click.option(
     "--boxes",
     multiple=True,
@@ -70,19 +74,33 @@ _OF_KEYPOINTS = (
     help="Of people from boxes with scores whose OKS is above this, the surest is kept; 1 keeps all.",
 )
 @click.option("--model", metavar="NAME|FILE", help="A zoo name or a safetensors file.  [default: the carried model]")
-@click.option("--out", metavar="PICTURE|FOLDER", help="Draw the poses: into a file for one photo, else into a folder.")
+@click.option(
+    "--out",
+    metavar="PICTURE|FOLDER",
+    help="Draw the poses: into a file for one photo, else into a folder. With --format jsonl or parquet: the folder of "
+    "the parts.",
+)
 @click.option(
     "--json", "json_file", metavar="FILE", help="Write what was found; - is stdout.  [default, without --out: -]"
 )
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["json", "coco"]),
+    type=click.Choice(["json", "coco", *_PARTS]),
     default="json",
     show_default=True,
     help="json: one object a photo, as poses.schema.json (or boxes.schema.json) in the package says. coco: COCO "
-    "results; a photo's id is that of the box file, else the number in its name, else its place, from 1.",
+    "results; a photo's id is that of the box file, else the number in its name, else its place, from 1. jsonl, "
+    "parquet: for very many photos, in parts, by one process or by those of torchrun.",
 )
+@click.option(
+    "--part-size",
+    type=click.IntRange(1),
+    default=1000,
+    show_default=True,
+    help="Photos in a part, with --format jsonl or parquet.",
+)
+@click.option("--resume", is_flag=True, help="Do the parts that are not there yet in the --out of a run that ended.")
 @click.option("--recursive", is_flag=True, help="Take the photos of folders in a FOLDER, too.")
 @click.option("--urls", is_flag=True, help="Fetch photos that are given by http addresses.")
 @click.option(
@@ -126,6 +144,8 @@ def predict(
     out: str | None,
     json_file: str | None,
     form: str,
+    part_size: int,
+    resume: bool,
     recursive: bool,
     demo: bool,
     device: str | None,
@@ -141,12 +161,20 @@ def predict(
     A photo that cannot be read, or whose boxes cannot be used, is named on stderr; the others are done nevertheless,
     and the exit code is 2. Files are written whole or not at all. Where Ctrl-C or a failure ends the work, --json FILE
     gets what was found until then.
+
+    A million photos: --format jsonl or parquet writes them in parts, which the processes of torchrun share out, and
+    --resume does those that are missing. A LIST.txt, or - for stdin, names the photos, one a line.
     """
-    _check_usage(ctx, photos, boxes, boxes_only=boxes_only, demo=demo)
+    _check_usage(ctx, photos, boxes, form, boxes_only=boxes_only, demo=demo)
+    if form in _PARTS:
+        from .predict_many import predict_many
+
+        predict_many(ctx.params, _given_boxes(ctx, boxes, box_threshold, category, several=True))
+        return
     if demo and out is None:
         out = "demo.jpg"
     files = _Files.plan(expand_photos(photos, recursive=recursive), "boxes" if boxes_only else "poses", out, json_file)
-    given = _given_boxes(ctx, boxes, box_threshold, category, files.paths)
+    given = _given_boxes(ctx, boxes, box_threshold, category, several=len(files.paths) > 1)
 
     # Imported here: the command line's help must not wait for torch.
     from ..detection import CARRIED_DETECTOR, find_detector
@@ -202,17 +230,21 @@ def _run(run: Run, json_file: str | None, form: str, given: Any) -> None:
 
 
 def _check_usage(
-    ctx: click.Context, photos: tuple[str, ...], boxes: tuple[str, ...], *, boxes_only: bool, demo: bool
+    ctx: click.Context, photos: tuple[str, ...], boxes: tuple[str, ...], form: str, *, boxes_only: bool, demo: bool
 ) -> None:
     """Refuse what contradicts itself, or would be ignored."""
     if demo and (photos or boxes):
         raise click.UsageError("--demo renders its own scene and finds its people; give it no photo and no --boxes")
+    if form not in _PARTS and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise click.UsageError(f"--format {form} is of one process; several share out --format jsonl or parquet")
     if not demo and not photos:
         raise click.UsageError("expected a PHOTO or a FOLDER, or --demo")
     for unused, reason in (
         (_OF_KEYPOINTS if boxes_only else (), "of no use with --boxes-only, which finds boxes and no keypoints"),
         (_OF_DETECTOR if boxes else (), "of no use with --boxes, which says where people are"),
         (() if boxes else _OF_FILE, "for the boxes of a --boxes FILE"),
+        (() if form in _PARTS else _OF_PARTS, "for --format jsonl or parquet, which write parts"),
+        (_OF_DRAWING if form in _PARTS else (), f"of no use with --format {form}, which writes parts into --out"),
     ):
         useless = given_options(ctx, unused)
         if useless:
@@ -220,13 +252,13 @@ def _check_usage(
 
 
 def _given_boxes(
-    ctx: click.Context, boxes: tuple[str, ...], box_threshold: float, category: str | None, paths: list[Path | str]
+    ctx: click.Context, boxes: tuple[str, ...], box_threshold: float, category: str | None, *, several: bool
 ) -> list[list[float]] | DetectionFile | str | None:
     """Boxes of the only photo, a file of those of all, or "whole"; None where people are to be found."""
     if not boxes:
         return None
     given = "whole" if boxes == ("whole",) else parse_boxes(boxes, min_score=box_threshold, category=category)
-    if isinstance(given, list) and len(paths) > 1:
+    if isinstance(given, list) and several:
         raise click.UsageError("--boxes x1,y1,x2,y2 is for one photo; for several give a JSON file that names them")
     useless = given_options(ctx, _OF_FILE) if isinstance(given, list | str) else []
     if useless:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..data.readers import DetectionFile
     from ..predict import People, Poses
 
-__all__ = ["Run", "count_people", "spent_time", "termination_interrupts"]
+__all__ = ["Run", "count_people", "look_at", "spent_time", "termination_interrupts"]
 
 _MOST_NAMES = 3  # of the photos without anybody
 
@@ -55,24 +55,14 @@ class Run:
 
     def work(self) -> None:
         """Look at all photos and write their pictures."""
-        faults: dict[int, str] = {}
-        pairs = []
-        for number, path in enumerate(self._paths):
-            try:
-                pairs.append((path, self._boxes(path)))
-            except ValueError as error:  # the file says nothing about it, or too much
-                there = not isinstance(path, Path) or path.exists()
-                faults[number] = str(error) if there else f"{path}: no such file"
         drawn = any(target is not None for target in self._targets)
         alone = len(self._paths) == 1  # then its error is that of the command
-        results = self._look(pairs, on_error="raise" if alone else "skip", keep_images=drawn)
-        for number in range(len(self._paths)):
-            if number in faults:
-                self._complain(faults[number])
-                continue
-            result = next(results)
-            if result.error is not None:
-                self._complain(result.error)
+        results = look_at(
+            self._look, self._paths, self._given, on_error="raise" if alone else "skip", keep_images=drawn
+        )
+        for number, result in enumerate(results):
+            if isinstance(result, str) or result.error is not None:
+                self._complain(result if isinstance(result, str) else str(result.error))
                 continue
             self._say_dropped(result)
             self._take(number, result)
@@ -91,17 +81,6 @@ class Run:
         where = "stdout" if json_file == "-" else json_file
         done = f" after {len(self.found)} of {len(self._paths)} photos"
         return done + (f"; {where} has these" if where and self.found else "")
-
-    def _boxes(self, path: Path | str) -> Any:
-        """The boxes of a photo as the predictor takes them."""
-        from ..data.readers import DetectionFile
-        from ..detection import Detections
-
-        if not isinstance(self._given, DetectionFile):
-            return self._given
-        found = self._given.find(Path(path), only=len(self._paths) == 1)
-        certain = bool((found.scores == 1).all())  # boxes without scores, or such as somebody has drawn
-        return Detections(found.boxes, None if certain else found.scores)
 
     def _say_dropped(self, result: Poses | People) -> None:
         """Boxes that were left out: of those that were given each is a fault, a detector may err."""
@@ -127,6 +106,45 @@ class Run:
         if target is not None:
             save(target, partial(write_image, target, result.plot(**self._drawing)))
             click.echo(f"{result.path}: {count_people(len(result))}, {spent_time(result)} -> {target}")
+
+
+def look_at(
+    look: Callable[..., Iterator[Poses | People]],
+    paths: Sequence[Path | str],
+    given: list[list[float]] | DetectionFile | str | None,
+    **options: Any,
+) -> Iterator[Poses | People | str]:
+    """What is found in photos, in order; or what is wrong with the boxes of one.
+
+    Args:
+        look: As for `Run`, as are the next two.
+        paths: The photos.
+        given: Their boxes.
+        options: For `look`.
+    """
+    faults: dict[int, str] = {}
+    pairs = []
+    for number, path in enumerate(paths):
+        try:
+            pairs.append((path, _boxes_of(path, given, only=len(paths) == 1)))
+        except ValueError as error:  # the file says nothing about it, or too much
+            there = not isinstance(path, Path) or path.exists()
+            faults[number] = str(error) if there else f"{path}: no such file"
+    results = look(pairs, **options)
+    for number in range(len(paths)):
+        yield faults[number] if number in faults else next(results)
+
+
+def _boxes_of(path: Path | str, given: Any, *, only: bool) -> Any:
+    """The boxes of a photo as the predictor takes them."""
+    from ..data.readers import DetectionFile
+    from ..detection import Detections
+
+    if not isinstance(given, DetectionFile):
+        return given
+    found = given.find(Path(path), only=only)
+    certain = bool((found.scores == 1).all())  # boxes without scores, or such as somebody has drawn
+    return Detections(found.boxes, None if certain else found.scores)
 
 
 @contextmanager

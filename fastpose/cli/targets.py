@@ -3,50 +3,75 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
 
-__all__ = ["check_writable", "expand_photos", "identity", "picture_targets", "save"]
+__all__ = ["check_writable", "each_photo", "expand_photos", "identity", "picture_targets", "save"]
 
+_LIST = ".txt"
 _WRITTEN = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
 def expand_photos(names: tuple[str, ...], *, recursive: bool) -> list[Path | str]:
-    """The photos that are meant: of a folder those in it, by name.
+    """The photos that are meant, all of them: see `each_photo`."""
+    return list(each_photo(names, recursive=recursive))
+
+
+def each_photo(names: tuple[str, ...], *, recursive: bool) -> Iterator[Path | str]:
+    """The photos that are meant, one by one: of a folder those in it, by name; of a list those that it names.
 
     What a folder holds besides is said on stderr.
 
     Args:
-        names: Files, folders and addresses.
+        names: Files, folders, addresses, and lists: text files whose names end in ``.txt``, or ``-`` for stdin.
         recursive: Look into folders in folders, too.
 
-    Returns:
+    Yields:
         Files, and addresses as they are.
 
     Raises:
         ClickException: A folder cannot be read, or holds no photo.
+        OSError: A list cannot be read.
+        ValueError: A list is none.
     """
-    from ..data.photo_files import describe_skipped, find_images, image_suffixes
+    from ..files import open_file
+    from ..predict.parts import read_list
     from ..predict.urls import url_scheme
 
-    photos: list[Path | str] = []
     for name in names:
-        if url_scheme(name) or not Path(name).is_dir():
-            photos.append(name if url_scheme(name) else Path(name))
-            continue
-        try:
-            found, skipped = find_images(name, recursive=recursive)
-        except OSError as error:
-            raise click.ClickException(f"{name}: cannot be read ({error.strerror})") from None
-        if not found:
-            more = "" if recursive else "; --recursive looks into the folders in it"
-            raise click.UsageError(f"{name}: there is no picture in this folder ({', '.join(image_suffixes())}){more}")
-        if skipped:
-            click.echo(f"{name}: {describe_skipped(skipped)}", err=True)
-        photos += found
-    return photos
+        if name == "-":
+            yield from read_list(sys.stdin.buffer, "stdin")
+        elif not url_scheme(name) and Path(name).is_dir():
+            yield from _photos_in(name, recursive=recursive)
+        elif not url_scheme(name) and Path(name).suffix.lower() == _LIST:
+            with open_file(name, limit=sys.maxsize) as lines:
+                yield from read_list(lines, name)
+        else:
+            yield name if url_scheme(name) else Path(name)
+
+
+def _photos_in(folder: str, *, recursive: bool) -> Iterator[Path]:
+    from ..data.photo_files import describe_skipped, image_suffixes, walk_images
+
+    photos, skipped = 0, Counter[str]()
+    try:
+        for path, is_photo in walk_images(folder, recursive=recursive):
+            if is_photo:
+                photos += 1
+                yield path
+            else:
+                skipped[path.suffix.lower()] += 1
+    except OSError as error:
+        raise click.ClickException(f"{folder}: cannot be read ({error.strerror})") from None
+    if not photos:
+        more = "" if recursive else "; --recursive looks into the folders in it"
+        raise click.UsageError(f"{folder}: there is no picture in this folder ({', '.join(image_suffixes())}){more}")
+    if skipped:
+        click.echo(f"{folder}: {describe_skipped(skipped)}", err=True)
 
 
 def picture_targets(out: str | None, photos: list[Path | str], shown: str = "poses") -> list[Path | None]:

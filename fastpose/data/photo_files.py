@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import NoReturn
 
 import cv2
 
-__all__ = ["describe_skipped", "find_images", "image_suffixes", "why_unreadable"]
+__all__ = ["describe_skipped", "find_images", "image_suffixes", "walk_images", "why_unreadable"]
 
 # JPEG, PNG, WebP, TIFF, BMP and the portable maps are in every build of OpenCV; a browser writes .jfif.
 _ALWAYS = (
@@ -77,24 +77,56 @@ def find_images(folder: str | os.PathLike[str], *, recursive: bool = False) -> t
     """
     photos: list[Path] = []
     skipped: list[Path] = []
-    for place, folders, files in os.walk(folder, onerror=_raise):
-        folders[:] = sorted(name for name in folders if recursive and name[0] != ".")
-        for path in (Path(place, name) for name in sorted(files) if name[0] != "."):
-            # Reading a pipe or a device of such a name would never end.
-            is_photo = path.suffix.lower() in image_suffixes() and path.is_file()
-            (photos if is_photo else skipped).append(path)
+    for path, is_photo in walk_images(folder, recursive=recursive):
+        (photos if is_photo else skipped).append(path)
     return photos, skipped
 
 
-def _raise(error: OSError) -> NoReturn:
-    raise error
+def walk_images(folder: str | os.PathLike[str], *, recursive: bool = False) -> Iterator[tuple[Path, bool]]:
+    """The same one by one: no more is held than the names in one folder, and in those that it lies in.
+
+    Args:
+        folder: As for `find_images`, as is the next.
+        recursive: Also in the folders below it.
+
+    Yields:
+        A file, and whether it is a photo.
+
+    Raises:
+        OSError: A folder cannot be read.
+    """
+    waiting = [Path(folder)]
+    while waiting:
+        place = waiting.pop()
+        with os.scandir(place) as found:
+            entries = sorted((entry for entry in found if entry.name[0] != "."), key=lambda entry: entry.name)
+        folders = []
+        for entry in entries:
+            if _holds(entry.is_dir):
+                folders += [place / entry.name] if recursive and not entry.is_symlink() else []
+            else:
+                path = place / entry.name
+                # Reading a pipe or a device of such a name would never end.
+                yield path, path.suffix.lower() in image_suffixes() and _holds(entry.is_file)
+        waiting += reversed(folders)
 
 
-def describe_skipped(skipped: list[Path]) -> str:
-    """Such as ``3 files are no photos: 2 .txt, 1 .heic (HEIC, which this OpenCV does not read)``; at least one file."""
-    counts = Counter(path.suffix.lower() or "without a suffix" for path in skipped)
+def _holds(question: Callable[[], bool]) -> bool:
+    """Whether it is so; not of a link that leads back to itself."""
+    try:
+        return question()
+    except OSError:
+        return False
+
+
+def describe_skipped(suffixes: Mapping[str, int]) -> str:
+    """Such as ``3 files are no photos: 2 .txt, 1 .heic (HEIC, which this OpenCV does not read)``.
+
+    Args:
+        suffixes: Of files that are none, each with their number: in lower case, empty where they have none.
+    """
     parts = []
-    for suffix, count in counts.most_common():
+    for suffix, count in Counter(suffixes).most_common():
         kind = _SUFFIX_KINDS.get(suffix)
         readable = suffix in image_suffixes()
         if readable:
@@ -103,8 +135,9 @@ def describe_skipped(skipped: list[Path]) -> str:
             why = " (video)"
         else:
             why = f" ({kind}, which this OpenCV does not read)" if kind else ""
-        parts.append(f"{count} {suffix}{why}")
-    return f"{len(skipped)} file{' is no photo' if len(skipped) == 1 else 's are no photos'}: {', '.join(parts)}"
+        parts.append(f"{count} {suffix or 'without a suffix'}{why}")
+    number = sum(suffixes.values())
+    return f"{number} file{' is no photo' if number == 1 else 's are no photos'}: {', '.join(parts)}"
 
 
 def why_unreadable(data: bytes) -> str:

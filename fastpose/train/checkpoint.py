@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 
-from ..files import atomic_write, open_file
+from ..files import atomic_write, lock_folder, open_file
 from .recipe import Recipe, parse_recipe
 
 __all__ = [
@@ -28,7 +27,6 @@ __all__ = [
 
 STATE, RECIPE, SKIPPED, LOG = "state.pt", "recipe.yaml", "skipped.txt", "log.csv"
 BEST, LAST = "best.safetensors", "last.safetensors"
-_LOCK = ".lock"
 _VERSION = 1
 _MAX_BYTES = 1 << 38  # of a state: weights, their average, and what the optimizer keeps of each
 
@@ -74,8 +72,6 @@ def load_state(path: Path) -> dict[str, Any]:
 def open_folder(recipe: Recipe, out: Path, resume: bool) -> Iterator[dict[str, Any] | None]:
     """The folder of a run, ready to be written to, and nobody else's within the block; the state if it is resumed.
 
-    The lock is the operating system's (``.lock``): it vanishes with the process, however that ends.
-
     Raises:
         CheckpointError: Another run writes there; or there is a state and none is wanted, or the other way round, or it
             is of another run.
@@ -83,16 +79,11 @@ def open_folder(recipe: Recipe, out: Path, resume: bool) -> Iterator[dict[str, A
     if resume and not out.is_dir():
         load_state(out / STATE)  # says what is missing
     out.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(out / _LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise CheckpointError(f"{out}: another run is writing to this folder; choose another --out") from None
-    except NotImplementedError:  # some network file systems have no locks
-        pass
-    except OSError as error:
-        raise type(error)(error.errno, error.strerror, str(out)) from error
-    try:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(lock_folder(out))
+        except BlockingIOError as error:
+            raise CheckpointError(f"{out}: {error.strerror}") from None
         state = _state_to_resume(recipe, out) if resume else None
         if not resume and (out / STATE).exists():
             raise CheckpointError(f"{out}: holds a run already; --resume continues it, another --out starts afresh")
@@ -101,8 +92,6 @@ def open_folder(recipe: Recipe, out: Path, resume: bool) -> Iterator[dict[str, A
                 unfinished.unlink()
         atomic_write(out / RECIPE, recipe.to_yaml().encode())
         yield state
-    finally:
-        lock.release()
 
 
 def _state_to_resume(recipe: Recipe, out: Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
-from pathlib import Path
+from collections import Counter
 
 import cv2
 import numpy as np
@@ -45,7 +45,7 @@ def test_folder_gives_photos_and_says_the_rest(tmp_path):
     photos, skipped = find_images(tmp_path)
     assert [path.name for path in photos] == ["a.png", "b.JPG"]
     assert [path.name for path in skipped] == ["README", "c.heic", "clip.mp4", "d.txt", "notes.txt", "pipe.png"]
-    text = describe_skipped(skipped)
+    text = describe_skipped(Counter(path.suffix for path in skipped))
     assert text.startswith("6 files are no photos: 2 .txt")
     for part in (
         "1 without a suffix",
@@ -54,7 +54,7 @@ def test_folder_gives_photos_and_says_the_rest(tmp_path):
         "1 .png (no regular file)",
     ):
         assert part in text
-    assert describe_skipped([Path("a.doc")]) == "1 file is no photo: 1 .doc"
+    assert describe_skipped({".doc": 1}) == "1 file is no photo: 1 .doc"
     photos, again = find_images(str(tmp_path), recursive=True)
     assert [str(path.relative_to(tmp_path)) for path in photos] == ["a.png", "b.JPG", "below/deeper/e.tiff"]
     assert again == skipped
