@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fastpose.skeletons import Skeleton, get_skeleton, list_skeletons
     from fastpose.spec import PoseSpec
     from fastpose.train import train
+    from fastpose.video import open_video
 
 _HOME = {
     "Skeleton": "skeletons",
@@ -36,6 +37,7 @@ _HOME = {
     "Predictor": "predict",
     "Poses": "predict",
     "find_people": "predict",
+    "open_video": "video",
 }
 _MODULES = (
     "cli",
@@ -52,7 +54,9 @@ _MODULES = (
     "predict",
     "skeletons",
     "spec",
+    "tracking",
     "train",
+    "video",
     "views",
 )
 
@@ -60,7 +64,7 @@ __all__ = [  # noqa: RUF022 - grouped as in _HOME
     "__version__",
     "Skeleton", "get_skeleton", "list_skeletons", "PoseSpec", "build_codec", "Detections", "find_detector",
     "create_model", "list_models", "load_checkpoint", "load_model", "save_model",
-    "load", "Predictor", "Poses", "find_people", "train",
+    "load", "Predictor", "Poses", "find_people", "open_video", "train",
 ]  # fmt: skip
 
 

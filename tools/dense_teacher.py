@@ -119,7 +119,7 @@ class FeatureLoss(nn.Module):
     def forward(self, maps: Sequence[Tensor], features: Sequence[Tensor]) -> Tensor:
         """A scalar: the mean over levels and channels, from 0 to 2."""
         unlike = [
-            1 - (_standardised(mix(x).float()) * _standardised(feature)).mean()
+            1 - (_standardised(mix(x.float())) * _standardised(feature)).mean()
             for mix, x, feature in zip(self.mixes, maps, features, strict=True)
         ]
         return torch.stack(unlike).mean()

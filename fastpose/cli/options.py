@@ -14,6 +14,7 @@ __all__ = [
     "category_option",
     "detector_options",
     "given_options",
+    "video_options",
     "view_options",
 ]
 
@@ -78,6 +79,44 @@ def detector_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
     ):
         command = click.option(name, type=kind, metavar=metavar, help=text)(command)
+    return command
+
+
+def video_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What holds for videos alone: how frames are read, and how people are followed."""
+    for names, settings, text in (
+        (("--reconnect",), {"type": click.IntRange(0), "default": 3}, "How often a stream that breaks off is reopened."),
+        (
+            ("--timeout",),
+            {"type": click.FloatRange(0, min_open=True), "default": 10.0},
+            "Seconds without a frame after which a stream or a camera has stalled.",
+        ),
+        (
+            ("--live/--no-live",),
+            {"default": None},
+            "Take the newest frame and drop those that nobody had time for.  [default: of cameras and streams]",
+        ),
+        (
+            ("--fps",),
+            {"type": click.FloatRange(0, min_open=True)},
+            "Frames per second of a FOLDER of numbered frames, which is a video then.",
+        ),
+        (("--flow",), {"is_flag": True}, "Tell by optical flow, too, where people are by now."),
+        (
+            ("--smooth",),
+            {"type": click.Choice(["live", "offline"])},
+            "Make keypoints steady: as frames come, or when the last one is known (no lag, short gaps filled).  "
+            "[default: off]",
+        ),
+        (
+            ("--detect-every",),
+            {"type": click.IntRange(1), "default": 1},
+            "Frames from one look for people to the next; between them people are where they are expected.",
+        ),
+        (("--track/--no-track",), {"default": True}, "Say who is who from frame to frame."),
+    ):
+        shown = {"show_default": settings.get("default") is not None}
+        command = click.option(*names, **settings, **shown, help=f"Of a video: {text[0].lower()}{text[1:]}")(command)
     return command
 
 

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .boxes import parse_boxes
-from .options import detector_options, given_options, view_options
+from .options import detector_options, given_options, video_options, view_options
 from .predict_demo import run_demo
 from .predict_report import make_report, write_json
 from .predict_run import Run, termination_interrupts
+from .predict_video import one_video, predict_video
 from .targets import check_writable, expand_photos, identity, picture_targets
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ _OF_FILE = ("category", "box_threshold")
 _OF_BOXES = ("batch_size", "detect_threshold", "max_people", "min_size", "urls")
 _OF_DRAWING = ("json_file", "threshold", "demo")
 _OF_PARTS = ("part_size", "resume")
+_OF_VIDEOS = ("csv", "openpose", "posetrack18", "trc")  # formats of videos alone
+_OF_FRAMES = ("fps", "live", "timeout", "reconnect", "detect_every", "smooth", "flow", "track")
 _PARTS = ("jsonl", "parquet")  # formats in which many photos are written in parts
 _OF_KEYPOINTS = (
     *("model", "dtype", "engine", "flip_test", "scales", "rotations", "nms_threshold", "threshold"),
@@ -38,7 +41,7 @@ _OF_KEYPOINTS = (
 
 
 @click.command()
-@click.argument("photos", nargs=-1, metavar="PHOTO|FOLDER|URL|LIST.txt...")
+@click.argument("photos", nargs=-1, metavar="PHOTO|FOLDER|VIDEO|URL|LIST.txt...")
 @click.option(
     "--boxes",
     multiple=True,
@@ -77,21 +80,23 @@ _OF_KEYPOINTS = (
 @click.option(
     "--out",
     metavar="PICTURE|FOLDER",
-    help="Draw the poses: into a file for one photo, else into a folder. With --format jsonl or parquet: the folder of "
-    "the parts.",
+    help="Draw the poses: into a file for one photo or a video, else into a folder. Of photos with --format jsonl or "
+    "parquet: the folder of the parts.",
 )
 @click.option(
-    "--json", "json_file", metavar="FILE", help="Write what was found; - is stdout.  [default, without --out: -]"
+    *("--save", "--json", "json_file"),
+    metavar="FILE",
+    help="Write what was found; - is stdout.  [default, without --out: -]",
 )
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["json", "coco", *_PARTS]),
+    type=click.Choice(["json", "coco", *_PARTS, *_OF_VIDEOS]),
     default="json",
-    show_default=True,
+    show_default="json; of a video what the name of FILE tells",
     help="json: one object a photo, as poses.schema.json (or boxes.schema.json) in the package says. coco: COCO "
     "results; a photo's id is that of the box file, else the number in its name, else its place, from 1. jsonl, "
-    "parquet: for very many photos, in parts, by one process or by those of torchrun.",
+    "parquet: for very many photos, in parts, by one process or by those of torchrun. Of a video all but json and coco.",
 )
 @click.option(
     "--part-size",
@@ -127,6 +132,7 @@ _OF_KEYPOINTS = (
 @click.option(
     "--threshold", type=click.FloatRange(0, 1), default=0.2, show_default=True, help="Lowest score that is drawn."
 )
+@video_options
 @click.pass_context
 def predict(
     ctx: click.Context,
@@ -154,7 +160,7 @@ def predict(
     threshold: float,
     **options: Any,
 ) -> None:
-    """Find the keypoints of the people in photos; a folder stands for those that are in it.
+    """Find the keypoints of the people in photos, or in a video; a folder stands for the photos in it.
 
     People are found by the detector that the package carries, or by another one; or --boxes says where they are.
 
@@ -164,7 +170,16 @@ def predict(
 
     A million photos: --format jsonl or parquet writes them in parts, which the processes of torchrun share out, and
     --resume does those that are missing. A LIST.txt, or - for stdin, names the photos, one a line.
+
+    A video: a file, a FOLDER of numbered frames with --fps, camera:0, or a stream (rtsp://…). People are followed;
+    --out draws a video, --save writes a line a frame, or another format by its name: .csv, .trc, .parquet, ….
     """
+    video = one_video(photos, options["fps"])
+    if video is not None:
+        predict_video(ctx, video)
+        return
+    for name in _OF_FRAMES:
+        del options[name]
     _check_usage(ctx, photos, boxes, form, boxes_only=boxes_only, demo=demo)
     if form in _PARTS:
         from .predict_many import predict_many
@@ -235,6 +250,8 @@ def _check_usage(
     """Refuse what contradicts itself, or would be ignored."""
     if demo and (photos or boxes):
         raise click.UsageError("--demo renders its own scene and finds its people; give it no photo and no --boxes")
+    if form in _OF_VIDEOS:
+        raise click.UsageError(f"--format {form} is for a video; photos have json, coco, {', '.join(_PARTS)}")
     if form not in _PARTS and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise click.UsageError(f"--format {form} is of one process; several share out --format jsonl or parquet")
     if not demo and not photos:
@@ -244,6 +261,7 @@ def _check_usage(
         (_OF_DETECTOR if boxes else (), "of no use with --boxes, which says where people are"),
         (() if boxes else _OF_FILE, "for the boxes of a --boxes FILE"),
         (() if form in _PARTS else _OF_PARTS, "for --format jsonl or parquet, which write parts"),
+        (_OF_FRAMES, "for a video"),
         (_OF_DRAWING if form in _PARTS else (), f"of no use with --format {form}, which writes parts into --out"),
     ):
         useless = given_options(ctx, unused)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, TypedDict, cast, overload
@@ -24,12 +24,14 @@ from ..inference import Estimator, Pending
 from ..models import PoseModel, find_model
 from ..ops import affine_crop, oks_nms
 from ..spec import PoseSpec
+from ..video import Video, open_video
 from ..views import ViewAverage, build_views
 from .finder import Boxes, FindOptions, Image, OnError, PeopleFinder
 from .inputs import TOLD, is_picture
 from .jobs import Job, Jobs, Part
 from .reading import pair, read_ahead, read_pairs_ahead
 from .results import Poses
+from .video import FollowOptions, Smoothing, follow, frames_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -288,6 +290,63 @@ class Predictor:
         chosen = self._options(all_there=isinstance(pairs, Sequence), **options)
         reading = read_pairs_ahead(pairs, urls=chosen.finding.urls)
         return self._stream(reading or iter(pairs), reading, chosen)
+
+    def video(
+        self,
+        source: str | os.PathLike[str] | Video | Iterable[Any],
+        boxes: Boxes = None,
+        *,
+        track: bool = True,
+        detect_every: int = 1,
+        smooth: Smoothing = None,
+        flow: bool = False,
+        fps: float | None = None,
+        live: bool | None = None,
+        timeout: float = 10.0,
+        reconnect: int = 3,
+        **options: Unpack[PredictOptions],
+    ) -> Iterator[Poses]:
+        """The people of a video, frame by frame, each with the number of who it is.
+
+        Args:
+            source: What `fastpose.open_video` takes, a `fastpose.video.Video`, or an iterable of frames: `Frame`
+                objects, or pixels, uint8 [H, W, 3] in BGR order.
+            boxes: None: `detector` finds people; or another detector; or "whole": each frame is one person.
+            track: Say who is who from frame to frame, see `fastpose.tracking.PoseTracker`.
+            detect_every: Frames from one look of the detector to the next. Between them people are looked for where
+                their tracks should be by then; when one is lost, the detector looks at the next frame already.
+            smooth: Make the keypoints of each track steady: "live" as frames come, by what was before (`LiveSmoother`);
+                "offline" when the last frame is known, without a lag, short gaps filled (`smooth_offline`): all results
+                wait in memory, about a kilobyte a person and frame. None: as they are found.
+            flow: Tell by optical flow, too, where people are by the next frame (Xiao et al., "Simple Baselines", ECCV
+                2018): for quick movement and low frame rates.
+            fps: Frames per second of a folder or an iterable, 25 by default.
+            live: As for `open_video`, like the next two. Frames that happen as they come wait for no others.
+            timeout: Seconds without a frame after which a stream has stalled.
+            reconnect: How often it is opened again.
+            options: See `PredictOptions`.
+
+        Yields:
+            `Poses` in order, with `frame`, `time` and, where people are followed, `track_ids`: -1 of who has no track
+            (yet). With `detect_every` 1, frames and people of a file are done in batches.
+
+        Raises:
+            ValueError: An option cannot be used, or does not fit another.
+            VideoError: The source cannot be read.
+
+        Example:
+            >>> import numpy as np, fastpose
+            >>> still = [np.full((48, 64, 3), 90, np.uint8)] * 3
+            >>> [(poses.frame, poses.time, len(poses)) for poses in fastpose.load().video(still, fps=10)]
+            [(0, 0.0, 0), (1, 0.1, 0), (2, 0.2, 0)]
+        """
+        opened = None
+        if isinstance(source, str | os.PathLike):
+            opened = source = open_video(source, fps=fps, live=live, timeout=timeout, reconnect=reconnect)
+        live = source.live if isinstance(source, Video) else bool(live)
+        following = FollowOptions(track, detect_every, smooth, flow, live)
+        with opened or nullcontext():
+            yield from follow(self, frames_of(source, fps or 25.0), boxes, following, **options)
 
     def _options(
         self,
