@@ -3,5 +3,6 @@
 from .frames import Frame, VideoError
 from .sources import is_video, open_video
 from .video import Video
+from .writer import VideoWriter
 
-__all__ = ["Frame", "Video", "VideoError", "is_video", "open_video"]
+__all__ = ["Frame", "Video", "VideoError", "VideoWriter", "is_video", "open_video"]

@@ -12,7 +12,10 @@ from ..checks import Size
 from ..data.images import MAX_PIXELS
 from ..files import printable
 
-__all__ = ["Frame", "Reader", "VideoError", "check_pixels"]
+__all__ = ["ANY_SIZE", "Frame", "Reader", "VideoError", "check_pixels"]
+
+ANY_SIZE = 1 << 62
+"""Limit for `open_file` of files that are not read as a whole, bytes."""
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -195,7 +195,7 @@ def _seconds(stream: Any, container: Any) -> float | None:
 
 def _upright(frame: Any) -> Pixels:
     """Pixels turned as the matrix beside them says, by the nearest quarter turn."""
-    pixels = frame.to_ndarray(format="bgr24")
+    pixels = frame.to_ndarray(format="bgr24", dst_colorspace="DEFAULT")  # before PyAV 17 it had to be said
     for data in frame.side_data:
         if data.type.name == "DISPLAYMATRIX":
             # Where (x, y) is shown: x' = a x + c y, y' = b x + d y.

@@ -12,7 +12,7 @@ from ..checks import check_number
 from ..data.photo_files import VIDEO_SUFFIXES
 from ..files import open_file, unreadable
 from .folder import FolderReader
-from .frames import Reader, VideoError
+from .frames import ANY_SIZE, Reader, VideoError
 from .opencv import CameraReader, OpenCVReader
 from .pyav import PyAVReader, has_pyav, import_av
 from .video import Video
@@ -25,7 +25,6 @@ _LIVE = ("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "udp", "srt", "mms")
 _WEB = ("http", "https")
 _WEB_SUFFIXES = (*VIDEO_SUFFIXES, ".m3u8", ".mpd", ".mjpg", ".mjpeg")
 _FOLDER_FPS = 25.0
-_ANY_SIZE = 1 << 62
 
 
 def is_video(source: str | os.PathLike[str]) -> bool:
@@ -126,7 +125,7 @@ def _open_local(name: str, fps: float | None) -> Reader:
         return FolderReader(name, fps or _FOLDER_FPS)
     _refuse_fps(fps, name)
     try:
-        with open_file(name, limit=_ANY_SIZE) as file:
+        with open_file(name, limit=ANY_SIZE) as file:
             if not file.read(1):
                 raise VideoError(name, "is empty (0 bytes)")
     except OSError as error:
