@@ -85,7 +85,7 @@ def detector_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def video_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """What holds for videos alone: how frames are read, and how people are followed."""
     for names, settings, text in (
-        (("--reconnect",), {"type": click.IntRange(0), "default": 3}, "How often a stream that breaks off is reopened."),
+        (("--reconnect",), {"type": click.IntRange(0), "default": 3}, "How often a broken stream is reopened."),
         (
             ("--timeout",),
             {"type": click.FloatRange(0, min_open=True), "default": 10.0},

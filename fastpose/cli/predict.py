@@ -96,7 +96,7 @@ _OF_KEYPOINTS = (
     show_default="json; of a video what the name of FILE tells",
     help="json: one object a photo, as poses.schema.json (or boxes.schema.json) in the package says. coco: COCO "
     "results; a photo's id is that of the box file, else the number in its name, else its place, from 1. jsonl, "
-    "parquet: for very many photos, in parts, by one process or by those of torchrun. Of a video all but json and coco.",
+    "parquet: for very many photos, in parts, by one process or by those of torchrun. A video: all but json and coco.",
 )
 @click.option(
     "--part-size",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import cv2
 
-__all__ = ["describe_skipped", "find_images", "image_suffixes", "walk_images", "why_unreadable"]
+__all__ = ["VIDEO_SUFFIXES", "describe_skipped", "find_images", "image_suffixes", "walk_images", "why_unreadable"]
 
 # JPEG, PNG, WebP, TIFF, BMP and the portable maps are in every build of OpenCV; a browser writes .jfif.
 _ALWAYS = (
@@ -20,9 +20,13 @@ _ALWAYS = (
 # These are left out of some builds. OpenCV says what it writes, and has both halves of such a format or neither.
 _IN_SOME_BUILDS = (".jp2", ".gif", ".avif")
 
-_VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".wmv", ".flv", ".mpg", ".mpeg", ".ts", ".3gp")
+VIDEO_SUFFIXES = (
+    *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".wmv", ".flv", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"),
+    *(".3gp", ".3g2", ".asf", ".mxf", ".ogv", ".vob"),
+)
+"""Suffixes of videos, in lower case, with their dots."""
 _SUFFIX_KINDS = {".heic": "HEIC", ".heif": "HEIC", ".avif": "AVIF", ".jxl": "JPEG XL", ".jp2": "JPEG 2000"}
-_SUFFIX_KINDS |= {".gif": "GIF", **dict.fromkeys(_VIDEO_SUFFIXES, "video")}
+_SUFFIX_KINDS |= {".gif": "GIF", **dict.fromkeys(VIDEO_SUFFIXES, "video")}
 
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _AVIF_BRANDS = (b"avif", b"avis")
