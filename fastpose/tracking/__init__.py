@@ -5,6 +5,7 @@ Nothing here knows files, frames or networks; times are seconds, and may lie une
 
 from .assignment import assign
 from .live_smoother import LiveSmoother
+from .offline import smooth_offline
 from .pose_tracker import PoseTracker
 
-__all__ = ["LiveSmoother", "PoseTracker", "assign"]
+__all__ = ["LiveSmoother", "PoseTracker", "assign", "smooth_offline"]
