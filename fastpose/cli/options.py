@@ -84,7 +84,7 @@ def detector_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def video_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """What holds for videos alone: how frames are read, and how people are followed."""
-    for names, settings, text in (
+    options: tuple[tuple[tuple[str, ...], dict[str, Any], str], ...] = (
         (("--reconnect",), {"type": click.IntRange(0), "default": 3}, "How often a broken stream is reopened."),
         (
             ("--timeout",),
@@ -114,9 +114,11 @@ def video_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "Frames from one look for people to the next; between them people are where they are expected.",
         ),
         (("--track/--no-track",), {"default": True}, "Say who is who from frame to frame."),
-    ):
-        shown = {"show_default": settings.get("default") is not None}
-        command = click.option(*names, **settings, **shown, help=f"Of a video: {text[0].lower()}{text[1:]}")(command)
+    )
+    for names, settings, text in options:
+        shown = settings.get("default") is not None
+        help_text = f"Of a video: {text[0].lower()}{text[1:]}"
+        command = click.option(*names, show_default=shown, help=help_text, **settings)(command)
     return command
 
 

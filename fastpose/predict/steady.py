@@ -71,7 +71,7 @@ def _smooth_track(video: Sequence[Poses], track: int, rows: dict[int, int], stea
     for side in range(4):
         boxes[:, side] = np.interp(times, times[there], boxes[there, side])
     sizes = np.sqrt((boxes[:, 2:] - boxes[:, :2]).prod(1))
-    keypoints, scores = smooth_offline(times, keypoints, scores, sizes, skeleton.flip_indices)
+    keypoints, scores = smooth_offline(times, keypoints, scores, sizes, skeleton.flip_pair_indices)
     for place, number in enumerate(span):
         frame = steady[number]
         if number in rows:

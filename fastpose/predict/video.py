@@ -52,7 +52,8 @@ class FollowOptions:
     live: bool = False
 
     def __post_init__(self) -> None:
-        check_choice("smooth", self.smooth, (None, "live", "offline"))
+        if self.smooth is not None:
+            check_choice("smooth", self.smooth, ("live", "offline"))
         if self.detect_every < 1:
             raise ValueError(f"detect_every: expected at least 1, got {self.detect_every}")
         for name, wanted in (("detect_every", self.detect_every > 1), ("smooth", self.smooth), ("flow", self.flow)):
@@ -108,8 +109,8 @@ def _tracker(predictor: Predictor, detector: Any, threshold: float | None) -> Po
     """A tracker for which the boxes that this detector gives are sure."""
     if threshold is None:
         threshold = getattr(detector, "threshold", None)
-    sure = {} if threshold is None else {"sure_box": threshold, "doubtful_box": min(threshold, 0.1)}
-    return PoseTracker(predictor.spec.skeleton.sigmas, **sure)
+    sigmas = predictor.spec.skeleton.sigmas
+    return PoseTracker(sigmas) if threshold is None else PoseTracker(sigmas, sure_box=threshold)
 
 
 def _looked_at_each(
