@@ -28,6 +28,7 @@ __all__ = ["FollowOptions", "Smoothing", "follow", "frames_of"]
 
 Smoothing = Literal["live", "offline"] | None
 
+_NOBODY = Detections(np.empty((0, 4), np.float32))
 _SAME_PERSON = 0.5  # overlap from which on a box that a track expects is one that the detector found
 _OF_FINDING = ("on_error", "detect_threshold", "max_people", "min_size", "person_class")
 
@@ -143,24 +144,32 @@ def _looked_at_times(
     options: FollowOptions,
     predicting: dict[str, Any],
 ) -> Iterator[Poses]:
-    """People are looked for every few frames, and at once where one is lost; between them they are expected."""
+    """People are looked for every few frames; between them they are expected.
+
+    Where one is lost the detector looks at the next frame already, and then at ever longer intervals, as somebody may
+    be hidden for a while, or have left.
+    """
     finding = {name: predicting[name] for name in _OF_FINDING if name in predicting}
-    since = options.detect_every
+    since = pause = options.detect_every
     for frame in frames:
         # On a GPU the detector and the network share one copy.
         pixels = torch.from_numpy(np.ascontiguousarray(frame.pixels)).to(predictor.device)
         start, spent = time.perf_counter(), 0.0
-        expected = _expected(tracker, frame)
-        due = since >= options.detect_every or tracker.lost
+        expected, found = _expected(tracker, frame), _NOBODY
+        due = since >= pause
         if due:
             (people,) = find_people(pixels, detector, **finding)
-            spent, since = (time.perf_counter() - start) * 1e3, 0
-            expected = _together(people.detections, expected)
+            spent, since, found = (time.perf_counter() - start) * 1e3, 0, people.detections
+            pause = min(2 * pause, options.detect_every)
+            expected = _together(found, expected)
         since += 1
         poses = _placed(predictor(pixels, expected, **predicting), frame)
         if due:
             poses = replace(poses, milliseconds={**poses.milliseconds, "detect": spent})
-        yield _tracked(tracker, poses, frame, options, detected=due)
+        poses = _tracked(tracker, poses, frame, options, detected=due)
+        if tracker.lost:
+            pause = 1
+        yield _without_nobody(poses, found)
 
 
 def _expected(tracker: PoseTracker, frame: Frame) -> Detections:
@@ -177,6 +186,13 @@ def _together(found: Detections, expected: Detections) -> Detections:
     scores = np.ones(len(found), np.float32) if found.scores is None else found.scores
     assert expected.scores is not None
     return Detections(np.concatenate([found.boxes, expected.boxes]), np.concatenate([scores, expected.scores]))
+
+
+def _without_nobody(poses: Poses, found: Detections) -> Poses:
+    """Without those who were expected and are not there: no track's, and not found by the detector."""
+    assert poses.track_ids is not None
+    detected = (poses.boxes[:, None] == found.boxes).all(2).any(1)
+    return poses[(poses.track_ids >= 0) | detected]
 
 
 def _placed(poses: Poses, frame: Frame) -> Poses:
