@@ -180,7 +180,10 @@ class PartReader:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._file = open(parts.folder / LIST, "rb")  # noqa: SIM115 - closed by close
+        try:
+            self._file = open(parts.folder / LIST, "rb")  # noqa: SIM115 - closed by __exit__
+        except FileNotFoundError as error:
+            raise ValueError(f"{error.filename}: is not there; expected a folder that all machines share") from None
         self._next = 0  # photo at which the file stands
 
     def __call__(self, number: int) -> list[Path | str]:
