@@ -46,6 +46,7 @@ _MODULES = (
     "evaluate",
     "geometry",
     "inference",
+    "integrations",
     "metrics",
     "models",
     "ops",
