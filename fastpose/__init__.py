@@ -48,6 +48,7 @@ _MODULES = (
     "evaluate",
     "geometry",
     "inference",
+    "integrations",
     "metrics",
     "models",
     "ops",

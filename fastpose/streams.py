@@ -12,6 +12,8 @@ from pathlib import Path
 
 __all__ = ["StreamFile", "WholeFile", "named", "publish"]
 
+_STEP = 1 << 16  # bytes that are reserved at once
+
 
 class StreamFile:
     """A file that grows by whole pieces under its own name, so that others can read it meanwhile.
@@ -21,6 +23,7 @@ class StreamFile:
 
     Args:
         path: The file; an old one is replaced. What is no file on a disk (``/dev/stdout``) is simply written to.
+        keep: Go on where an old file ends.
 
     Attributes:
         path: The file.
@@ -30,11 +33,13 @@ class StreamFile:
         OSError: It cannot be opened; ``filename`` is the path.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, keep: bool = False) -> None:
         self.path = Path(path)
         self.size = 0
         try:
-            self._file = io.FileIO(_descriptor(self.path), "wb")
+            self._file = io.FileIO(_descriptor(self.path, keep), "wb")
+            if keep:
+                self.size = self._file.seek(0, os.SEEK_END)
         except OSError as error:
             if error.errno == errno.ENXIO:
                 error = OSError(errno.ENXIO, "is a pipe that nobody reads from, or no device")
@@ -60,6 +65,27 @@ class StreamFile:
                 raise named(error, self.path) from error
             raise
 
+    def replace_start(self, data: bytes) -> None:
+        """Write over the beginning, for a head that says how much follows.
+
+        Args:
+            data: Its bytes; as many as the old beginning has.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        try:
+            self._file.seek(0)
+            _write_all(self._file, data)
+        except OSError as error:
+            raise named(error, self.path) from error
+        finally:
+            self._file.seek(self.size)
+
+    def fileno(self) -> int:
+        """The system's number of the open file."""
+        return self._file.fileno()
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()
@@ -74,7 +100,6 @@ class WholeFile:
 
     Attributes:
         path: The file.
-        size: Bytes that are written.
 
     Raises:
         OSError: It cannot be written there; ``filename`` is the path.
@@ -82,7 +107,6 @@ class WholeFile:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self.size = 0
         if self.path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "is a folder, expected a file name", str(path))
         if self.path.exists() and not self.path.is_file():
@@ -91,14 +115,25 @@ class WholeFile:
         # Not tempfile's, which are private: what an ordinary file would have could only be told by setting the umask,
         # and that is the umask of all threads.
         self._temporary = self._target.with_name(f".{self._target.name}.{secrets.token_hex(4)}.tmp")
+        self._reserved = 0
         try:
             # Not buffered: what a full disk has left in a buffer, closing would try again.
-            self._file = self._temporary.open("xb", buffering=0)
+            self._file = StreamFile(self._temporary)
         except OSError as error:
             raise named(error, self.path) from error
 
+    @property
+    def size(self) -> int:
+        """Bytes that are written."""
+        return self._file.size
+
+    @property
+    def temporary(self) -> Path:
+        """Where it is written, for a library that opens files itself."""
+        return self._temporary
+
     def reserve(self, size: int) -> None:
-        """Make sure that so much more can be written, where the system can tell.
+        """Make sure that the file can grow to a size, where the system can tell.
 
         Args:
             size: Bytes.
@@ -106,44 +141,45 @@ class WholeFile:
         Raises:
             OSError: The disk has no place for it.
         """
-        if hasattr(os, "posix_fallocate"):
-            try:
-                os.posix_fallocate(self._file.fileno(), self.size, size)
-            except OSError as error:
-                if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # the file system cannot do that
-                    raise named(error, self.path) from error
+        if size <= self._reserved or not hasattr(os, "posix_fallocate"):
+            return
+        start = max(self._reserved, self.size)
+        size += -size % _STEP
+        try:
+            os.posix_fallocate(self._file.fileno(), start, size - start)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # the file system cannot do that
+                raise named(error, self.path) from error
+        self._reserved = size
 
-    def write(self, data: bytes | memoryview) -> int:
+    def write(self, data: bytes | memoryview) -> None:
         """Add a piece.
 
         Args:
             data: Its bytes.
 
-        Returns:
-            Their number.
-
         Raises:
-            OSError: It cannot be written.
+            OSError: It cannot be written; the file ends with the piece before.
         """
         try:
-            _write_all(self._file, data)
+            self._file.append(data)
         except OSError as error:
             raise named(error, self.path) from error
-        size = memoryview(data).nbytes
-        self.size += size
-        return size
 
-    def finish(self) -> None:
+    def finish(self, size: int | None = None) -> None:
         """Put the file in its place.
+
+        Args:
+            size: Bytes that a library has written; by default those that `write` has.
 
         Raises:
             OSError: It cannot be put there; what was written is gone, and an old file is still there.
         """
         try:
-            with self._file:
+            with contextlib.closing(self._file):
                 if self._target.exists():
                     self._temporary.chmod(stat.S_IMODE(self._target.stat().st_mode))
-                self._file.truncate(self.size)  # what was reserved
+                os.truncate(self._file.fileno(), self.size if size is None else size)  # what was reserved
                 os.fsync(self._file.fileno())
             _rename(self._temporary, self._target)
         except BaseException as error:
@@ -197,9 +233,15 @@ def _rename(temporary: Path, target: Path) -> None:
                 os.close(folder)
 
 
-def _descriptor(path: Path) -> int:
-    """A file opened for writing, from its beginning."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+def _descriptor(path: Path, keep: bool) -> int:
+    """A file opened for writing, empty unless its content is kept."""
+    flags = (
+        os.O_WRONLY
+        | os.O_CREAT
+        | (0 if keep else os.O_TRUNC)
+        | getattr(os, "O_CLOEXEC", 0)
+        | getattr(os, "O_BINARY", 0)
+    )
     # A pipe without a reader would make it wait for one.
     descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
     if hasattr(os, "O_NONBLOCK"):

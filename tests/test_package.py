@@ -33,7 +33,7 @@ FLOORS = (
     ("engines", "detection", "video"),
     ("inference",),
     ("predict", "evaluate"),
-    ("train",),
+    ("train", "integrations"),
     ("cli",),
     ("__main__",),
 )

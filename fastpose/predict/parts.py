@@ -141,7 +141,7 @@ class Parts:
             OSError: It cannot be written; the error names it.
         """
         target = self.file(number)
-        temporary = target.with_name(f".{target.name}.tmp")  # whoever does it after us writes over what we left
+        temporary = target.with_name(f".{target.name}.tmp")
         try:
             with _open_part(temporary, self.form, skeleton) as writer:
                 for result in results:
@@ -180,7 +180,10 @@ class PartReader:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._file = open(parts.folder / LIST, "rb")  # noqa: SIM115 - closed by close
+        try:
+            self._file = open(parts.folder / LIST, "rb")  # noqa: SIM115 - closed by __exit__
+        except FileNotFoundError as error:
+            raise ValueError(f"{error.filename}: is not there; expected a folder that all machines share") from None
         self._next = 0  # photo at which the file stands
 
     def __call__(self, number: int) -> list[Path | str]:
@@ -244,6 +247,8 @@ def begin_parts(
         photo_list = _Listed.of(photos, lambda line: None)
     if not photo_list.count:
         raise ValueError("photos: expected at least one, got a list without any")
+    for unfinished in folder.glob(".*part-*.tmp"):  # of a run that was killed while it wrote
+        unfinished.unlink()
     parts = Parts(folder, form, size, photo_list.count)
     manifest = {"version": 1, "photos": parts.photos, "parts": len(parts), **photo_list.described(), "made": made}
     if before is None:

@@ -21,7 +21,16 @@ if TYPE_CHECKING:
 
     from .people import People
 
-__all__ = ["JSON_VERSION", "Poses", "coco_box", "join_people", "json_line", "photo_entry", "short"]
+__all__ = [
+    "JSON_VERSION",
+    "Poses",
+    "coco_box",
+    "join_people",
+    "json_line",
+    "openpose_places",
+    "photo_entry",
+    "short",
+]
 
 Array = npt.NDArray[Any]
 
@@ -203,18 +212,15 @@ class Poses:
         Raises:
             ValueError: The skeleton has none of the points.
         """
-        places = {canonical_name(name): place for place, name in enumerate(self.skeleton.keypoints)}
-        ours = [places.get(canonical_name(name)) for name in _OPENPOSE]
-        if all(place is None for place in ours):
-            raise ValueError(f"skeleton: {self.skeleton.name!r} has none of OpenPose's points ({', '.join(_OPENPOSE)})")
+        ours = openpose_places(self.skeleton)
         values = self.numpy()
         points = np.zeros((len(self), len(_OPENPOSE), 3), np.float32)
         for theirs, place in enumerate(ours):
             if place is not None:
                 points[:, theirs] = values[:, place]
-        neck, shoulders = _OPENPOSE.index("neck"), ("leftshoulder", "rightshoulder")
-        if ours[neck] is None and places.keys() >= set(shoulders):
-            pair = values[:, [places[name] for name in shoulders]]
+        neck, *shoulders = map(_OPENPOSE.index, ("neck", "left_shoulder", "right_shoulder"))
+        if ours[neck] is None and all(ours[place] is not None for place in shoulders):
+            pair = points[:, shoulders]
             points[:, neck, :2] = pair[..., :2].mean(axis=1)
             points[:, neck, 2] = pair[..., 2].min(axis=1)
         people = [
@@ -227,9 +233,11 @@ class Poses:
         """``supervision.KeyPoints`` of these people.
 
         Returns:
-            Keypoints and their scores; and, from supervision 0.28 on, the boxes' scores as ``detection_confidence``,
-            ``visible`` where the network tells it (more likely than not), and in ``data`` the boxes ``xyxy`` and, if
-            people were followed, their ``tracker_id``.
+            ``xy`` and ``class_id`` (0: a person); ``keypoint_confidence``, the keypoints' scores;
+            ``detection_confidence``, the boxes' scores; ``visible`` where the network tells it (more likely than not),
+            else None; and in ``data`` the boxes ``xyxy`` and, where people were followed, their ``tracker_id``: -1 for
+            those of no track yet, as supervision's own trackers have it. supervision before 0.29 has ``confidence`` for
+            the keypoints' scores, and no place for the boxes' and for ``visible``.
 
         Raises:
             ImportError: The package ``supervision`` is not installed.
@@ -240,22 +248,16 @@ class Poses:
             raise ImportError(
                 f"to_supervision needs the package supervision (pip install supervision): {error}"
             ) from error
-        known = getattr(supervision.KeyPoints, "__dataclass_fields__", {})
-        data = {"xyxy": self.boxes}
-        if self.track_ids is not None:
-            data["tracker_id"] = self.track_ids
-        # The scores' name changed when the boxes' scores came in.
-        values = {
-            "keypoint_confidence" if "keypoint_confidence" in known else "confidence": self.scores,
-            "detection_confidence": self.box_scores,
-            "visible": None if self.visibility is None else self.visibility >= 0.5,
-            "data": data,
-        }
-        return supervision.KeyPoints(
-            xy=self.keypoints,
-            class_id=np.zeros(len(self), np.int64),
-            **{name: value for name, value in values.items() if name in known},
-        )
+        key_points: Any = supervision.KeyPoints
+        fields: dict[str, Any] = {"confidence": self.scores}
+        if "keypoint_confidence" in key_points.__dataclass_fields__:
+            fields = {
+                "keypoint_confidence": self.scores,
+                "detection_confidence": self.box_scores,
+                "visible": None if self.visibility is None else self.visibility >= 0.5,
+            }
+        data = {"xyxy": self.boxes} | ({} if self.track_ids is None else {"tracker_id": self.track_ids})
+        return key_points(xy=self.keypoints, class_id=np.zeros(len(self), np.int64), data=data, **fields)
 
     def plot(
         self,
@@ -382,6 +384,19 @@ def photo_entry(photo: Poses | People, people: list[dict[str, Any]], **names: An
         "people": people,
         **problems,
     }
+
+
+def openpose_places(skeleton: Skeleton) -> list[int | None]:
+    """Where each of OpenPose's 18 points stands in a skeleton, told by its name in any spelling; None: nowhere.
+
+    Raises:
+        ValueError: It has none of them.
+    """
+    places = {canonical_name(name): place for place, name in enumerate(skeleton.keypoints)}
+    ours = [places.get(canonical_name(name)) for name in _OPENPOSE]
+    if all(place is None for place in ours):
+        raise ValueError(f"skeleton: {skeleton.name!r} has none of OpenPose's points ({', '.join(_OPENPOSE)})")
+    return ours
 
 
 def json_line(entry: Any) -> str:

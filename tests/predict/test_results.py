@@ -180,7 +180,7 @@ def test_the_page_can_be_run(tmp_path, monkeypatch):
     assert names["schema"]["type"] == "array"
 
 
-# Names of the fields that supervision had until 0.27, and has from 0.28 on.
+# Names of the fields that supervision had until 0.28, and has from 0.29 on.
 _OLD = ("xy", "class_id", "confidence", "data")
 _NEW = ("xy", "class_id", "keypoint_confidence", "detection_confidence", "visible", "data")
 
@@ -212,15 +212,28 @@ def test_supervision_old_and_new(monkeypatch, names):
     assert "tracker_id" not in poses().to_supervision().data
 
 
+@pytest.mark.filterwarnings("error::FutureWarning", "error::DeprecationWarning")
 def test_supervision_itself():
-    supervision = pytest.importorskip("supervision")
+    supervision = pytest.importorskip("supervision", minversion="0.29")
     for count in (0, 1, 3):
-        some = poses(count, track_ids=np.arange(count), visibility=np.ones((count, 17), np.float32))
+        visibility = np.linspace(0, 1, count * 17, dtype=np.float32).reshape(count, 17)
+        some = poses(count, track_ids=np.arange(count) - 1, visibility=visibility)
         found = some.to_supervision()
         assert isinstance(found, supervision.KeyPoints)
         assert len(found) == count
-    np.testing.assert_array_equal(found[1:].data["xyxy"], some.boxes[1:])
-    found.as_detections()
+    np.testing.assert_array_equal(found.xy, some.keypoints)
+    np.testing.assert_array_equal(found.keypoint_confidence, some.scores)
+    np.testing.assert_array_equal(found.detection_confidence, some.box_scores)
+    np.testing.assert_array_equal(found.visible, visibility >= 0.5)
+    some_people = found[found.detection_confidence > 0.8]  # all fields are picked together
+    assert 0 < len(some_people) < 3
+    np.testing.assert_array_equal(some_people.data["xyxy"], some.boxes[some.box_scores > 0.8])
+    np.testing.assert_array_equal(some_people.data["tracker_id"], some.track_ids[some.box_scores > 0.8])
+    boxes = found.as_detections()  # of people of whom something can be seen
+    np.testing.assert_array_equal(boxes.confidence, some.box_scores[visibility.max(1) >= 0.5])
+    np.testing.assert_array_equal(boxes.data["tracker_id"], some.track_ids[visibility.max(1) >= 0.5])
+    image = np.zeros((100, 200, 3), np.uint8)
+    assert supervision.VertexAnnotator().annotate(image.copy(), found).any()
 
 
 def test_supervision_is_optional(monkeypatch):

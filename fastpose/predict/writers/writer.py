@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from ...files import printable
 from ...skeletons import Skeleton
 from ..results import Poses
+from ..urls import url_scheme
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from typing_extensions import Self
 
-__all__ = ["FileWriter", "PosesWriter", "where"]
+__all__ = ["FileWriter", "PosesWriter", "source_name", "where"]
+
+_NO_NAME = re.compile(r'[\\/:*?"<>|]')  # what no file's name may hold on one system or another
 
 
 class PosesWriter(Protocol):
@@ -85,6 +90,16 @@ class FileWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def source_name(poses: Poses) -> str:
+    """The name of a video or photo without folders and ending, as a part of a file's name; empty where it has none."""
+    if poses.path is None:
+        return ""
+    name = os.fspath(poses.path)
+    if url_scheme(name):
+        name = name.split("?")[0].split("#")[0]  # what follows may be a key
+    return _NO_NAME.sub("_", printable(Path(name).stem))
 
 
 def where(poses: Poses) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fastpose.predict import Poses
+from fastpose.predict import Poses, open_writer
 from fastpose.skeletons import COCO17, Skeleton
 
 
@@ -37,8 +37,20 @@ def make_frame() -> Callable[..., Poses]:
     return make
 
 
+@pytest.fixture(scope="session")
+def write_all() -> Callable[..., None]:
+    """A function that writes frames: the file, its form or None, the frames."""
+
+    def write(file: Path, form: str | None, frames: Iterable[Poses]) -> None:
+        with open_writer(file, form, skeleton=COCO17) as writer:
+            for frame in frames:
+                writer.write(frame)
+
+    return write
+
+
 @pytest.fixture
-def file_limit() -> Callable[[int], None]:
+def file_limit() -> Iterator[Callable[[int], None]]:
     """A function that lets no file grow beyond so many bytes, as on a full disk, until the test ends."""
     resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
