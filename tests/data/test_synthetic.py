@@ -184,12 +184,12 @@ def test_nearer_person_hides_the_farther_one():
 
 
 def test_occluder_hides_joints_and_takes_area():
-    scenes = [scene_module._lay_out(seed, (128, 128), 1) for seed in range(60)]
+    scenes = [scene_module.lay_out(seed, (128, 128), 1) for seed in range(60)]
     covered = [scene for scene in scenes if scene.occluders]
     assert 3 <= len(covered) <= 25
     for scene in covered:
-        bare = scene_module._Scene(**{**vars(scene), "occluders": []})
-        with_it, without = scene_module._truth(scene)[0], scene_module._truth(bare)[0]
+        bare = scene_module.Scene(**{**vars(scene), "occluders": []})
+        with_it, without = scene_module.find_truth(scene)[0], scene_module.find_truth(bare)[0]
         assert with_it["area"] <= without["area"]
         assert ((with_it["visible"] == 2) <= (without["visible"] == 2)).all()
 

@@ -1,5 +1,7 @@
-"""Rendered scenes of people whose joints are known: scenes of figures, made of shapes, before backdrops."""
+"""Rendered scenes and sequences of people whose joints are known: figures, made of shapes, before backdrops."""
 
-from .scenes import is_scene, paint_scene, render_scene, synthetic_records
+from .pictures import is_scene, paint_scene
+from .scenes import render_scene, synthetic_records
+from .sequences import synthetic_sequence
 
-__all__ = ["is_scene", "paint_scene", "render_scene", "synthetic_records"]
+__all__ = ["is_scene", "paint_scene", "render_scene", "synthetic_records", "synthetic_sequence"]

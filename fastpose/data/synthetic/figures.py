@@ -16,7 +16,7 @@ import numpy.typing as npt
 from ...skeletons import COCO17
 from .shapes import Cloth, Head, Limb, Part, Trunk, pick_colour
 
-__all__ = ["POSES", "Figure", "PlacedFigure"]
+__all__ = ["POSES", "Figure", "PlacedFigure", "Pose", "Side"]
 
 Array = npt.NDArray[Any]
 Range = tuple[float, float]
@@ -245,16 +245,16 @@ class Figure:
 
     Args:
         rng: Where everything random comes from.
-        pose: One of `POSES`.
+        pose: One of `POSES` by name, or one's own.
         yaw: Degrees; 0 faces the camera, 90 looks to the right of the picture, 180 turns its back.
         roll: Degrees clockwise in the plane of the picture.
         camera_pitch: Degrees that the camera looks down.
     """
 
     def __init__(
-        self, rng: np.random.Generator, pose: str, yaw: float, roll: float = 0.0, camera_pitch: float = 0.0
+        self, rng: np.random.Generator, pose: str | Pose, yaw: float, roll: float = 0.0, camera_pitch: float = 0.0
     ) -> None:
-        ranges = POSES[pose]
+        ranges = POSES[pose] if isinstance(pose, str) else pose
         self.look = Look.draw(rng)
         self.points: dict[str, Array] = {}
         sides = (ranges.one, ranges.other) if rng.uniform() < 0.5 else (ranges.other, ranges.one)

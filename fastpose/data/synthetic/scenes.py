@@ -7,7 +7,6 @@ it: ``synthetic:SEED:HEIGHTxWIDTH:PEOPLE``.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,18 +22,29 @@ from .backdrops import finish, paint_backdrop
 from .figures import POSES, Figure, PlacedFigure
 from .shapes import Canvas, pick_colour
 
-__all__ = ["is_scene", "paint_scene", "render_scene", "synthetic_records"]
+__all__ = [
+    "Scene",
+    "check_scene",
+    "draw_light",
+    "find_truth",
+    "lay_out",
+    "make_records",
+    "paint",
+    "render_scene",
+    "synthetic_records",
+]
 
 Array = npt.NDArray[Any]
 
-_PREFIX = "synthetic:"
 _MOST_PEOPLE = 1000
 # In a scene with a ground people stand on it; alone, they may sit or fly.
 _ON_THE_GROUND = tuple(name for name in POSES if name not in ("sit", "free", "jump", "bend"))
 
 
 @dataclass(frozen=True)
-class _Scene:
+class Scene:
+    """What a picture shows."""
+
     size: tuple[int, int]
     figures: list[PlacedFigure]  # the farthest first
     occluders: list[tuple[Array, Array]]  # polygon [P, 2] px and colour
@@ -65,9 +75,9 @@ def render_scene(
     Raises:
         ValueError: An argument is out of range.
     """
-    scene = _lay_out(seed, size, people)
-    return _paint(scene, seed), _records(
-        [_virtual_path(seed, size, people)], [_truth(scene)], size, f"render_scene({seed})"
+    scene = lay_out(seed, size, people)
+    return paint(scene, seed), make_records(
+        [_virtual_path(seed, size, people)], [find_truth(scene)], size, f"render_scene({seed})"
     )
 
 
@@ -90,62 +100,55 @@ def synthetic_records(count: int, seed: int = 0, size: tuple[int, int] = (256, 2
         raise ValueError(f"count: expected 0 or more, got {count}")
     seeds = range(seed, seed + count)
     paths = [_virtual_path(number, size, people) for number in seeds]
-    truths = [_truth(_lay_out(number, size, people)) for number in seeds]
-    return _records(paths, truths, size, f"synthetic_records({count}, {seed})")
-
-
-def is_scene(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is a virtual one, of a picture that `paint_scene` renders."""
-    return os.fspath(path).startswith(_PREFIX)
-
-
-def paint_scene(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
-    """The picture of a scene.
-
-    Args:
-        path: Virtual path, ``synthetic:SEED:HEIGHTxWIDTH:PEOPLE``.
-
-    Returns:
-        uint8 [H, W, 3], BGR.
-
-    Raises:
-        ValueError: The path is malformed, or a number in it is out of range.
-    """
-    try:
-        number, size, people = os.fspath(path).removeprefix(_PREFIX).split(":")
-        height, width = size.split("x")
-        scene = _lay_out(int(number), (int(height), int(width)), int(people))
-    except ValueError as error:
-        raise ValueError(f"is no scene; expected {_PREFIX}SEED:HEIGHTxWIDTH:PEOPLE ({error})") from None
-    return _paint(scene, int(number))
+    truths = [find_truth(lay_out(number, size, people)) for number in seeds]
+    return make_records(paths, truths, size, f"synthetic_records({count}, {seed})")
 
 
 def _virtual_path(seed: int, size: tuple[int, int], people: int) -> Path:
-    return Path(f"{_PREFIX}{seed}:{size[0]}x{size[1]}:{people}")
+    return Path(f"synthetic:{seed}:{size[0]}x{size[1]}:{people}")
 
 
 def _generator(seed: int, stream: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64([seed, stream]))
 
 
-def _lay_out(seed: int, size: tuple[int, int], people: int) -> _Scene:
+def check_scene(seed: int, size: tuple[int, int]) -> None:
+    """Refuse a seed below 0 and a size that is too small or too large.
+
+    Raises:
+        ValueError: It is one.
+    """
     if seed < 0:
         raise ValueError(f"seed: expected 0 or more, got {seed}")
     if min(size) < 16:
         raise ValueError(f"size: expected a height and width of at least 16, got {tuple(size)}")
     if size[0] * size[1] > MAX_PIXELS:
         raise ValueError(f"size: expected at most {MAX_PIXELS} pixels in all, got {tuple(size)}")
+
+
+def draw_light(rng: np.random.Generator) -> Array:
+    """[3] unit vector towards a light above and before the people."""
+    direction = np.array([rng.uniform(-0.8, 0.8), rng.uniform(-0.9, -0.3), -rng.uniform(0.5, 1.0)])
+    return np.asarray(direction / np.linalg.norm(direction))
+
+
+def lay_out(seed: int, size: tuple[int, int], people: int) -> Scene:
+    """Who stands where, in which pose.
+
+    Raises:
+        ValueError: An argument is out of range.
+    """
+    check_scene(seed, size)
     if not 1 <= people <= _MOST_PEOPLE:
         raise ValueError(f"people: expected 1 to {_MOST_PEOPLE}, got {people}")
     rng = _generator(seed, 0)
-    direction = np.array([rng.uniform(-0.8, 0.8), rng.uniform(-0.9, -0.3), -rng.uniform(0.5, 1.0)])
-    light = direction / np.linalg.norm(direction)
+    light = draw_light(rng)
     if people > 1:
         return _group(rng, size, people, light)
     return _portrait(rng, size, light)
 
 
-def _portrait(rng: np.random.Generator, size: tuple[int, int], light: Array) -> _Scene:
+def _portrait(rng: np.random.Generator, size: tuple[int, int], light: Array) -> Scene:
     height, width = size
     tumbling = rng.uniform() < 0.25
     names = list(POSES)
@@ -171,10 +174,10 @@ def _portrait(rng: np.random.Generator, size: tuple[int, int], light: Array) -> 
     shadows = kind in ("park", "hall") and not tumbling and pose in _ON_THE_GROUND
     feet = float(placed.feet[:, 1].max())
     horizon = min(feet - rng.uniform(0.1, 0.6) * scale, height * 0.9) if shadows else rng.uniform(0.2, 0.9) * height
-    return _Scene(size, [placed], occluders, kind, float(horizon), light, shadows, float(rng.uniform(0.2, 1.0)))
+    return Scene(size, [placed], occluders, kind, float(horizon), light, shadows, float(rng.uniform(0.2, 1.0)))
 
 
-def _group(rng: np.random.Generator, size: tuple[int, int], people: int, light: Array) -> _Scene:
+def _group(rng: np.random.Generator, size: tuple[int, int], people: int, light: Array) -> Scene:
     height, width = size
     horizon = height * rng.uniform(0.3, 0.42)
     # Everybody has a slot, so that people overlap at most a little; whose slot is nearer is drawn.
@@ -193,10 +196,11 @@ def _group(rng: np.random.Generator, size: tuple[int, int], people: int, light: 
         middle = (extent[0] + extent[2]) / 2
         figures.append(figure.place(scale, np.array([centres[i] - middle * scale, ground[i] - extent[3] * scale])))
     kind = "park" if rng.uniform() < 0.6 else "hall"
-    return _Scene(size, figures, [], kind, float(horizon), light, True, 0.25)
+    return Scene(size, figures, [], kind, float(horizon), light, True, 0.25)
 
 
-def _paint(scene: _Scene, seed: int) -> npt.NDArray[np.uint8]:
+def paint(scene: Scene, seed: int) -> npt.NDArray[np.uint8]:
+    """The picture, uint8 [h, w, 3] BGR; the seed is the backdrop's."""
     rng = _generator(seed, 1)
     height, width = scene.size
     pixels = paint_backdrop(rng, scene.backdrop, scene.size, scene.horizon)
@@ -236,8 +240,8 @@ def _ground_shadow(canvas: Canvas, figure: PlacedFigure) -> None:
         canvas.pixels[rows, columns] *= (1.0 - depth * np.exp(-1.2 * square))[..., None]
 
 
-def _truth(scene: _Scene) -> list[dict[str, Array]]:
-    """What `_records` asks for, one dictionary a person."""
+def find_truth(scene: Scene) -> list[dict[str, Array]]:
+    """What `make_records` asks for, one dictionary a person."""
     height, width = scene.size
     owner = np.zeros((height, width), np.uint8)
     people = []
@@ -266,9 +270,10 @@ def _truth(scene: _Scene) -> list[dict[str, Array]]:
     return people
 
 
-def _records(
+def make_records(
     paths: list[Path], truths: list[list[dict[str, Array]]], size: tuple[int, int], source: str
 ) -> PoseRecords:
+    """The records of pictures, from what `find_truth` says of each."""
     everybody = [person for truth in truths for person in truth]
     joints = COCO17.num_keypoints
     return PoseRecords(
