@@ -24,6 +24,7 @@ class PoseResults:
         scores: float64 [D], by which poses are ranked.
         ids: int64 [D], the annotated person that each pose is of; None where they do not say.
         category_ids: int64 [D]; None where all are of the category that is measured.
+        track_ids: int64 [D], the same number for the same person throughout a video; None where they do not say.
 
     Raises:
         ValueError: Shapes do not agree.
@@ -35,6 +36,7 @@ class PoseResults:
     scores: NDArray[np.float64]
     ids: NDArray[np.int64] | None = None
     category_ids: NDArray[np.int64] | None = None
+    track_ids: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         count, joints = len(self.image_ids), self.keypoint_scores.shape[-1]
@@ -42,7 +44,7 @@ class PoseResults:
             self,
             keypoints=(count, joints, 2),
             keypoint_scores=(count, joints),
-            **dict.fromkeys(("image_ids", "scores", "ids", "category_ids"), (count,)),
+            **dict.fromkeys(("image_ids", "scores", "ids", "category_ids", "track_ids"), (count,)),
         )
 
     def __len__(self) -> int:
@@ -58,6 +60,7 @@ class PoseResults:
             self.scores[kept],
             None if self.ids is None else self.ids[kept],
             None if self.category_ids is None else self.category_ids[kept],
+            None if self.track_ids is None else self.track_ids[kept],
         )
 
     def photos(self, truth: Truth) -> NDArray[np.int64]:
