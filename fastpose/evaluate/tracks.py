@@ -16,10 +16,20 @@ from ..metrics import PoseResults, PoseTrackScores, Truth, posetrack_tracking, r
 from ..metrics.coco_files import read_content
 from ..metrics.posetrack import POSETRACK_JOINTS
 from ..metrics.posetrack_tracking import TRACKING_NEEDS
+from ..metrics.results import by_name
 from ..skeletons import POSETRACK18_17
+from ..skeletons.names import canonical_name
 from .files import scored_entries
 
-__all__ = ["PredictedTracks", "TrueSequence", "absent_joints", "read_sequences", "read_tracks", "score_sequences"]
+__all__ = [
+    "PredictedTracks",
+    "TrueSequence",
+    "absent_joints",
+    "joined",
+    "read_sequences",
+    "read_tracks",
+    "score_sequences",
+]
 
 _NAMES = POSETRACK18_17.keypoints
 _UNLISTED = "frame that the predictions do not list"
@@ -192,7 +202,7 @@ def read_tracks(path: Path, sequences: Sequence[TrueSequence]) -> PredictedTrack
             raise ValueError(
                 f"{path}: nothing is said of sequence {sequence.name}; if nobody was found there, list its images"
             )
-        own = _joined([part.poses[place] for part in parts if place in part.poses])
+        own = joined([part.poses[place] for part in parts if place in part.poses])
         left_out[_UNLISTED] += len(labelled - listed)
         left_out[_UNLABELLED] += int((~np.isin(own.image_ids, list(labelled))).sum())
         poses.append(own)
@@ -220,7 +230,7 @@ class _Part:
         entries = content.get("annotations") if isinstance(content, Mapping) else content
         if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
             raise ValueError("results: expected an object with images and annotations (PoseTrack18's layout)")
-        names = _keypoint_names(content) or _NAMES
+        names = _standard(_keypoint_names(content)) or _NAMES
         numbers = _numbers(content, frame, by_file)
         listed = set(numbers.values()) & set(frame) if isinstance(content, Mapping) else set(frame)
         if not entries:
@@ -252,14 +262,12 @@ def _numbers(content: Any, frame: Mapping[int, int], by_file: Mapping[str, int])
 
 def _of_posetrack(ids: NDArray[np.int64], found: PoseResults, names: tuple[str, ...]) -> PoseResults:
     """The same poses with PoseTrack's keypoints, found by name."""
-    there = [place for place, name in enumerate(_NAMES) if name in names]
-    theirs = [names.index(_NAMES[place]) for place in there]
-    keypoints, scores = np.zeros((len(ids), len(_NAMES), 2)), np.zeros((len(ids), len(_NAMES)))
-    keypoints[:, there], scores[:, there] = found.keypoints[:, theirs], found.keypoint_scores[:, theirs]
+    keypoints, scores = by_name(found.keypoints, found.keypoint_scores, names, _NAMES)
     return PoseResults(ids, keypoints, scores, found.scores, track_ids=found.track_ids)
 
 
-def _joined(parts: Sequence[PoseResults]) -> PoseResults:
+def joined(parts: Sequence[PoseResults]) -> PoseResults:
+    """Poses of PoseTrack's 17 keypoints one after the other; none where there are no parts."""
     if len(parts) == 1:
         return parts[0]
     blank = np.zeros((0, len(_NAMES), 2)), np.zeros((0, len(_NAMES))), np.zeros(0)
@@ -295,6 +303,12 @@ def _keypoint_names(content: Any) -> tuple[str, ...]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"categories: keypoints: expected a list of names, got {names!r:.80}")
     return tuple(names)
+
+
+def _standard(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names as PoseTrack writes them where another spelling of them is meant."""
+    known = {canonical_name(name): name for name in _NAMES}
+    return tuple(known.get(canonical_name(name), name) for name in names)
 
 
 def _place(file: str) -> str:

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 __all__ = ["assign"]
 
 
-def assign(costs: ArrayLike, most: float = np.inf) -> NDArray[np.int64]:
+def assign(costs: ArrayLike, most: float) -> NDArray[np.int64]:
     """Pairs of rows and columns, each in one pair at most: as many as there can be, then of the least sum.
 
     Args:

@@ -13,13 +13,26 @@ from numpy.typing import NDArray
 
 from fastpose.metrics._assign import assign
 
-__all__ = ["ClearCounts", "ClearMatcher", "ratio"]
+__all__ = ["ClearCounts", "ClearMatcher", "most_pairs", "ratio"]
 
 
 def ratio(part: Any, whole: Any) -> NDArray[np.float64]:
     """``part / whole``, NaN where the whole is 0."""
     whole = np.asarray(whole, np.float64)
     return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
+
+
+def most_pairs(costs: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Pairs of rows and columns: as many as there can be, and of these the ones of the least sum.
+
+    Args:
+        costs: [N, M], 0 or above; infinite where the two are no pair.
+
+    Returns:
+        int64 [P, 2], exact.
+    """
+    dearest = costs.max(initial=0.0, where=np.isfinite(costs))
+    return assign(costs, dearest * (min(costs.shape) + 1) + 1.0)  # to leave one alone costs more than all pairs
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,7 +203,7 @@ def _closest(distance: NDArray[np.float64], free: NDArray[np.bool_]) -> _Pairs:
     for kind in np.flatnonzero(several).tolist():
         rows, columns = np.flatnonzero(free[kind].any(1)), np.flatnonzero(free[kind].any(0))
         part = np.ix_(rows, columns)
-        pairs = assign(np.where(free[kind][part], distance[kind][part], np.inf), np.inf)
+        pairs = most_pairs(np.where(free[kind][part], distance[kind][part], np.inf))
         parts.append((np.full(len(pairs), kind), rows[pairs[:, 0]], columns[pairs[:, 1]]))
     kinds, ones, others = (np.concatenate(part) for part in zip(*parts, strict=True))
     return kinds, ones, others

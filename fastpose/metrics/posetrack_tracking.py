@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -44,26 +45,31 @@ class PoseTrackScores:
     def __add__(self, other: PoseTrackScores) -> PoseTrackScores:
         return PoseTrackScores(self.joints + other.joints, self.people + other.people, self.matches + other.matches)
 
-    def by_joint(self) -> dict[str, dict[str, float]]:
+    def by_joint(self, joints: Sequence[str] = POSETRACK_JOINTS) -> dict[str, dict[str, float]]:
         """Joint → figure → value, after ``total``: the mean over the joints (NaN ones left out), of counts the sum.
 
         ``MOTA``, ``MOTP``, ``precision``, ``recall`` and ``AP`` are those of PoseTrack's poseval, as shares;
         ``MOTP_of_matches`` is 1 - the mean distance of the matches in heads, as CLEAR MOT defines it; ``switches`` and
         ``fragmentations`` are counts.
+
+        Args:
+            joints: Which.
         """
-        joints, ranked = self.joints, posetrack_figures(self.matches)
+        clear, ranked = self.joints, posetrack_figures(self.matches)
         table = {
-            "MOTA": joints.mota,
-            "MOTP": np.where(joints.matched > 0, 1.0 - ratio(joints.logged, joints.matched), 0.0),
-            "precision": joints.precision,
-            "recall": joints.recall,
+            "MOTA": clear.mota,
+            "MOTP": np.where(clear.matched > 0, 1.0 - ratio(clear.logged, clear.matched), 0.0),
+            "precision": clear.precision,
+            "recall": clear.recall,
             "AP": np.array([ranked[name] for name in POSETRACK_JOINTS]),
-            "MOTP_of_matches": joints.motp,
-            "switches": joints.switches,
-            "fragmentations": joints.fragmentations,
+            "MOTP_of_matches": clear.motp,
+            "switches": clear.switches,
+            "fragmentations": clear.fragmentations,
         }
+        columns = [POSETRACK_JOINTS.index(joint) for joint in joints]
+        table = {name: values[columns] for name, values in table.items()}
         total = {"total": {name: v.sum() if name in _COUNTS else _mean(v) for name, v in table.items()}}
-        rows = {joint: {name: values[k] for name, values in table.items()} for k, joint in enumerate(POSETRACK_JOINTS)}
+        rows = {joint: {name: values[k] for name, values in table.items()} for k, joint in enumerate(joints)}
         return {joint: {name: value.item() for name, value in row.items()} for joint, row in (total | rows).items()}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,29 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastpose.metrics.truth import BoxTruth, Truth, positions
 
-__all__ = ["BoxResults", "PoseResults"]
+__all__ = ["BoxResults", "PoseResults", "by_name"]
+
+
+def by_name(
+    keypoints: NDArray[Any], scores: NDArray[Any], own: Sequence[str], wanted: Sequence[str]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Keypoints in another order, found by their names.
+
+    Args:
+        keypoints: [D, K, 2].
+        scores: [D, K].
+        own: The K names.
+        wanted: The K' names that are asked for.
+
+    Returns:
+        [D, K', 2] and [D, K'], of the same dtypes; zeros where a name is not among the K.
+    """
+    columns = [place for place, name in enumerate(wanted) if name in own]
+    theirs = [list(own).index(wanted[place]) for place in columns]
+    points = np.zeros((len(keypoints), len(wanted), 2), keypoints.dtype)
+    sureness = np.zeros((len(scores), len(wanted)), scores.dtype)
+    points[:, columns], sureness[:, columns] = keypoints[:, theirs], scores[:, theirs]
+    return points, sureness
 
 
 @dataclass(frozen=True, eq=False)

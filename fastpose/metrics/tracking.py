@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastpose.geometry import box_ious
-from fastpose.metrics._assign import assign
-from fastpose.metrics.clear_mot import ClearCounts, ClearMatcher, ratio
+from fastpose.metrics.clear_mot import ClearCounts, ClearMatcher, most_pairs, ratio
 from fastpose.metrics.similarity import keypoint_similarity
 from fastpose.metrics.truth import AREA_OF_BOX
 
@@ -92,7 +91,8 @@ class PeopleMatcher:
 
     def scores(self) -> TrackScores:
         """Of the frames so far."""
-        best = assign(-self._together, np.inf)  # every pair may be one: with nothing in common it adds nothing
+        apart = self._together.max(initial=0) - self._together  # every pair may be one: it adds what it has in common
+        best = most_pairs(apart.astype(np.float64))
         return TrackScores(self._clear.counts, int(self._together[best[:, 0], best[:, 1]].sum()))
 
 
