@@ -6,8 +6,6 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import reduce
-from operator import add
 from typing import Any
 
 import click
@@ -133,7 +131,7 @@ def _follow(options: EvalOptions, sequences: list[TrueSequence]) -> _Followed | 
 def _report(options: EvalOptions, sequences: list[TrueSequence], followed: _Followed, seconds: float) -> None:
     """Print the figures, and write them for --json."""
     scores = score_sequences(sequences, followed.tracks)
-    total = reduce(add, scores.values())
+    total = PoseTrackScores.join(scores.values())
     absent = followed.tracks.absent
     present = [joint for joint in POSETRACK_JOINTS if joint not in absent]
     labelled = sum(int(sequence.labelled.sum()) for sequence in sequences)

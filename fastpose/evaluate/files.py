@@ -85,14 +85,16 @@ def _scored(number: int, entry: Result) -> Result:
         return {key: value for key, value in entry.items() if key != "scores"}
     if not isinstance(points, list):
         return entry  # which is said of it later
-    fitting = isinstance(scores, list) and all(type(score) in (int, float) for score in scores)
+    fitting = isinstance(scores, list) and set(map(type, scores)) <= {int, float}
     if not fitting or 3 * len(scores) != len(points):
         raise ValueError(
             f"results: number {number}: scores: expected {len(points) // 3} numbers, one a keypoint, got {scores!r:.80}"
         )
     values = list(points)
     xs, ys, flags = points[0::3], points[1::3], points[2::3]
-    values[2::3] = [s if x or y or flag else 0.0 for x, y, flag, s in zip(xs, ys, flags, scores, strict=True)]
+    if 0 in xs:
+        scores = [s if x or y or flag else 0.0 for x, y, flag, s in zip(xs, ys, flags, scores, strict=True)]
+    values[2::3] = scores
     return {"score": sum(scores) / len(scores), **entry, "keypoints": values}
 
 

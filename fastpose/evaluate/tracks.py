@@ -79,7 +79,7 @@ def absent_joints(keypoints: Sequence[str]) -> tuple[str, ...]:
 
 
 def score_sequences(sequences: Sequence[TrueSequence], tracks: PredictedTracks) -> dict[str, PoseTrackScores]:
-    """The scores by sequence; their sum is that of all.
+    """The scores by sequence; ``PoseTrackScores.join`` makes those of all.
 
     Raises:
         ValueError: As :func:`fastpose.metrics.posetrack_tracking`; the message names the sequence.

@@ -137,43 +137,36 @@ class ClearMatcher:
             there: [J, G] whether this kind of the true one is annotated.
             said: [J, D] whether this kind of the found one is predicted.
         """
-        near = np.isfinite(distance)
-        matches = self._kept(truth, found, near)
-        kind, one, other = matches
-        free = near.copy()
-        free[kind, one] = False
-        free[kind, :, other] = False
-        anew = _closest(distance, free)
-        switched, changes = self._identities(anew[0], truth[anew[1]], found[anew[2]])
-        kind, one, other = (np.concatenate(part) for part in zip(matches, anew, strict=True))
+        near = np.nonzero(np.isfinite(distance))
+        away = distance[near]
+        kept = self._kept(truth, found, near)
+        free = _free(kept, near, distance.shape)
+        anew = np.flatnonzero(free)[_closest(away[free], *(part[free] for part in near))]
+        kind, one, other = (part[anew] for part in near)
+        switched, changes = self._identities(kind, truth[one], found[other])
+        kinds = len(there)
+        logged = np.bincount(near[0], away, kinds) + np.bincount(kind, changes * away[anew], kinds)
+        switches = np.bincount(kind[switched], minlength=kinds)
+
+        matches = np.concatenate([kept, anew])
+        kind, one, other = (part[matches] for part in near)
         self._track[kind, truth[one]] = found[other]
         self._found_before[kind, found[other]] = True
-
+        of_matches = np.bincount(kind, away[matches], kinds)
         matched = np.zeros(there.shape, bool)
         matched[kind, one] = True
         lost = self._lost[:, truth]
         fragments = (lost & matched).sum(1)
         self._lost[:, truth] = ~matched & (lost | (there & (self._track[:, truth] >= 0)))
-
-        kinds, away = len(there), distance[kind, one, other]
-        of_matches = np.bincount(kind, away, kinds)
-        logged = of_matches + np.where(near, distance, 0.0).sum((1, 2))
-        logged += np.bincount(anew[0], changes * distance[anew], kinds)
-        switches = np.bincount(anew[0][switched], minlength=kinds)
-        sums = (there.sum(1), said.sum(1), matched.sum(1), switches, fragments, of_matches, logged)
+        sums = (there.sum(1), said.sum(1), matched.sum(1), switches, fragments, of_matches, logged + of_matches)
         self.counts = self.counts + ClearCounts(*sums)
 
-    def _kept(self, truth: NDArray[np.int64], found: NDArray[np.int64], near: NDArray[np.bool_]) -> _Pairs:
-        """Those that stay together. Two may have the same track (one has lost it); then the first keeps it."""
-        place = np.full(self._thing.shape[1] + 1, -1)
-        place[found] = np.arange(len(found))
-        own = place[self._track[:, truth]]  # -1, of none, is the last place
-        kind, one = np.nonzero(own >= 0)
-        other = own[kind, one]
-        still = near[kind, one, other]
-        kind, one, other = kind[still], one[still], other[still]
-        _, first = np.unique(kind * len(found) + other, return_index=True)
-        return kind[first], one[first], other[first]
+    def _kept(self, truth: NDArray[np.int64], found: NDArray[np.int64], near: _Pairs) -> NDArray[np.int64]:
+        """Which pairs stay together. Two may have the same track (one has lost it); then the first keeps it."""
+        kind, one, other = near
+        still = np.flatnonzero(self._track[kind, truth[one]] == found[other])
+        _, first = np.unique(kind[still] * len(found) + other[still], return_index=True)
+        return still[first]
 
     def _identities(
         self, kind: NDArray[np.int64], thing: NDArray[np.int64], track: NDArray[np.int64]
@@ -192,18 +185,35 @@ class ClearMatcher:
         return switched, changes
 
 
-_Pairs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+_Pairs = tuple[NDArray[np.int64], ...]  # kind, true one, found one: [P] each
 
 
-def _closest(distance: NDArray[np.float64], free: NDArray[np.bool_]) -> _Pairs:
-    """Kind, true and found one of the pairs [P] that are matched out of those which are free ([J, G, D])."""
-    choices = np.concatenate([free.sum(1), free.sum(2)], 1)
-    several = (choices > 1).any(1)
-    parts = [np.nonzero(free & ~several[:, None, None])]
-    for kind in np.flatnonzero(several).tolist():
-        rows, columns = np.flatnonzero(free[kind].any(1)), np.flatnonzero(free[kind].any(0))
-        part = np.ix_(rows, columns)
-        pairs = most_pairs(np.where(free[kind][part], distance[kind][part], np.inf))
-        parts.append((np.full(len(pairs), kind), rows[pairs[:, 0]], columns[pairs[:, 1]]))
-    kinds, ones, others = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return kinds, ones, others
+def _free(kept: NDArray[np.int64], pairs: _Pairs, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """[P] the pairs of which neither is matched yet."""
+    kinds, truth, found = shape
+    kind, one, other = pairs
+    taken, taken_other = np.zeros((kinds, truth), bool), np.zeros((kinds, found), bool)
+    taken[kind[kept], one[kept]] = True
+    taken_other[kind[kept], other[kept]] = True
+    return ~(taken[kind, one] | taken_other[kind, other])
+
+
+def _closest(
+    distance: NDArray[np.float64], kind: NDArray[np.int64], one: NDArray[np.int64], other: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Which of the pairs [P] are matched."""
+    if not len(kind):
+        return kind
+    several = np.zeros(len(kind), bool)
+    for thing in (one, other):
+        key = kind * (int(thing.max()) + 1) + thing
+        several |= np.bincount(key)[key] > 1
+    parts = [np.flatnonzero(~np.isin(kind, kind[several]))]
+    for chosen in np.unique(kind[several]).tolist():
+        own = np.flatnonzero(kind == chosen)
+        (rows, row), (columns, column) = (np.unique(thing[own], return_inverse=True) for thing in (one, other))
+        costs, place = np.full((len(rows), len(columns)), np.inf), np.zeros((len(rows), len(columns)), np.int64)
+        costs[row, column], place[row, column] = distance[own], own
+        pairs = most_pairs(costs)
+        parts.append(place[pairs[:, 0], pairs[:, 1]])
+    return np.concatenate(parts)

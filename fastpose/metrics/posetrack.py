@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,11 +69,13 @@ class PoseTrackMatches:
             parts.append(frame.ranked(results))
         return cls(*(np.concatenate(part) for part in zip(nothing, *parts, strict=True)), annotated)
 
-    def __add__(self, other: PoseTrackMatches) -> PoseTrackMatches:
-        moved = other.frame + len(self.annotated)
-        ours = (self.frame, self.joint, self.score, self.right, self.annotated)
-        theirs = (moved, other.joint, other.score, other.right, other.annotated)
-        return PoseTrackMatches(*map(np.concatenate, zip(ours, theirs, strict=True)))
+    @classmethod
+    def join(cls, parts: Sequence[PoseTrackMatches]) -> PoseTrackMatches:
+        """Those of all, the frames of one after the frames of the other."""
+        starts = np.cumsum([0, *(len(part.annotated) for part in parts)])
+        frame = np.concatenate([part.frame + start for part, start in zip(parts, starts[:-1], strict=True)])
+        others = ("joint", "score", "right", "annotated")
+        return cls(frame, *(np.concatenate([getattr(part, name) for part in parts]) for name in others))
 
 
 def posetrack_ap(annotations: Content, results: Results) -> dict[str, float]:
@@ -181,7 +183,8 @@ def posetrack_frames(truth: Truth, results: PoseResults, image: NDArray[np.int64
         people, wanted = people[wanted.any(1)], wanted[wanted.any(1)]
         poses, said = poses[said.any(1)], said[said.any(1)]
         with np.errstate(divide="ignore", invalid="ignore"):  # a head box of no size: near only to what is exact
-            away = np.linalg.norm(points[poses][:, None] - goal[people], axis=-1)
+            offset = points[poses][:, None] - goal[people]
+            away = np.sqrt(offset[..., 0] ** 2 + offset[..., 1] ** 2)
             away /= truth.head_sizes[people][:, None]
         near = (away <= _NEAR) & said[:, None] & wanted
         yield PoseTrackFrame(number, people, poses, wanted, said, near, away)

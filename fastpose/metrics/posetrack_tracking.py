@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +32,7 @@ _COUNTS = ("switches", "fragmentations")
 
 @dataclass(frozen=True, eq=False)
 class PoseTrackScores:
-    """What the tracks of a sequence are worth; those of several are added.
+    """What the tracks of a sequence are worth, or of several.
 
     Attributes:
         joints: What CLEAR MOT counts, of the 15 ``POSETRACK_JOINTS``, without the last labelled frame of a sequence.
@@ -42,8 +44,12 @@ class PoseTrackScores:
     people: TrackScores
     matches: PoseTrackMatches
 
-    def __add__(self, other: PoseTrackScores) -> PoseTrackScores:
-        return PoseTrackScores(self.joints + other.joints, self.people + other.people, self.matches + other.matches)
+    @classmethod
+    def join(cls, parts: Iterable[PoseTrackScores]) -> PoseTrackScores:
+        """What those of several sequences are together: counted, not averaged."""
+        scores = list(parts)
+        joints, people = (reduce(add, (getattr(part, name) for part in scores)) for name in ("joints", "people"))
+        return cls(joints, people, PoseTrackMatches.join([part.matches for part in scores]))
 
     def by_joint(self, joints: Sequence[str] = POSETRACK_JOINTS) -> dict[str, dict[str, float]]:
         """Joint → figure → value, after ``total``: the mean over the joints (NaN ones left out), of counts the sum.
