@@ -105,7 +105,8 @@ class Tracks:
         track_ids: [N] int, the same number for the same person; below 0: nobody's track, which is left out.
         boxes: [N, 4] xyxy in pixels; None where poses are compared.
         keypoints: [N, K, 2] (x, y) in pixels; None where boxes are compared.
-        visible: [N, K]; a true keypoint counts where this is above 0, all where not given.
+        visible: [N, K]; a true keypoint counts where this is above 0, all where not given. People without any are
+            left out where poses are compared.
         areas: [N] square pixels of true people, for the OKS; 0.53 of the box where not given.
     """
 
@@ -155,7 +156,7 @@ def score_tracks(
     """
     if by not in ("iou", "oks"):
         raise ValueError(f"by: expected iou or oks, got {by!r}")
-    true, own = _Checked("truth", truth), _Checked("found", found)
+    true, own = _Checked("truth", truth, seen_only=by == "oks"), _Checked("found", found)
     matcher = PeopleMatcher(true.tracks, own.tracks, least)
     similarity = _overlap(true, own) if by == "iou" else _pose_similarity(true, own, sigmas)
     for people, poses in _frames(true.frames, own.frames):
@@ -164,16 +165,18 @@ def score_tracks(
 
 
 class _Checked:
-    """Tracks as arrays: those of nobody left out, ids as positions from 0 on."""
+    """Tracks as arrays: those of nobody left out, ids as positions from 0 on; with ``seen_only`` the blank ones, too."""
 
-    def __init__(self, name: str, tracks: Tracks) -> None:
+    def __init__(self, name: str, tracks: Tracks, *, seen_only: bool = False) -> None:
         self.name = name
         ids, frames = np.asarray(tracks.track_ids), np.asarray(tracks.frames)
         for what, values in (("track_ids", ids), ("frames", frames)):
             if values.shape != (len(ids),) or (values.size and values.dtype.kind not in "iu"):
                 raise ValueError(f"{name}: {what}: expected integers [{len(ids)}], got {values.dtype} {values.shape}")
-        self._kept = np.flatnonzero(ids >= 0)
-        self._tracks, self._count = tracks, len(ids)
+        self._tracks, self._count, self._kept = tracks, len(ids), np.arange(len(ids))
+        visible = self.array("visible", None) if seen_only else None
+        kept = ids >= 0
+        self._kept = np.flatnonzero(kept if visible is None else kept & (visible > 0).any(1))
         self.frames = frames[self._kept].astype(np.int64)
         unique, track = np.unique(ids[self._kept].astype(np.int64), return_inverse=True)
         self.tracks, self.track = len(unique), track.reshape(-1)
