@@ -9,7 +9,15 @@ from typing import Any, Literal
 
 import click
 
-from .options import Numbers, annotation_options, category_option, detector_options, given_options, view_options
+from .options import (
+    Numbers,
+    annotation_options,
+    category_option,
+    detector_options,
+    given_options,
+    tracking_options,
+    view_options,
+)
 
 __all__ = ["EvalOptions", "evaluate"]
 
@@ -17,12 +25,18 @@ __all__ = ["EvalOptions", "evaluate"]
 _OF_MODEL = (
     *("detections", "detector", "detect_threshold", "detector_layout", "person_class", "max_people", "boxes_only"),
     *("score_mode", "nms", "nms_threshold"),
-    *("flip_test", "scales", "rotations", "batch_size", "device"),
+    *("flip_test", "scales", "rotations", "batch_size", "device", "fps", "keypoint_threshold"),
 )
 _OF_POSES = (
     *("metric", "max_people", "save_predictions", "score_mode", "nms", "nms_threshold", "sigmas", "use_area", "errors"),
     *("flip_test", "scales", "rotations", "batch_size"),
 )
+# What has no meaning for tracks, and what has none without them.
+_NOT_OF_TRACKS = (
+    *("metric", "category", "split", "boxes_only", "score_mode", "sigmas", "use_area"),
+    *("bootstrap", "seed", "errors", "detect_threshold"),
+)
+_OF_TRACKER = ("fps", "keypoint_threshold")
 _OF_DETECTOR = ("detector_layout", "person_class", "max_people")
 _OF_AP = ("detections", "detector", "errors", "nms", "nms_threshold", "sigmas", "use_area")
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -64,6 +78,9 @@ class EvalOptions:
     batch_size: int
     device: str
     json_file: Path | None
+    tracking: bool
+    fps: float
+    keypoint_threshold: float
     ap_only: Sequence[str]  # those that were given and go with average precision only
 
 
@@ -141,6 +158,7 @@ class _MetricName(click.ParamType):
 @click.option("--bootstrap", type=click.IntRange(0), default=0, help="Samples of photos for 95 % intervals, e.g. 1000.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the samples.")
 @click.option("--errors", type=_NEW_FILE, help="Draw what is wrong with the keypoints (.png, .svg, .pdf).")
+@tracking_options
 @click.option(
     "--flip-test/--no-flip-test", default=None, help="Average with the mirrored crop.  [default: as the model says]"
 )
@@ -155,13 +173,21 @@ def evaluate(ctx: click.Context, /, **given: Any) -> None:
     With --detector it is measured on the people who are found, and so are their boxes: average precision of all down to
     a score of 0.01, and how many are false on photos without anybody from --detect-threshold on.
 
+    With --track the photos are frames of PoseTrack18's sequences, and it is measured who stays who: MOTA, MOTP,
+    precision, recall and AP by joint as PoseTrack's own code gives them, IDF1, switches and fragmentations.
+
     Under torchrun the people are shared out to its processes; the figures are the same.
     """
     options = EvalOptions(**given, ap_only=given_options(ctx, _OF_AP))
     _check(ctx, options)
-    from .eval_run import run_evaluation  # here: the command line's help must not wait for torch
+    if options.tracking:
+        from .eval_tracking import run_tracking  # here: the command line's help must not wait for torch
 
-    run_evaluation(options)
+        run_tracking(options)
+    else:
+        from .eval_run import run_evaluation
+
+        run_evaluation(options)
 
 
 def _check(ctx: click.Context, options: EvalOptions) -> None:
@@ -182,5 +208,9 @@ def _check(ctx: click.Context, options: EvalOptions) -> None:
         raise click.UsageError("expected either MODEL or --boxes-only")
     if options.boxes_only and (given := given_options(ctx, _OF_POSES)):
         raise click.UsageError(f"{given[0]} is about keypoints, which --boxes-only leaves out")
+    if options.tracking and (given := given_options(ctx, _NOT_OF_TRACKS)):
+        raise click.UsageError(f"{given[0]} does not go with --track")
+    if not options.tracking and (given := given_options(ctx, _OF_TRACKER)):
+        raise click.UsageError(f"{given[0]} goes with --track")
     if options.category == "all":
         raise click.UsageError("--category: one is measured at a time; expected a name or an id, got all")

@@ -20,6 +20,7 @@ from ..detection import find_detector
 from ..devices import pick_device
 from ..evaluate import (
     Evaluator,
+    Predictions,
     best_of_photos,
     box_results,
     default_metric,
@@ -37,7 +38,15 @@ from ..views import build_views
 from .eval import EvalOptions
 from .eval_report import Figures, print_left_out, write_report
 
-__all__ = ["run_evaluation"]
+__all__ = [
+    "FoundBoxes",
+    "build_evaluator",
+    "find_boxes",
+    "predict_people",
+    "processes",
+    "progress",
+    "run_evaluation",
+]
 
 _NOTHING_TO_MEASURE = "there are no annotations, so there is nothing to measure"
 # What the report says of how it was made, beside the sigmas, the flip test and the detections.
@@ -53,7 +62,7 @@ _OF_MODEL = (
 
 
 @dataclass
-class _Boxes:
+class FoundBoxes:
     """Boxes that were found, by a detector or before.
 
     Attributes:
@@ -97,7 +106,7 @@ def run_evaluation(options: EvalOptions) -> None:
         click.UsageError: The options do not go with the data.
         ValueError: The data, the model or the detector cannot be used.
     """
-    with _processes() as rank:
+    with processes() as rank:
         annotated = has_annotations(options.data) if options.detector or options.detections else True
         boxes_only = options.boxes_only or bool(options.detector and not annotated and not options.save_predictions)
         device = pick_device(options.device, "--device")
@@ -106,7 +115,7 @@ def run_evaluation(options: EvalOptions) -> None:
             people, metric = _read_boxes(options), None
         else:
             people, metric = _read_people(options, network, annotated)
-        boxes = _find_boxes(options, people, device, show=rank == 0)
+        boxes = find_boxes(options, people, device, show=rank == 0)
         poses = None
         if metric is not None and (boxes is None or len(boxes.people)):
             poses = _predict_poses(options, network, people, boxes, metric, annotated, show=rank == 0)
@@ -181,10 +190,10 @@ def _read_truth(options: EvalOptions, people: PoseRecords, *, needed: bool) -> B
 # Boxes
 
 
-def _find_boxes(options: EvalOptions, people: PoseRecords, device: torch.device, *, show: bool) -> _Boxes | None:
+def find_boxes(options: EvalOptions, people: PoseRecords, device: torch.device, *, show: bool) -> FoundBoxes | None:
     """Those of --detector or --detections."""
     if options.detections is not None:
-        return _Boxes(people, str(options.detections), options.detect_threshold, [], 0.0)
+        return FoundBoxes(people, str(options.detections), options.detect_threshold, [], 0.0)
     if options.detector is None:
         return None
     detector = find_detector(
@@ -194,12 +203,12 @@ def _find_boxes(options: EvalOptions, people: PoseRecords, device: torch.device,
     if threshold is None:
         threshold = getattr(detector, "threshold", 0.0)  # any box of a detector that has none is a person to it
     start = time.perf_counter()
-    with _progress("photos", len(people.image_paths), show=show) as advance:
+    with progress("photos", len(people.image_paths), show=show) as advance:
         found = detect_people(detector, people, on_photos=advance)
-    return _Boxes(found.records, options.detector, threshold, found.failed, time.perf_counter() - start)
+    return FoundBoxes(found.records, options.detector, threshold, found.failed, time.perf_counter() - start)
 
 
-def _measure_boxes(options: EvalOptions, boxes: _Boxes, truth: BoxTruth) -> tuple[Figures, dict[str, Any]]:
+def _measure_boxes(options: EvalOptions, boxes: FoundBoxes, truth: BoxTruth) -> tuple[Figures, dict[str, Any]]:
     """The figures of boxes, and what the report says of them."""
     scores = score_boxes(truth, box_results(boxes.people), boxes.threshold)
     figures = Figures.of(scores, boxes.people.skipped, samples=options.bootstrap, seed=options.seed)
@@ -222,17 +231,32 @@ def _predict_poses(
     options: EvalOptions,
     network: PoseModel | None,
     people: PoseRecords,
-    boxes: _Boxes | None,
+    boxes: FoundBoxes | None,
     metric: str,
     annotated: bool,
     *,
     show: bool,
 ) -> _Poses:
     """The poses of the people, of the boxes where there are any, or those of --predictions."""
+    evaluator = build_evaluator(options, people, boxes, metric)
+    start = time.perf_counter()
+    if network is None:
+        assert options.predictions is not None
+        file = options.predictions
+        results = read_predictions(file, evaluator.truth, with_ids=not evaluator.metric.ranks_poses)
+        return _Poses(evaluator, results, str(file), None, time.perf_counter() - start)
+    found, flip = predict_people(options, network, evaluator, show=show)
+    results = evaluator.results(found, network.spec)
+    subject = network.name if options.model is None else options.model
+    return _Poses(evaluator, results, str(subject), flip, time.perf_counter() - start)
+
+
+def build_evaluator(options: EvalOptions, people: PoseRecords, boxes: FoundBoxes | None, metric: str) -> Evaluator:
+    """Of the people, or of the boxes where there are any."""
     cropped = people if boxes is None else boxes.people
     if options.detector is not None:
         cropped = best_of_photos(cropped, options.max_people)
-    evaluator = Evaluator(
+    return Evaluator(
         cropped,
         metric,
         annotations=options.data,
@@ -245,19 +269,16 @@ def _predict_poses(
         category=options.category,
         people=people,
     )
-    start = time.perf_counter()
-    if network is None:
-        assert options.predictions is not None
-        file = options.predictions
-        results = read_predictions(file, evaluator.truth, with_ids=not evaluator.metric.ranks_poses)
-        return _Poses(evaluator, results, str(file), None, time.perf_counter() - start)
+
+
+def predict_people(
+    options: EvalOptions, network: PoseModel, evaluator: Evaluator, *, show: bool
+) -> tuple[Predictions, bool]:
+    """What the network says of everybody, and whether mirrored crops were averaged."""
     views = build_views(network.spec, options.scales, options.rotations)
-    with _progress("people", len(evaluator.own), show=show) as advance:
+    with progress("people", len(evaluator.own), show=show) as advance:
         found = evaluator.predict(network, flip_test=options.flip_test, views=views, on_batch=advance)
-    flip = network.spec.flip_test if options.flip_test is None else options.flip_test
-    results = evaluator.results(found, network.spec)
-    subject = network.name if options.model is None else options.model
-    return _Poses(evaluator, results, str(subject), flip, time.perf_counter() - start)
+    return found, network.spec.flip_test if options.flip_test is None else options.flip_test
 
 
 # What is said
@@ -265,7 +286,7 @@ def _predict_poses(
 
 def _report(
     options: EvalOptions,
-    boxes: _Boxes | None,
+    boxes: FoundBoxes | None,
     measured: tuple[Figures, dict[str, Any]] | None,
     poses: _Poses | None,
     annotated: bool,
@@ -295,7 +316,7 @@ def _report(
         write_report(options.json_file, report)
 
 
-def _box_title(options: EvalOptions, boxes: _Boxes) -> str:
+def _box_title(options: EvalOptions, boxes: FoundBoxes) -> str:
     """Whose boxes, on which photos, and which count as false."""
     what = f"{len(boxes.people)} on {len(boxes.people.image_paths)} photos"
     what += "" if boxes.threshold is None else f", false ones from a score of {boxes.threshold:g} on"
@@ -368,7 +389,7 @@ def _errors(poses: _Poses, path: Path | None) -> dict[str, dict[str, float]] | N
 
 
 @contextmanager
-def _processes() -> Iterator[int]:
+def processes() -> Iterator[int]:
     """Meets the other processes of torchrun, if it started this one; the rank among them."""
     try:
         with join_processes(torch.device("cpu")) as world:  # they exchange predictions only
@@ -378,10 +399,10 @@ def _processes() -> Iterator[int]:
 
 
 @contextmanager
-def _progress(what: str, total: int, *, show: bool) -> Iterator[Callable[[int], None]]:
+def progress(what: str, total: int, *, show: bool) -> Iterator[Callable[[int], None]]:
     """A bar on a terminal; what is called with the number that was done."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not (show and console.is_terminal)) as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda count: progress.update(task, advance=count)
+    with Progress(*columns, console=console, disable=not (show and console.is_terminal)) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda count: bar.update(task, advance=count)

@@ -14,6 +14,7 @@ __all__ = [
     "category_option",
     "detector_options",
     "given_options",
+    "tracking_options",
     "video_options",
     "view_options",
 ]
@@ -79,6 +80,29 @@ def detector_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
     ):
         command = click.option(name, type=kind, metavar=metavar, help=text)(command)
+    return command
+
+
+def tracking_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--track`` and what belongs to it: people are followed through sequences."""
+    for names, kind, text in (
+        (
+            ("--keypoint-threshold",),
+            {"type": click.FloatRange(0, 1), "default": 0.2, "show_default": True},
+            "With --track: a keypoint of MODEL below this score counts as not predicted.",
+        ),
+        (
+            ("--fps",),
+            {"type": click.FloatRange(0, min_open=True), "default": 25.0, "show_default": True},
+            "With --track: frames a second of the sequences.",
+        ),
+        (
+            ("--track", "--tracking", "tracking"),
+            {"is_flag": True},
+            "Measure tracks on PoseTrack18's sequences: those of --predictions, or of MODEL and the tracker.",
+        ),
+    ):
+        command = click.option(*names, **kind, help=text)(command)
     return command
 
 

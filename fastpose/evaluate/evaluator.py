@@ -23,6 +23,7 @@ from ..engines import build_engine
 from ..geometry import box_to_center_scale
 from ..inference import Crop, Estimator, Pending
 from ..metrics import METRICS, Metric, PoseResults, Scores, Truth
+from ..metrics.results import by_name
 from ..metrics.scoring import NmsMode, ScoreMode, rank_poses
 from ..models import PoseModel
 from ..spec import PoseSpec
@@ -51,6 +52,20 @@ class Predictions:
     scores: Array
     read: Array
     visibility: Array | None = None
+
+    def rows(self) -> NDArray[np.int64]:
+        """[R] the people whose photo can be read.
+
+        Raises:
+            ValueError: A value of theirs is not finite.
+        """
+        read = np.flatnonzero(self.read)
+        fine = np.isfinite(self.keypoints[read]).all((1, 2)) & np.isfinite(self.scores[read]).all(1)
+        if not fine.all():
+            raise ValueError(
+                f"eval: the model predicts values that are not finite, for {int((~fine).sum())} of {len(read)} people"
+            )
+        return read
 
 
 class Evaluator:
@@ -264,32 +279,26 @@ class Evaluator:
                 f"eval: {self.metric.name} needs {', '.join(lacking)}, which {spec.skeleton.name!r} has not (the data "
                 f"are {records.skeleton.name!r})"
             )
-        read = np.flatnonzero(predictions.read)
-        columns = [place for place, name in enumerate(names) if name in spec.skeleton.keypoints]
-        theirs = spec.skeleton.indices(names[place] for place in columns)
-        keypoints = np.zeros((len(read), len(names), 2), predictions.keypoints.dtype)
-        scores = np.zeros((len(read), len(names)), predictions.scores.dtype)
-        keypoints[:, columns] = predictions.keypoints[read][:, theirs]
-        scores[:, columns] = predictions.scores[read][:, theirs]
-        if not np.isfinite(keypoints).all() or not np.isfinite(scores).all():
-            bad = ~(np.isfinite(keypoints).all((1, 2)) & np.isfinite(scores).all(1))
-            raise ValueError(
-                f"eval: the model predicts values that are not finite, for {int(bad.sum())} of {len(read)} people"
-            )
-        # Published figures suppress doubles by the area of the crop, not of the box.
-        _, extents = box_to_center_scale(records.boxes[read], spec.input_size, spec.padding)
+        read = predictions.rows()
+        own = spec.skeleton.keypoints
+        keypoints, scores = by_name(predictions.keypoints[read], predictions.scores[read], own, names)
         results = rank_poses(
             records.image_ids[records.image_index[read]],
             keypoints,
             scores,
             records.scores[read],
-            extents.prod(1),
+            self.areas(spec)[read],
             self.skeleton.sigmas,
             score_mode=self.score_mode,
             nms=self.nms if self.metric.ranks_poses else "none",
             nms_threshold=self.nms_threshold,
         )
         return results if self.metric.ranks_poses else dataclasses.replace(results, ids=records.ids[read])
+
+    def areas(self, spec: PoseSpec) -> NDArray[np.float32]:
+        """[N] square pixels by which doubles are suppressed: in published figures of the crop, not of the box."""
+        _, extents = box_to_center_scale(self.records.boxes, spec.input_size, spec.padding)
+        return np.asarray(extents.prod(1))
 
     def check(self, spec: PoseSpec) -> None:
         """Measure the truth itself, as if a network of this spec had predicted it: what fails then always does.

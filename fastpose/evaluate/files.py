@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from ..metrics.coco_files import read_content
 from ..metrics.truth import positions
 from ..skeletons import MPII16, POSETRACK18_17, Skeleton
 
-__all__ = ["read_predictions", "write_predictions"]
+__all__ = ["read_predictions", "scored_entries", "write_predictions"]
 
 Result = Mapping[str, Any]
 
@@ -55,23 +55,47 @@ def read_predictions(path: Path, truth: Truth, *, with_ids: bool = False) -> Pos
     if not entries:
         raise ValueError(f"{path}: empty, there is nothing to evaluate")
     return read_results(
-        [_with_scores(entry) for entry in entries],
+        scored_entries(entries),
         truth.skeleton.num_keypoints,
         category_id=int(truth.category_ids[0]),
         with_ids=with_ids,
     )
 
 
-def _with_scores(entry: Result) -> Result:
-    """PoseTrack states the keypoints' scores apart from their coordinates."""
+def scored_entries(entries: Sequence[Result]) -> list[Result]:
+    """Poses as COCO's lists state them: x, y and score of each keypoint.
+
+    Args:
+        entries: They may be PoseTrack's, which state the scores apart (``scores``); there a keypoint of three zeros is
+            none, whatever its score.
+
+    Returns:
+        The same poses. Those without scores keep what they say, and have no ``scores``; those with them have a
+        ``score``, the mean if none is stated.
+
+    Raises:
+        ValueError: Scores are not one number a keypoint.
+    """
+    return [_scored(number, entry) for number, entry in enumerate(entries)]
+
+
+def _scored(number: int, entry: Result) -> Result:
     scores, points = entry.get("scores"), entry.get("keypoints")
-    if not isinstance(scores, list) or not all(isinstance(score, int | float) for score in scores):
-        return entry
-    if not scores or not isinstance(points, list) or len(points) != 3 * len(scores):
-        return entry
+    if not scores:
+        return {key: value for key, value in entry.items() if key != "scores"}
+    if not isinstance(points, list):
+        return entry  # which is said of it later
+    fitting = isinstance(scores, list) and set(map(type, scores)) <= {int, float}
+    if not fitting or 3 * len(scores) != len(points):
+        raise ValueError(
+            f"results: number {number}: scores: expected {len(points) // 3} numbers, one a keypoint, got {scores!r:.80}"
+        )
     values = list(points)
+    xs, ys, flags = points[0::3], points[1::3], points[2::3]
+    if 0 in xs:
+        scores = [s if x or y or flag else 0.0 for x, y, flag, s in zip(xs, ys, flags, scores, strict=True)]
     values[2::3] = scores
-    return {"score": float(np.mean(scores)), **entry, "keypoints": values}
+    return {"score": sum(scores) / len(scores), **entry, "keypoints": values}
 
 
 def write_predictions(
@@ -118,7 +142,7 @@ def _write_videos(path: Path, results: PoseResults, annotations: Path) -> None:
         poses = [
             {
                 "image_id": image["id"],
-                "track_id": track,
+                "track_id": entry.get("track_id", track),
                 "keypoints": entry["keypoints"],
                 "scores": entry["keypoints"][2::3],
                 "score": entry["score"],

@@ -1,4 +1,4 @@
-"""Published metrics: COCO's AP of poses and of boxes, and its relatives, PCK and its relatives."""
+"""Published metrics: COCO's AP of poses and of boxes, and its relatives, PCK and its relatives, MOTA and IDF1."""
 
 from fastpose.metrics.boxes import box_ap, score_boxes
 from fastpose.metrics.coco import COCO_AP, coco_ap
@@ -9,8 +9,10 @@ from fastpose.metrics.metric import Metric, Scores
 from fastpose.metrics.mpii import MPII_PCKH, mpii_pckh
 from fastpose.metrics.pck import LIMB_PCK, PCKResult, auc, epe, lsp_pck, pck, torso_size
 from fastpose.metrics.posetrack import POSETRACK_AP, posetrack_ap
+from fastpose.metrics.posetrack_tracking import PoseTrackScores, posetrack_tracking
 from fastpose.metrics.results import BoxResults, PoseResults
 from fastpose.metrics.scoring import coco_results, rank_poses, score_poses
+from fastpose.metrics.tracking import Tracks, TrackScores, score_tracks
 from fastpose.metrics.trb import TRB_ACCURACY, trb_accuracy
 from fastpose.metrics.truth import BoxTruth, Truth
 
@@ -22,7 +24,10 @@ __all__ = [
     "Metric",
     "PCKResult",
     "PoseResults",
+    "PoseTrackScores",
     "Scores",
+    "TrackScores",
+    "Tracks",
     "Truth",
     "auc",
     "box_ap",
@@ -35,6 +40,7 @@ __all__ = [
     "mpii_pckh",
     "pck",
     "posetrack_ap",
+    "posetrack_tracking",
     "rank_poses",
     "read_box_results",
     "read_box_truth",
@@ -43,6 +49,7 @@ __all__ = [
     "result_entries",
     "score_boxes",
     "score_poses",
+    "score_tracks",
     "torso_size",
     "trb_accuracy",
 ]

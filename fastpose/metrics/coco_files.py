@@ -58,7 +58,7 @@ def read_truth(content: Content, skeleton: Skeleton, *, optional: Iterable[str] 
         skeleton: What the K keypoints are.
         optional: Which of the arrays that :class:`Truth` may lack are wanted too: ``head_sizes`` (``bbox_head`` of
             each person), ``crowd_index`` (``crowdIndex`` of each photo), ``ignored_regions`` (``ignore_regions_x`` and
-            ``ignore_regions_y`` of a photo).
+            ``ignore_regions_y`` of a photo), ``track_ids`` (``track_id`` of each person).
 
     Returns:
         The people in the file's order; the area of one without is 0.53 of the box.
@@ -102,6 +102,7 @@ def read_truth(content: Content, skeleton: Skeleton, *, optional: Iterable[str] 
         head_sizes=_head_sizes(people, ids) if "head_sizes" in wanted else None,
         crowd_index=_crowd_index(photos) if "crowd_index" in wanted else None,
         ignored_regions=[_regions(photo) for photo in photos] if "ignored_regions" in wanted else None,
+        track_ids=_ids("annotations", people, "track_id") if "track_ids" in wanted else None,
         source=listed.source,
     )
 
@@ -234,7 +235,14 @@ def _regions(photo: Mapping[str, Any]) -> list[NDArray[np.float64]]:
     return regions
 
 
-def read_results(content: Results, num_keypoints: int, *, category_id: int = 1, with_ids: bool = False) -> PoseResults:
+def read_results(
+    content: Results,
+    num_keypoints: int,
+    *,
+    category_id: int = 1,
+    with_ids: bool = False,
+    with_track_ids: bool = False,
+) -> PoseResults:
     """The poses of a results file.
 
     Args:
@@ -242,6 +250,7 @@ def read_results(content: Results, num_keypoints: int, *, category_id: int = 1, 
         num_keypoints: K.
         category_id: Of entries that state none.
         with_ids: Read the ``id`` of each, the annotated person that it is of; either all or none have one.
+        with_track_ids: Read the ``track_id`` of each, which all have.
 
     Returns:
         The poses in the file's order.
@@ -271,6 +280,7 @@ def read_results(content: Results, num_keypoints: int, *, category_id: int = 1, 
         scores=scores,
         ids=ids,
         category_ids=_ids("results", entries, "category_id", missing=category_id),
+        track_ids=_ids("results", entries, "track_id") if with_track_ids else None,
     )
 
 
@@ -322,8 +332,8 @@ def result_entries(results: PoseResults, *, category_id: int = 1) -> list[dict[s
         category_id: Written to poses that state none.
 
     Returns:
-        One dict a pose: ``image_id``, ``category_id``, ``keypoints`` (x, y, score of each), ``score``, and ``id``
-        where the poses say of whom they are.
+        One dict a pose: ``image_id``, ``category_id``, ``keypoints`` (x, y, score of each), ``score``, and ``id`` and
+        ``track_id`` where the poses say of whom they are.
     """
     count = len(results)
     points = np.concatenate([results.keypoints, results.keypoint_scores[..., None]], -1, dtype=np.float64)
@@ -338,9 +348,10 @@ def result_entries(results: PoseResults, *, category_id: int = 1) -> list[dict[s
             strict=True,
         )
     ]
-    if results.ids is not None:
-        for entry, identity in zip(entries, results.ids.tolist(), strict=True):
-            entry["id"] = identity
+    for key, identities in (("id", results.ids), ("track_id", results.track_ids)):
+        if identities is not None:
+            for entry, identity in zip(entries, identities.tolist(), strict=True):
+                entry[key] = identity
     return entries
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +17,13 @@ from fastpose.skeletons import POSETRACK18_17
 
 __all__ = [
     "POSETRACK_AP",
+    "POSETRACK_JOINTS",
     "POSETRACK_PARTS",
+    "PoseTrackFrame",
     "PoseTrackMatches",
     "posetrack_ap",
     "posetrack_figures",
+    "posetrack_frames",
     "posetrack_matches",
 ]
 
@@ -29,7 +33,10 @@ POSETRACK_PARTS = {
 }
 """The columns of PoseTrack's table and their keypoints; the ears are not measured."""
 
-_NAMES = tuple(name for part in POSETRACK_PARTS.values() for name in part)
+POSETRACK_JOINTS = tuple(name for part in POSETRACK_PARTS.values() for name in part)
+"""The 15 that are measured."""
+
+_COLUMNS = np.array(POSETRACK18_17.indices(POSETRACK_JOINTS))
 _NEAR = 0.5  # of the head, up to and including
 
 
@@ -50,6 +57,25 @@ class PoseTrackMatches:
     score: NDArray[np.float64]
     right: NDArray[np.bool_]
     annotated: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, frames: Iterable[PoseTrackFrame], truth: Truth, results: PoseResults) -> PoseTrackMatches:
+        """Those of some frames."""
+        annotated = np.zeros((len(truth.image_ids), len(POSETRACK_JOINTS)), np.int64)
+        nothing = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0, bool))
+        parts: list[tuple[NDArray[Any], ...]] = []
+        for frame in frames:
+            annotated[frame.number] = frame.wanted.sum(0)
+            parts.append(frame.ranked(results))
+        return cls(*(np.concatenate(part) for part in zip(nothing, *parts, strict=True)), annotated)
+
+    @classmethod
+    def join(cls, parts: Sequence[PoseTrackMatches]) -> PoseTrackMatches:
+        """Those of all, the frames of one after the frames of the other."""
+        starts = np.cumsum([0, *(len(part.annotated) for part in parts)])
+        frame = np.concatenate([part.frame + start for part, start in zip(parts, starts[:-1], strict=True)])
+        others = ("joint", "score", "right", "annotated")
+        return cls(frame, *(np.concatenate([getattr(part, name) for part in parts]) for name in others))
 
 
 def posetrack_ap(annotations: Content, results: Results) -> dict[str, float]:
@@ -90,34 +116,78 @@ def posetrack_matches(truth: Truth, results: PoseResults) -> PoseTrackMatches:
     Raises:
         ValueError: There are no results, one is of an unknown photo, or a person has no head box.
     """
+    return PoseTrackMatches.of(posetrack_frames(truth, results, results.photos(truth)), truth, results)
+
+
+@dataclass(frozen=True, eq=False)
+class PoseTrackFrame:
+    """A frame on which somebody is annotated: G people and D poses with joints that count, J joints each.
+
+    Attributes:
+        number: Position in the truth's ``image_ids``.
+        people: int64 [G], positions in the truth.
+        poses: int64 [D], positions in the results.
+        wanted: bool [G, J], joints that are annotated and not in an ignored region.
+        said: bool [D, J], joints that are predicted and not in an ignored region.
+        near: bool [D, G, J], whether both are there and at most half a head apart.
+        away: float64 [D, G, J], their distance in heads; without meaning where one of the two is not there.
+    """
+
+    number: int
+    people: NDArray[np.int64]
+    poses: NDArray[np.int64]
+    wanted: NDArray[np.bool_]
+    said: NDArray[np.bool_]
+    near: NDArray[np.bool_]
+    away: NDArray[np.float64]
+
+    def shares(self) -> NDArray[np.float64]:
+        """[D, G] share of a person's annotated joints that a pose has."""
+        return self.near.sum(2) / np.maximum(self.wanted.sum(1), 1)
+
+    def ranked(self, results: PoseResults) -> tuple[NDArray[Any], ...]:
+        """Frame, joint, score and whether it is right of every joint that counts."""
+        pose, joint = np.nonzero(self.said)
+        scores = results.keypoint_scores[self.poses[pose], _COLUMNS[joint]]
+        return np.full(len(pose), self.number), joint, scores, _right(self)[pose, joint]
+
+
+def posetrack_frames(truth: Truth, results: PoseResults, image: NDArray[np.int64]) -> Iterator[PoseTrackFrame]:
+    """The frames with annotated people, in order.
+
+    Args:
+        truth: The annotated people, with their head sizes and the photos' ignored regions.
+        results: The predicted poses; a keypoint of three zeros counts as not predicted.
+        image: [D], positions of the poses' photos in the truth's ``image_ids``.
+
+    Yields:
+        Each frame.
+
+    Raises:
+        ValueError: A person has no head box.
+    """
     if truth.head_sizes is None or np.isnan(truth.head_sizes).any():
-        raise ValueError(f"posetrack_ap: a person has no head box ({truth.source})")
-    image, heads = results.photos(truth), truth.head_sizes
-    columns = list(POSETRACK18_17.indices(_NAMES))
-    goal, known = truth.keypoints[:, columns], truth.visible[:, columns] > 0
-    points, scores = results.keypoints[:, columns], results.keypoint_scores[:, columns]
+        raise ValueError(f"posetrack: a person has no head box ({truth.source})")
+    goal, known = truth.keypoints[:, _COLUMNS], truth.visible[:, _COLUMNS] > 0
+    points, scores = results.keypoints[:, _COLUMNS], results.keypoint_scores[:, _COLUMNS]
     given = (points != 0).any(-1) | (scores != 0)
-    annotated = np.zeros((len(truth.image_ids), len(columns)), np.int64)
-    nothing = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0, bool))
-    parts: list[tuple[NDArray[Any], ...]] = []
-    for frame, (people, found) in enumerate(
-        zip(*(_by_frame(of, len(annotated)) for of in (truth.image, image)), strict=True)
-    ):
+    sides = (_by_frame(of, len(truth.image_ids)) for of in (truth.image, image))
+    for number, (people, poses) in enumerate(zip(*sides, strict=True)):
         if not len(people):
             continue
-        wanted, said = known[people], given[found]
-        regions = truth.ignored_regions[frame] if truth.ignored_regions else []
+        wanted, said = known[people], given[poses]
+        regions = truth.ignored_regions[number] if truth.ignored_regions else []
         if regions:
             wanted = wanted & ~_inside(goal[people], regions)
-            said = said & ~_inside(points[found], regions)
-            people, wanted = people[wanted.any(1)], wanted[wanted.any(1)]
-            found, said = found[said.any(1)], said[said.any(1)]
-        annotated[frame] = wanted.sum(0)
-        right = _right(points[found], said, goal[people], wanted, heads[people])
-        pose, joint = np.nonzero(said)
-        parts.append((np.full(len(pose), frame), joint, scores[found[pose], joint], right[pose, joint]))
-    frame_of, joint_of, score_of, right_of = (np.concatenate(part) for part in zip(nothing, *parts, strict=True))
-    return PoseTrackMatches(frame_of, joint_of, score_of, right_of, annotated)
+            said = said & ~_inside(points[poses], regions)
+        people, wanted = people[wanted.any(1)], wanted[wanted.any(1)]
+        poses, said = poses[said.any(1)], said[said.any(1)]
+        with np.errstate(divide="ignore", invalid="ignore"):  # a head box of no size: near only to what is exact
+            offset = points[poses][:, None] - goal[people]
+            away = np.sqrt(offset[..., 0] ** 2 + offset[..., 1] ** 2)
+            away /= truth.head_sizes[people][:, None]
+        near = (away <= _NEAR) & said[:, None] & wanted
+        yield PoseTrackFrame(number, people, poses, wanted, said, near, away)
 
 
 def _by_frame(image: NDArray[np.int64], frames: int) -> list[NDArray[np.int64]]:
@@ -139,7 +209,7 @@ def posetrack_figures(matches: PoseTrackMatches, weights: ArrayLike | None = Non
     frames = np.ones(len(matches.annotated)) if weights is None else np.asarray(weights, np.float64)
     total = frames @ matches.annotated
     joints = {}
-    for joint, name in enumerate(_NAMES):
+    for joint, name in enumerate(POSETRACK_JOINTS):
         own = np.flatnonzero((matches.joint == joint) & (frames[matches.frame] > 0))
         own = own[np.argsort(-matches.score[own], kind="stable")]
         times = frames[matches.frame[own]]
@@ -148,26 +218,17 @@ def posetrack_figures(matches: PoseTrackMatches, weights: ArrayLike | None = Non
     return {"AP": _mean(list(joints.values())), **parts, **joints}
 
 
-def _right(
-    points: NDArray[np.float64],
-    said: NDArray[np.bool_],
-    goal: NDArray[np.float64],
-    wanted: NDArray[np.bool_],
-    heads: NDArray[np.float64],
-) -> NDArray[np.bool_]:
-    """[D, J] whether the joints of D poses of a frame are those of the people that the poses belong to."""
-    if not len(points) or not len(goal):
-        return np.zeros(said.shape, bool)
-    with np.errstate(divide="ignore", invalid="ignore"):  # a head box of no size: near only to what is exact
-        away = np.linalg.norm(points[:, None] - goal[None], axis=-1) / heads[None, :, None]
-    near = (away <= _NEAR) & said[:, None] & wanted[None]
-    share = near.sum(2) / np.maximum(wanted.sum(1), 1)
+def _right(frame: PoseTrackFrame) -> NDArray[np.bool_]:
+    """[D, J] whether the joints of the poses are those of the people that the poses belong to."""
+    right = np.zeros(frame.said.shape, bool)
+    share = frame.shares()
+    if not share.size:
+        return right
     own = share.argmax(1)
-    share[np.arange(len(points))[:, None], np.arange(len(goal))] *= own[:, None] == np.arange(len(goal))
+    share *= own[:, None] == np.arange(share.shape[1])
     best = share.argmax(0)
-    right = np.zeros(said.shape, bool)
     for person in np.flatnonzero(share.max(0) > 0):
-        right[best[person]] = near[best[person], person]
+        right[best[person]] = frame.near[best[person], person]
     return right
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,29 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastpose.metrics.truth import BoxTruth, Truth, positions
 
-__all__ = ["BoxResults", "PoseResults"]
+__all__ = ["BoxResults", "PoseResults", "by_name"]
+
+
+def by_name(
+    keypoints: NDArray[Any], scores: NDArray[Any], own: Sequence[str], wanted: Sequence[str]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Keypoints in another order, found by their names.
+
+    Args:
+        keypoints: [D, K, 2].
+        scores: [D, K].
+        own: The K names.
+        wanted: The K' names that are asked for.
+
+    Returns:
+        [D, K', 2] and [D, K'], of the same dtypes; zeros where a name is not among the K.
+    """
+    columns = [place for place, name in enumerate(wanted) if name in own]
+    theirs = [list(own).index(wanted[place]) for place in columns]
+    points = np.zeros((len(keypoints), len(wanted), 2), keypoints.dtype)
+    sureness = np.zeros((len(scores), len(wanted)), scores.dtype)
+    points[:, columns], sureness[:, columns] = keypoints[:, theirs], scores[:, theirs]
+    return points, sureness
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +47,7 @@ class PoseResults:
         scores: float64 [D], by which poses are ranked.
         ids: int64 [D], the annotated person that each pose is of; None where they do not say.
         category_ids: int64 [D]; None where all are of the category that is measured.
+        track_ids: int64 [D], the same number for the same person throughout a video; None where they do not say.
 
     Raises:
         ValueError: Shapes do not agree.
@@ -35,6 +59,7 @@ class PoseResults:
     scores: NDArray[np.float64]
     ids: NDArray[np.int64] | None = None
     category_ids: NDArray[np.int64] | None = None
+    track_ids: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         count, joints = len(self.image_ids), self.keypoint_scores.shape[-1]
@@ -42,7 +67,7 @@ class PoseResults:
             self,
             keypoints=(count, joints, 2),
             keypoint_scores=(count, joints),
-            **dict.fromkeys(("image_ids", "scores", "ids", "category_ids"), (count,)),
+            **dict.fromkeys(("image_ids", "scores", "ids", "category_ids", "track_ids"), (count,)),
         )
 
     def __len__(self) -> int:
@@ -58,6 +83,7 @@ class PoseResults:
             self.scores[kept],
             None if self.ids is None else self.ids[kept],
             None if self.category_ids is None else self.category_ids[kept],
+            None if self.track_ids is None else self.track_ids[kept],
         )
 
     def photos(self, truth: Truth) -> NDArray[np.int64]:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastpose.metrics.coco_files import result_entries
 from fastpose.metrics.results import PoseResults
 
-__all__ = ["NmsMode", "ScoreMode", "coco_results", "rank_poses", "score_poses"]
+__all__ = ["NmsMode", "ScoreMode", "coco_results", "distinct_poses", "rank_poses", "score_poses"]
 
 ScoreMode = Literal["bbox", "keypoint", "bbox_keypoint", "bbox_rle"]
 NmsMode = Literal["none", "oks_nms", "soft_oks_nms"]
@@ -98,8 +98,6 @@ def rank_poses(
             "image_ids, keypoints, keypoint_scores: expected shapes [N], [N, K, 2], [N, K], got "
             f"{photos.shape}, {points.shape}, {point_scores.shape}"
         )
-    if nms not in ("none", "oks_nms", "soft_oks_nms"):
-        raise ValueError(f"nms: expected none, oks_nms or soft_oks_nms, got {nms!r}")
     sizes = np.asarray(areas, np.float64)
     if sizes.shape != photos.shape:
         raise ValueError(f"areas: expected shape {photos.shape}, got {sizes.shape}")
@@ -111,22 +109,54 @@ def rank_poses(
         if identities.shape != photos.shape:
             raise ValueError(f"ids: expected shape {photos.shape}, got {identities.shape}")
         kept = np.unique(np.stack([photos, identities], 1), axis=0, return_index=True)[1]
+    left = results.select(kept)
+    distinct = distinct_poses(left, sizes[kept], sigmas, nms=nms, threshold=nms_threshold, soft_limit=soft_nms_limit)
+    return left.select(distinct)
+
+
+def distinct_poses(
+    results: PoseResults,
+    areas: ArrayLike,
+    sigmas: ArrayLike,
+    *,
+    nms: NmsMode = "oks_nms",
+    threshold: float = 0.9,
+    soft_limit: int = 20,
+) -> NDArray[np.int64]:
+    """Which poses are left once doubles are suppressed.
+
+    Args:
+        results: D poses with their scores.
+        areas: [D] square pixels.
+        sigmas: [K] of the OKS.
+        nms: "none", "oks_nms" or "soft_oks_nms" (which limits the number; scores stay as they were).
+        threshold: See :func:`fastpose.ops.oks_nms`.
+        soft_limit: How many poses a photo may have after "soft_oks_nms".
+
+    Returns:
+        [M] positions.
+
+    Raises:
+        ValueError: A mode is unknown.
+    """
+    if nms not in ("none", "oks_nms", "soft_oks_nms"):
+        raise ValueError(f"nms: expected none, oks_nms or soft_oks_nms, got {nms!r}")
     if nms == "none":
-        return results.select(kept)
+        return np.arange(len(results))
     from fastpose.ops import oks_nms  # here, so that the other metrics need no torch
 
     soft = nms == "soft_oks_nms"
     chosen = oks_nms(
-        points[kept].astype(np.float64),
-        scores[kept],
-        sizes[kept],
+        results.keypoints.astype(np.float64),
+        results.scores,
+        np.asarray(areas, np.float64),
         np.asarray(sigmas, np.float64),
-        nms_threshold,
-        image_index=np.unique(photos[kept], return_inverse=True)[1].reshape(-1),
+        threshold,
+        image_index=np.unique(results.image_ids, return_inverse=True)[1].reshape(-1),
         soft=soft,
-        max_per_image=soft_nms_limit if soft else None,
+        max_per_image=soft_limit if soft else None,
     )
-    return results.select(kept[chosen[0] if soft else chosen])
+    return np.asarray(chosen[0] if soft else chosen)
 
 
 def coco_results(*poses: ArrayLike, category_id: int = 1, **options: Any) -> list[dict[str, Any]]:

@@ -57,6 +57,7 @@ class Truth(BoxTruth):
         visible: uint8 [G, K]; 0 where there is no annotation, 1 hidden, 2 seen.
         head_sizes: float64 [G], 0.6 of the head box's diagonal in pixels, NaN where unknown; None in sets without.
         ignored_regions: Of each photo the polygons [V, 2] in which nothing is looked at; None in sets without.
+        track_ids: int64 [G], the same number for the same person throughout a video; None in sets without.
     """
 
     skeleton: Skeleton
@@ -64,6 +65,7 @@ class Truth(BoxTruth):
     visible: NDArray[np.uint8]
     head_sizes: NDArray[np.float64] | None = None
     ignored_regions: list[list[NDArray[np.float64]]] | None = None
+    track_ids: NDArray[np.int64] | None = None
 
     def with_box_areas(self) -> Truth:
         """The same people, each of 0.53 of the annotated box instead of the annotated area."""
