@@ -71,7 +71,7 @@ class PyAVReader:
             self._container = self._av.open(address, options=options, timeout=timeout, metadata_errors="replace")
         except self._av.FFmpegError as error:
             reason = self._why(error)
-            if type(error).__name__ == "InvalidDataError":
+            if timeout is None or type(error).__name__ == "InvalidDataError":  # it is not the network's
                 reason = f"{_NOTHING} ({error.strerror})"
             raise VideoError(name, reason) from None
         except UnicodeEncodeError:
