@@ -5,14 +5,16 @@ from __future__ import annotations
 import itertools
 import re
 import sys
+import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
-from fastpose.video.frames import check_pixels
-from video_clips import SIZE, cut, grey, open_files, threads, turn, write_clip
+from video_clips import SIZE, add_tone, cut, grey, open_files, threads, turn, write_clip
 
 from fastpose.video import Frame, VideoError, open_video
+from fastpose.video.frames import check_pixels
 
 av = pytest.importorskip("av")
 
@@ -200,17 +202,12 @@ def test_what_is_no_video_is_said_in_one_line(backend: str, tmp_path: Path, monk
     assert not open_files(tmp_path)
 
 
-def test_photos_texts_and_sound_are_no_videos(tmp_path: Path, data: Path) -> None:
-    import cv2
-
+def test_photos_texts_and_sound_are_no_videos(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "photo.jpg"), grey(9))
     refused(tmp_path / "photo.jpg", "is no video, but a photo or a text")
     (tmp_path / "text.txt").write_text("frames of a film in words\n" * 9)
     refused(tmp_path / "text.txt", "is no video")
     with av.open(str(tmp_path / "tone.m4a"), "w") as file:
-        from fastpose.video.frames import check_pixels
-from video_clips import add_tone
-
         add_tone(file, "aac", 0.5)
     refused(tmp_path / "tone.m4a", "has no video stream")
 
@@ -266,8 +263,6 @@ def test_nothing_stays_open(tmp_path: Path) -> None:
 
 
 def test_a_video_that_nobody_has_any_more_ends(tmp_path: Path) -> None:
-    import time
-
     next(open_video(write_clip(tmp_path / "clip.mp4", 200)))
     end = time.monotonic() + 10
     while threads() and time.monotonic() < end:
