@@ -149,7 +149,7 @@ class PyAVReader:
                 count += 1
                 yield float(frame.pts * frame.time_base) if timed and frame.pts is not None else None, _upright(frame)
         if self.problem:
-            self.problem = f"breaks off after {count} frames ({self.problem})"
+            self.problem = f"{self.problem} after {count} frames"
         elif self._is_short(end):
             self.problem = f"is cut short after {count} frames ({end:.2f} of {self._seconds:.2f} seconds)"
         elif damaged:
@@ -161,9 +161,9 @@ class PyAVReader:
         try:
             yield from packets
         except self._av.FFmpegError as error:
+            self.problem = self._why(error, "broke off")
             if not self.ends:
-                raise VideoError(self._name, self._why(error)) from None
-            self.problem = self._why(error)
+                raise VideoError(self._name, self.problem) from None
             yield None
 
     def _is_torn(self, packet: Any) -> bool:
@@ -176,11 +176,11 @@ class PyAVReader:
         spare = max(2 / self.fps if self.fps else 0.0, 0.1)
         return self._seconds is not None and end - min(start, 0.0) < self._seconds - spare
 
-    def _why(self, error: Any) -> str:
+    def _why(self, error: Any, what: str = "cannot be read") -> str:
         """What to say of an error of FFmpeg's."""
         if type(error).__name__ == "ExitError":
             return f"stalled (nothing came in {self._timeout:g} seconds)"
-        return f"cannot be read ({error.strerror or error})"
+        return f"{what} ({error.strerror or error})"
 
 
 def _seconds(stream: Any, container: Any) -> float | None:
