@@ -13,7 +13,7 @@ from .frames import Pixels, VideoError, check_pixels
 
 __all__ = ["CameraReader", "OpenCVReader"]
 
-_SPARE = 2  # frames that may be missing: some containers say their number only roughly
+_SPARE = 0.5  # seconds that may be missing: some files say their number of frames only roughly
 
 
 class CameraReader:
@@ -70,7 +70,8 @@ class OpenCVReader:
     ends: bool = True
 
     def __init__(self, name: str) -> None:
-        self._name, self._count = name, 0
+        self._name = name
+        self._end: float | None = None  # seconds of the last frame
         self._capture = _open(name, cv2.CAP_FFMPEG)  # another backend would take it for a pattern of names
         if self._capture is None:
             raise VideoError(
@@ -93,12 +94,12 @@ class OpenCVReader:
         """See `Reader`."""
         good, pixels = self._capture.read()
         if good:
-            self._count += 1
-            return self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3, _bgr(pixels)
-        if self._count == 0:
+            self._end = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3
+            return self._end, _bgr(pixels)
+        if self._end is None:
             raise VideoError(self._name, "gives no frame")
-        if self.frames is not None and self._count < self.frames - _SPARE:
-            self.problem = f"is cut short or damaged ({self._count} of {self.frames} frames)"
+        if self.frames and self.fps and self._end < self.frames / self.fps - _SPARE:
+            self.problem = f"is cut short or damaged ({self._end:.2f} of {self.frames / self.fps:.2f} seconds)"
         return None
 
     def close(self) -> None:

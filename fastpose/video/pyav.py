@@ -20,6 +20,8 @@ __all__ = ["PyAVReader", "has_pyav", "import_av"]
 # What makes a moving picture of any text, or of a photo.
 _NO_VIDEO = ("tty", "bin", "xbin", "adf", "idf", "image2")
 _LIVE_OPTIONS = {"fflags": "nobuffer", "flags": "low_delay", "rtsp_flags": "prefer_tcp"}
+_UNTIMED = ("mpjpeg", "mjpeg")  # cameras' pictures one after the other, which FFmpeg makes 25 a second of
+_NOTHING = "is no video, or its start or its index is damaged or cut off"
 _COVER = 1 << 10  # AV_DISPOSITION_ATTACHED_PIC: the picture of a song
 
 
@@ -68,7 +70,12 @@ class PyAVReader:
         try:
             self._container = self._av.open(address, options=options, timeout=timeout, metadata_errors="replace")
         except self._av.FFmpegError as error:
-            raise VideoError(name, self._why(error)) from None
+            reason = self._why(error)
+            if timeout is None or type(error).__name__ == "InvalidDataError":  # it is not the network's
+                reason = f"{_NOTHING} ({error.strerror})"
+            raise VideoError(name, reason) from None
+        except UnicodeEncodeError:
+            raise VideoError(name, "has a name that is not UTF-8, which FFmpeg cannot be given") from None
         try:
             self._stream = self._pick()
             self._describe()
@@ -86,6 +93,8 @@ class PyAVReader:
         form = self._container.format.name
         if form in _NO_VIDEO or form.endswith("_pipe"):
             raise VideoError(self._name, "is no video, but a photo or a text")
+        if not len(self._container.streams):
+            raise VideoError(self._name, _NOTHING)
         streams = [s for s in self._container.streams.video if not getattr(s, "disposition", 0) & _COVER]
         if not streams:
             raise VideoError(self._name, f"has no video stream ({self._container.format.long_name or form})")
@@ -100,7 +109,7 @@ class PyAVReader:
 
     def _describe(self) -> None:
         stream, container = self._stream, self._container
-        rate = stream.average_rate or stream.base_rate
+        rate = stream.average_rate
         self.fps = float(rate) if rate else None
         self.audio = bool(container.streams.audio)
         seconds = _seconds(stream, container)
@@ -123,62 +132,55 @@ class PyAVReader:
 
     def _decode(self) -> Generator[tuple[float | None, Pixels], None, None]:
         """Seconds and pixels of each frame; at the end it is known what was wrong."""
-        damaged, count, end = 0, 0, None
+        damaged, count, end = 0, 0, 0.0
+        timed = self.ends or self._container.format.name not in _UNTIMED
         for packet in self._packets():
-            if packet.is_corrupt:  # the last one of a file that was cut short
-                damaged += 1
-                continue
             try:
-                frames = packet.decode()
+                frames = None if self._is_torn(packet) else self._stream.decode(packet)
             except self._av.FFmpegError:
+                frames = None
+            if frames is None:
                 damaged += 1
                 continue
-            if packet.pts is not None:
-                end = max(end or 0, packet.pts + (packet.duration or 0))
+            if packet is not None and packet.pts is not None:
+                end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
             for frame in frames:
                 check_pixels(self._name, (frame.height, frame.width))
                 count += 1
-                yield (None if frame.pts is None else float(frame.pts * frame.time_base)), _upright(frame)
+                yield float(frame.pts * frame.time_base) if timed and frame.pts is not None else None, _upright(frame)
         if self.problem:
-            self.problem = f"breaks off after {count} frames ({self.problem})"
+            self.problem = f"{self.problem} after {count} frames"
         elif self._is_short(end):
-            self.problem = (
-                f"is cut short after {count} frames ({self._reached(end):.2f} of {self._seconds:.2f} seconds)"
-            )
+            self.problem = f"is cut short after {count} frames ({end:.2f} of {self._seconds:.2f} seconds)"
         elif damaged:
             self.problem = f"is damaged ({damaged} packet{'s are' if damaged > 1 else ' is'} left out)"
 
     def _packets(self) -> Iterator[Any]:
-        """Packets of the stream, and an empty one behind them, at which the decoder gives what it still holds."""
+        """Packets of the stream, and one without content or None at its end, for what the decoder still holds."""
         packets = self._container.demux(self._stream)
-        while True:
-            try:
-                packet = next(packets, None)
-            except self._av.FFmpegError as error:
-                if not self.ends:
-                    raise VideoError(self._name, self._why(error)) from None
-                self.problem = self._why(error)
-                packet = self._av.Packet()
-                packet.stream = self._stream
-                packets = iter(())
-            if packet is None:
-                return
-            yield packet
+        try:
+            yield from packets
+        except self._av.FFmpegError as error:
+            self.problem = self._why(error, "broke off")
+            if not self.ends:
+                raise VideoError(self._name, self.problem) from None
+            yield None
 
-    def _is_short(self, end: int | None) -> bool:
-        """Whether the stream ended before the time that the file states."""
+    def _is_torn(self, packet: Any) -> bool:
+        """Whether it is the last one of a file that was cut short; what came over a network is worth a try."""
+        return packet is not None and packet.is_corrupt and self.ends and self._container.format.name != "mpegts"
+
+    def _is_short(self, end: float) -> bool:
+        """Whether the last packet ended before the time that the file states, counted from zero or from its start."""
+        start = float((self._stream.start_time or 0) * self._stream.time_base)
         spare = max(2 / self.fps if self.fps else 0.0, 0.1)
-        return self._seconds is not None and self._reached(end) < self._seconds - spare
+        return self._seconds is not None and end - min(start, 0.0) < self._seconds - spare
 
-    def _reached(self, end: int | None) -> float:
-        """Seconds of the stream that were there, by its own time stamps."""
-        return 0.0 if end is None else float((end - (self._stream.start_time or 0)) * self._stream.time_base)
-
-    def _why(self, error: Any) -> str:
+    def _why(self, error: Any, what: str = "cannot be read") -> str:
         """What to say of an error of FFmpeg's."""
         if type(error).__name__ == "ExitError":
             return f"stalled (nothing came in {self._timeout:g} seconds)"
-        return f"cannot be read ({error.strerror or error})"
+        return f"{what} ({error.strerror or error})"
 
 
 def _seconds(stream: Any, container: Any) -> float | None:

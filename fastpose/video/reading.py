@@ -113,7 +113,9 @@ class Reading:
                 self._ready.put(got)
                 clock.stamp(None)
             else:
-                frame = Frame(index, clock.stamp(got[0]), got[1])
+                # What comes as it happens has the time of its arrival, where it brings none.
+                seconds = time.monotonic() if got[0] is None and not reader.ends else got[0]
+                frame = Frame(index, clock.stamp(seconds), got[1])
                 if self.live and reader.ends and not self._wait(began + frame.time - self._start - time.monotonic()):
                     return
                 self._put(frame)
@@ -122,7 +124,9 @@ class Reading:
     def _put(self, frame: Frame) -> None:
         if self.live:
             with suppress(Empty):  # it was taken
-                self._ready.get_nowait()
+                older = self._ready.get_nowait()
+                if isinstance(older, VideoError):
+                    self._ready.put(older)
         elif not self._make_room(frame.pixels):
             return
         self._ready.put(frame)

@@ -76,7 +76,7 @@ def open_video(
             default that is so for cameras and for streams without an end. A file is then read at its own pace.
         timeout: Seconds without a frame after which a stream or a camera counts as stalled.
         reconnect: How often in a row a stream or a camera that stalled, broke off or ended is connected to again; it
-            counts anew once frames have come for longer than `timeout`. With 0, the end of a stream is its end.
+            counts anew once frames have come for longer than `timeout`. With 0, a stream that its server ends is over.
 
     Returns:
         The video, to be closed when it is done with.

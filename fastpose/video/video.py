@@ -147,7 +147,8 @@ class Video(Iterator[Frame]):
                 reason = error.reason
             else:
                 return None
-        return VideoError(self.source, f"{reason}, also after connecting again {self._most} times")
+        times = "once" if self._most == 1 else f"{self._most} times"
+        return VideoError(self.source, f"{reason}; connecting again {times} did not help")
 
     def close(self) -> None:
         """Stop decoding and let go of the source; what was not taken is lost. Does nothing where that was done."""
