@@ -277,7 +277,7 @@ class SharedWorld(World):
 
     def __init__(self, store, rank):
         super().__init__()
-        self._store, self.rank, self.main = store, rank, rank == 0
+        self._store, self.size, self.rank, self.main = store, 2, rank, rank == 0
 
 
 def test_each_part_is_done_by_one_process(tmp_path):

@@ -123,7 +123,7 @@ from ray.data.checkpoint import CheckpointConfig
 from fastpose.integrations.ray import PosePredictor
 
 photos, model, out, checkpoint = sys.argv[1:]
-ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100 << 20)
+ray.init(num_cpus=4, include_dashboard=False, object_store_memory=100 << 20)
 context = ray.data.DataContext.get_current()
 context.enable_progress_bars = False
 context.checkpoint_config = CheckpointConfig(
@@ -136,7 +136,7 @@ rows = rows.map_batches(
     fn_constructor_kwargs={"model": model, "device": "cpu", "detector": lambda photo: [[5, 5, 60, 70, 0.5]]},
     batch_size=50,
     compute=ray.data.ActorPoolStrategy(size=1),
-    num_cpus=0.5,
+    num_cpus=1,
 )
 rows.write_parquet(out)
 """
