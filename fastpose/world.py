@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -39,7 +40,8 @@ class World:
         self.rank, self.size = (dist.get_rank(), dist.get_world_size()) if self.running else (0, 1)
         self.main = self.rank == 0
         self._group: Any = None  # the default one, if it can do what lies in the memory of the CPU
-        self._store = dist.distributed_c10d._get_default_store() if self.size > 1 else dist.HashStore()
+        self._store: Any = dist.distributed_c10d._get_default_store() if self.size > 1 else None
+        self._counts: Counter[str] = Counter()  # of this process alone
         if self.size > 1 and "gloo" not in str(dist.get_backend_config()):
             self._group = dist.new_group(backend="gloo")
 
@@ -55,7 +57,7 @@ class World:
         """Add to a number that all processes share; any of them may do so at any moment, and waits for no other.
 
         Args:
-            name: Of the number, which is 0 at first.
+            name: Of the number, which is 0 when the processes meet.
             amount: To be added.
 
         Returns:
@@ -66,7 +68,11 @@ class World:
             >>> world.count("photos", 3), world.count("photos")
             (3, 3)
         """
-        return self._store.add(f"fastpose/{name}", amount)
+        if self.size == 1:
+            self._counts[name] += amount
+            return self._counts[name]
+        count: int = self._store.add(f"fastpose/{name}", amount)
+        return count
 
     def any(self, flag: bool) -> bool:
         """Whether it is so in at least one process."""

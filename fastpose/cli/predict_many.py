@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -101,10 +102,20 @@ def _folder(options: Mapping[str, Any]) -> Path:
         raise click.UsageError(f"--boxes-only: goes with --format jsonl, as {form} is a table of keypoints")
     if out is None:
         raise click.UsageError(f"--format {form} needs --out FOLDER, into which the parts are written")
+    if form == "parquet" and not _is_installed("pyarrow"):
+        raise click.UsageError("--format parquet needs the package pyarrow (pip install pyarrow)")
     folder = Path(out)
     if (folder.suffix == f".{form}" or folder.exists()) and not folder.is_dir():
         raise click.UsageError(f"--out: with --format {form} expected a folder for the parts, got {out!r}")
     return folder
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        importlib.import_module(package)
+    except ImportError:
+        return False
+    return True
 
 
 def _begin(

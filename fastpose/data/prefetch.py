@@ -80,7 +80,10 @@ class Prefetch(Iterator[Result], Generic[Item, Result]):
         self._pool, self._owns_pool = pool or ThreadPoolExecutor(self._workers, _NAME), pool is None
         self._closed = False
         self._calls: deque[_Call[Item, Result]] = deque()  # not taken yet
-        self._changed = threading.Condition()  # guards what follows
+        # Guards what follows. It is taken itself and not by its condition, whose __enter__ is Python: Ctrl-C could end
+        # that with the lock taken, and the threads would wait for it for ever.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._todo: deque[_Call[Item, Result]] = deque()  # of these, not begun yet
         self._active = 0  # threads that compute, or are about to look for something
         self._held = 0  # bytes of results that wait for their turn
@@ -91,7 +94,7 @@ class Prefetch(Iterator[Result], Generic[Item, Result]):
         if not self._calls:
             raise StopIteration
         call = self._calls.popleft()
-        with self._changed:
+        with self._lock:
             mine = bool(self._todo) and self._todo[0] is call
             if mine:
                 self._todo.popleft()
@@ -100,7 +103,7 @@ class Prefetch(Iterator[Result], Generic[Item, Result]):
                 self._held -= call.bytes
         if mine:
             call.run(self._function, self._size)
-            with self._changed:
+            with self._lock:
                 self._largest = max(self._largest, call.bytes)
         self._begin()
         if call.error is not None:
@@ -134,9 +137,9 @@ class Prefetch(Iterator[Result], Generic[Item, Result]):
             except StopIteration:
                 break
             self._calls.append(call)
-            with self._changed:
+            with self._lock:
                 self._todo.append(call)
-        with self._changed:
+        with self._lock:
             while self._active < min(self._workers, len(self._todo)) and self._has_room(self._active + 1):
                 try:
                     self._pool.submit(self._work)
@@ -149,13 +152,13 @@ class Prefetch(Iterator[Result], Generic[Item, Result]):
 
     def _work(self) -> None:
         while True:
-            with self._changed:
+            with self._lock:
                 if self._closed or not self._todo or not self._has_room(self._active):
                     self._active -= 1
                     return
                 call = self._todo.popleft()
             call.run(self._function, self._size)
-            with self._changed:
+            with self._lock:
                 self._held += call.bytes
                 self._largest = max(self._largest, call.bytes)
                 call.done = True

@@ -35,9 +35,10 @@ if TYPE_CHECKING:
 
 __all__ = ["LIST", "MANIFEST", "PartReader", "Parts", "begin_parts", "read_list", "weights_digest"]
 
-LIST = "photos.txt"
+# With an underscore those who read a folder of Parquet as one table pass over them.
+LIST = "_photos.txt"
 """File in the folder of the parts: the photos, in order."""
-MANIFEST = "manifest.json"
+MANIFEST = "_manifest.json"
 """File in the folder of the parts: of which photos they are, and how they were made."""
 
 _LONGEST = 1 << 16  # bytes of a line; no path has as many, and hardly an address

@@ -50,9 +50,8 @@ def test_parts_have_what_one_report_has_and_bad_photos_too(run, many, photos):
     assert result.stdout.startswith("10 photos, 9 people, 1 photo could not be used (their error says why), ")
     assert result.stdout.endswith(" people/s -> out (4 parts)\n")
     assert sorted(os.listdir("out")) == [
-        *(".lock", "manifest.json"),
+        *(".lock", "_manifest.json", "_photos.txt"),
         *(f"part-0000{number}.jsonl" for number in range(4)),
-        "photos.txt",
     ]
     assert run("many", "--boxes", "whole", "--json", "o.json").exit_code == 2
     found = entries(photos / "out")
@@ -85,7 +84,7 @@ def test_a_list_names_the_photos(run, many, photos):
     Path("list.txt").write_text("\n".join(names))
     assert run("list.txt", *SMALL, "--out", "out").exit_code == 2
     assert [entry["file"] for entry in entries(photos / "out")] == names
-    assert run("out/photos.txt", *SMALL, "--out", "out", "--resume").exit_code == 0, "the list in the folder is one"
+    assert run("out/_photos.txt", *SMALL, "--out", "out", "--resume").exit_code == 0, "the list in the folder is one"
     Path("two.txt").write_text("7.png\nb.jpg\n")
     result = run("two.txt", "--boxes", "whole", "--json", "-")
     assert [entry["file"] for entry in json.loads(result.stdout)] == ["7.png", "b.jpg"], "also for one report"
@@ -130,6 +129,34 @@ def test_boxes_alone(run, many, photos, monkeypatch):
     assert [len(entry["people"]) for entry in found] == [1, 1, 1, 1, 0, 1, 1, 1, 1, 1]
     assert found[0]["people"] == [{"box": [5.0, 5.0, 40.0, 60.0], "box_score": 0.75}]
     assert found[4]["error"] == "many/4.png: is empty (0 bytes)"
+
+
+def test_a_folder_of_parquet_is_one_table(run, many, photos):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    words = ("many", "--format", "parquet", "--part-size", 3, "--boxes", "whole")
+    assert run(*words, "--out", "out").exit_code == 2
+    table = parquet.read_table("out")
+    assert table["file"].to_pylist() == [f"many/{n}.{'jpg' if n % 2 else 'png'}" for n in range(10)]
+    assert [error is not None for error in table["error"].to_pylist()] == [n == 4 for n in range(10)]
+    assert table["person"].to_pylist() == [None if n == 4 else 0 for n in range(10)]
+    run("many", *SMALL, "--out", "lines")
+    xs = [
+        [point[0] for point in entry["people"][0]["keypoints"]]
+        for entry in entries(photos / "lines")
+        if entry["people"]
+    ]
+    assert [[round(float(x), 2) for x in row] for row in table["x"].to_pylist() if row is not None] == xs
+    whole = parts_of(photos / "out")
+    (photos / "out" / "part-00001.parquet").unlink()
+    assert run(*words, "--out", "out", "--resume").exit_code == 2
+    assert parts_of(photos / "out") == whole
+
+
+def test_parquet_without_its_package_is_said_before_the_work(run, many, photos, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    result = run("many", "--format", "parquet", "--out", "out")
+    assert result.stderr.startswith("Error: --format parquet needs the package pyarrow (pip install pyarrow)")
+    assert not (photos / "out").exists()
 
 
 def test_only_the_first_bad_photos_are_named(run, photos):
@@ -236,7 +263,7 @@ def test_interrupted_nothing_is_half_written_and_the_rest_is_done_later(run, man
         "interrupted; the parts that are there are whole, and --resume continues with the others"
     )
     assert sorted(os.listdir("out")) == [
-        *(".lock", "manifest.json", "part-00000.jsonl", "part-00001.jsonl", "photos.txt"),
+        *(".lock", "_manifest.json", "_photos.txt", "part-00000.jsonl", "part-00001.jsonl"),
     ]
     assert run("many", *SMALL, "--out", "out", "--resume").exit_code == 0
     assert parts_of(photos / "out") == parts_of(photos / "whole")
@@ -250,7 +277,7 @@ class SharedWorld(World):
 
     def __init__(self, store, rank):
         super().__init__()
-        self._store, self.rank, self.main = store, rank, rank == 0
+        self._store, self.size, self.rank, self.main = store, 2, rank, rank == 0
 
 
 def test_each_part_is_done_by_one_process(tmp_path):

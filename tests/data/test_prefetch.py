@@ -159,3 +159,31 @@ next(results), next(results)
 """
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "2 3 4 5 6 7 ['MainThread']\n", "")
+
+
+def test_ctrl_c_while_it_takes_its_lock_leaves_no_thread_waiting():
+    """The worst moment for it, wherever that is in Python: the lock is taken, and nobody knows yet."""
+    code = """
+import sys, time
+from fastpose.data.prefetch import Prefetch
+
+def interrupt(frame, event, _):
+    if frame.f_code.co_name == "__enter__" and frame.f_globals["__name__"] == "threading":
+        if event == "return":
+            raise KeyboardInterrupt
+        return interrupt
+
+ahead = Prefetch(lambda item: time.sleep(0.01), range(1000), size=lambda result: 1)
+for _ in range(5):
+    next(ahead)
+sys.settrace(interrupt)
+try:
+    next(ahead)
+except KeyboardInterrupt:
+    pass
+sys.settrace(None)
+ahead.close()
+print("closed")
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert result.stdout == "closed\n", result.stderr

@@ -48,7 +48,7 @@ def test_names_of_every_kind_come_back(tmp_path):
     with PartReader(parts) as photos_of:
         assert photos_of(0) == names
     with open(tmp_path / module.LIST, "rb") as lines:
-        assert list(read_list(lines, "photos.txt")) == names
+        assert list(read_list(lines, "_photos.txt")) == names
 
 
 @pytest.mark.parametrize(
@@ -105,12 +105,12 @@ def test_a_part_is_there_whole_or_not_at_all(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         parts.write(1, failing(), SPOTS)
-    assert sorted(os.listdir(tmp_path)) == ["manifest.json", "photos.txt"]
+    assert sorted(os.listdir(tmp_path)) == ["_manifest.json", "_photos.txt"]
     (tmp_path / ".part-00001.jsonl.tmp").write_bytes(b"what somebody left who was killed" * 1000)
     assert parts.missing() == [0, 1, 2]
     parts.write(1, found, SPOTS)
     assert parts.missing() == [0, 2]
-    assert sorted(os.listdir(tmp_path)) == ["manifest.json", "part-00001.jsonl", "photos.txt"]
+    assert sorted(os.listdir(tmp_path)) == ["_manifest.json", "_photos.txt", "part-00001.jsonl"]
     lines = (tmp_path / "part-00001.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == [poses.to_dict() for poses in found]
 
@@ -125,7 +125,7 @@ def test_a_full_disk_is_named_and_nothing_half_written_stays(tmp_path, monkeypat
     with pytest.raises(OSError, match="No space left") as caught:
         parts.write(0, poses_of(NAMES[:4]), SPOTS)
     assert caught.value.filename == str(tmp_path / "part-00000.jsonl")
-    assert sorted(os.listdir(tmp_path)) == ["manifest.json", "photos.txt"]
+    assert sorted(os.listdir(tmp_path)) == ["_manifest.json", "_photos.txt"]
 
 
 # ---- a run that is continued
@@ -141,12 +141,20 @@ def test_a_run_is_continued_only_if_that_is_asked_for(tmp_path):
     )
 
 
+def test_what_killed_processes_left_is_cleared_away(tmp_path):
+    begin(tmp_path)
+    for name in (".part-00001.jsonl.tmp", "..part-00002.parquet.tmp.0123abcd.tmp", ".mine.tmp"):
+        (tmp_path / name).touch()
+    begin(tmp_path, resume=True)
+    assert sorted(os.listdir(tmp_path)) == [".mine.tmp", "_manifest.json", "_photos.txt"]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         (
             {"photos": NAMES[:9]},
-            r"the photos are not those that it was begun with \(10 then, 9 now\); .*photos.txt names",
+            r"the photos are not those that it was begun with \(10 then, 9 now\); .*_photos.txt names",
         ),
         ({"photos": NAMES[::-1]}, r"the photos are not those that it was begun with \(10 then, 10 now\)"),
         ({"size": 5}, "cannot be continued: part_size was 4 and is 5 now"),
@@ -159,10 +167,10 @@ def test_a_run_is_continued_only_if_that_is_asked_for(tmp_path):
 def test_another_run_is_not_continued(tmp_path, changes, message):
     settings = {"model": "a", "scales": (1.0,)}
     begin(tmp_path, settings=settings)
-    before = (tmp_path / "manifest.json").read_bytes(), (tmp_path / "photos.txt").read_bytes()
+    before = (tmp_path / "_manifest.json").read_bytes(), (tmp_path / "_photos.txt").read_bytes()
     with pytest.raises(ValueError, match=f"^{tmp_path}: {message}"):
         begin(tmp_path, **{"settings": settings, "resume": True} | changes)
-    assert ((tmp_path / "manifest.json").read_bytes(), (tmp_path / "photos.txt").read_bytes()) == before
+    assert ((tmp_path / "_manifest.json").read_bytes(), (tmp_path / "_photos.txt").read_bytes()) == before
 
 
 def test_relative_names_are_continued_from_where_they_lead_to_the_photos(tmp_path, monkeypatch):
@@ -179,11 +187,11 @@ def test_relative_names_are_continued_from_where_they_lead_to_the_photos(tmp_pat
 
 def test_folders_of_others_are_left_alone(tmp_path):
     (tmp_path / "part-00000.parquet").touch()
-    with pytest.raises(ValueError, match=r"holds part-00000.parquet, but no manifest.json"):
+    with pytest.raises(ValueError, match=r"holds part-00000.parquet, but no _manifest.json"):
         begin(tmp_path, resume=True)
     (tmp_path / "part-00000.parquet").unlink()
-    (tmp_path / "manifest.json").write_text('{"name": "a web page"}')
-    with pytest.raises(ValueError, match=r"manifest.json: is none of FastPose"):
+    (tmp_path / "_manifest.json").write_text('{"name": "a web page"}')
+    with pytest.raises(ValueError, match=r"_manifest.json: is none of FastPose"):
         begin(tmp_path, resume=True)
     with pytest.raises(ValueError, match=r"^photos: expected at least one"):
         begin(tmp_path / "none", [])
@@ -191,10 +199,10 @@ def test_folders_of_others_are_left_alone(tmp_path):
 
 def test_a_list_that_was_changed_meanwhile_is_noticed(tmp_path):
     parts = begin(tmp_path)
-    (tmp_path / "photos.txt").write_text("0.jpg\n1.jpg\n2.jpg\n")
+    (tmp_path / "_photos.txt").write_text("0.jpg\n1.jpg\n2.jpg\n")
     with PartReader(parts) as photos_of, pytest.raises(ValueError, match="has fewer photos than when it was written"):
         photos_of(0)
-    (tmp_path / "photos.txt").unlink()
+    (tmp_path / "_photos.txt").unlink()
     with pytest.raises(ValueError, match="is not there; expected a folder that all machines share"):
         PartReader(parts)
 
