@@ -21,6 +21,9 @@ Indices = NDArray[np.intp]
 
 _AREA_OF_BOX = 0.53  # of a person's area to that of the box, as COCO's people have it
 _NEWCOMER = 0.9  # what the similarity of a track that is not confirmed counts, beside one that is
+_HIDDEN = 1.0  # and that of one which was not seen in the last frame
+_POSES = 0.5  # share that the poses have in a similarity; the boxes have the rest
+_GROWTH = 3.0
 _SPEED = 1.0  # sizes a second that somebody whom nobody sees may stray from where the track expects them
 _START = 0.5  # sizes that they may have strayed at once
 
@@ -82,8 +85,8 @@ class PoseTracker:
         births: int = 2,
         patience: float = 2.0,
         least_similarity: float = 0.2,
-        least_doubtful: float = 0.4,
-        same_person: float = 0.8,
+        least_doubtful: float = 0.5,
+        same_person: float = 0.85,
         least_confidence: float = 0.5,
         half_life: float = 1.0,
     ) -> None:
@@ -138,7 +141,7 @@ class PoseTracker:
         row_of = self._match(sight)
         if not detected:
             self._leave_poor(sight, row_of)
-        self._leave_copies(sight, row_of)
+            self._leave_copies(sight, row_of)
         people = np.flatnonzero(row_of >= 0)
         missed = np.ones(len(tracks), bool)
         missed[row_of[people]] = False
@@ -196,7 +199,8 @@ class PoseTracker:
             row_of[others[pairs[:, 1]]] = some[pairs[:, 0]]
             free[some[pairs[:, 0]]] = False
 
-        costs = 1 - likeness * np.where(tracks.ids >= 0, 1.0, _NEWCOMER).astype(np.float32)[:, None]
+        chance = np.where(tracks.ids >= 0, 1.0, _NEWCOMER) * np.where(tracks.hidden, _HIDDEN, 1.0)
+        costs = 1 - likeness * chance[:, None].astype(np.float32)
         everybody = np.ones(len(tracks), bool)
         one_pass(everybody, sure, costs, 1 - self._least_similarity)
         one_pass(~tracks.hidden, doubtful, costs, 1 - self._least_doubtful)
@@ -210,10 +214,11 @@ class PoseTracker:
         shifts = tracks.shifts(sight.time)
         boxes = tracks.boxes + np.tile(shifts, 2)
         areas = _AREA_OF_BOX * person_sizes(boxes) ** 2
+        areas = areas * (1 + _GROWTH * (sight.time - tracks.seen)) ** 2
         poses = tracks.keypoints + shifts[:, None]
         return np.asarray(
-            0.5 * oks(poses, sight.keypoints, areas, self._sigmas, visible=tracks.sure)
-            + 0.5 * box_overlaps(boxes, sight.boxes)
+            _POSES * oks(poses, sight.keypoints, areas, self._sigmas, visible=tracks.sure)
+            + (1 - _POSES) * box_overlaps(boxes, sight.boxes)
         )
 
     def _strayed(self, sight: Sight) -> Floats:

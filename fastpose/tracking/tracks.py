@@ -7,12 +7,15 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from .similarity import person_sizes
+
 __all__ = ["Sight", "Tracks", "travel"]
 
 Floats = NDArray[np.float32]
 
-_VELOCITY_MEMORY = 0.25  # seconds over which a velocity is averaged
+_VELOCITY_MEMORY = 0.4  # seconds over which a velocity is averaged
 _COASTING = 1.0  # seconds after which a track that nobody sees has lost most of its speed
+_ASTRAY = 0.15  # sizes by which the steps of keypoints and box may differ
 _FEW = 3  # keypoints that are too few to say where a box is
 
 
@@ -168,8 +171,10 @@ class Tracks:
         total = weights.sum(axis=1)
         steps = (weights[..., None] * (keypoints - self.keypoints[rows])).sum(axis=1)
         centres, before = (box[:, :2] + box[:, 2:] for box in (sight.boxes[people], self.boxes[rows]))
-        known = (total > 0)[:, None]
-        steps = np.where(known, steps / np.where(known, total[:, None], 1.0), (centres - before) / 2)
+        by_points, by_box = steps / np.maximum(total, 1e-6)[:, None], (centres - before) / 2
+        # A network that took somebody else's limbs for these does not carry the track away with them.
+        astray = np.linalg.norm(by_points - by_box, axis=1) > _ASTRAY * person_sizes(self.boxes[rows])
+        steps = np.where((astray | (total <= 0))[:, None], by_box, by_points)
         # The first step is all that is known of a velocity; later ones count by their time.
         share = np.maximum(-np.expm1(-elapsed / _VELOCITY_MEMORY), 1.0 / self.hits[rows])
         share = np.where(elapsed > 0, share, 0.0)[:, None]
