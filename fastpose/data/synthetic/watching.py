@@ -28,7 +28,7 @@ _SUPPRESSED = 0.7  # overlap of two boxes of which a detector leaves one
 
 @dataclass(frozen=True)
 class Seen:
-    """The people of a frame, as N poses: keypoints [N, K, 2] px, scores [N, K], boxes [N, 4] xyxy px, box_scores [N]."""
+    """N people of a frame: keypoints [N, K, 2] px, scores [N, K], boxes [N, 4] xyxy px, box_scores [N]."""
 
     keypoints: Array
     scores: Array
@@ -99,7 +99,7 @@ def _nobody(rng: np.random.Generator, records: PoseRecords, frame: int) -> tuple
     height, width = records.image_sizes[frame]
     tall = rng.uniform(0.15, 0.5) * height
     corner = rng.uniform(0, 1, 2) * (width - 0.4 * tall, height - tall)
-    box = np.concatenate([corner, corner + (0.4 * tall, tall)])
+    box = np.concatenate([corner, corner + np.array([0.4 * tall, tall])])
     joints = records.skeleton.num_keypoints
     points = box[:2] + rng.uniform(size=(joints, 2)) * (box[2:] - box[:2])
     return points, rng.uniform(0.02, 0.35, joints), box, float(rng.beta(2, 3))
