@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..ops import oks
 from .arguments import check_time, take_people
 from .assignment import assign
-from .similarity import box_overlaps, close_pairs, person_sizes
+from .similarity import AREA_OF_BOX, close_pairs, person_sizes, similarities
 from .tracks import Sight, Tracks
 
 __all__ = ["PoseTracker"]
@@ -19,10 +19,9 @@ __all__ = ["PoseTracker"]
 Floats = NDArray[np.float32]
 Indices = NDArray[np.intp]
 
-_AREA_OF_BOX = 0.53  # of a person's area to that of the box, as COCO's people have it
 _NEWCOMER = 0.9  # what the similarity of a track that is not confirmed counts, beside one that is
-_SPEED = 1.0  # sizes a second that somebody whom nobody sees may stray from where the track expects them
-_START = 0.5  # sizes that they may have strayed at once
+_HIDDEN = 0.9  # and that of one which was not seen in the last frame
+_STRAYED = (0.4, 0.6)  # longer sides of a box off its way at which somebody hidden is found: at once, and more a second
 
 
 class PoseTracker:
@@ -82,8 +81,8 @@ class PoseTracker:
         births: int = 2,
         patience: float = 2.0,
         least_similarity: float = 0.2,
-        least_doubtful: float = 0.4,
-        same_person: float = 0.8,
+        least_doubtful: float = 0.5,
+        same_person: float = 0.85,
         least_confidence: float = 0.5,
         half_life: float = 1.0,
     ) -> None:
@@ -138,7 +137,7 @@ class PoseTracker:
         row_of = self._match(sight)
         if not detected:
             self._leave_poor(sight, row_of)
-        self._leave_copies(sight, row_of)
+            self._leave_copies(sight, row_of)
         people = np.flatnonzero(row_of >= 0)
         missed = np.ones(len(tracks), bool)
         missed[row_of[people]] = False
@@ -192,43 +191,42 @@ class PoseTracker:
 
         def one_pass(rows: NDArray[np.bool_], people: NDArray[np.bool_], costs: Floats, most: float) -> None:
             some, others = np.flatnonzero(rows & free), np.flatnonzero(people & (row_of < 0))
-            pairs = assign(costs[np.ix_(some, others)], most)
+            if not len(some) or not len(others):
+                return
+            pairs = assign(costs[some][:, others], most)
             row_of[others[pairs[:, 1]]] = some[pairs[:, 0]]
             free[some[pairs[:, 0]]] = False
 
-        costs = 1 - likeness * np.where(tracks.ids >= 0, 1.0, _NEWCOMER).astype(np.float32)[:, None]
+        chance = np.where(tracks.ids >= 0, np.float32(1), _NEWCOMER) * np.where(tracks.hidden, _HIDDEN, np.float32(1))
+        costs = 1 - likeness * chance[:, None]
         everybody = np.ones(len(tracks), bool)
         one_pass(everybody, sure, costs, 1 - self._least_similarity)
         one_pass(~tracks.hidden, doubtful, costs, 1 - self._least_doubtful)
         if sight.detected and np.any(free & tracks.hidden) and np.any(sure & (row_of < 0)):
-            one_pass(tracks.hidden, sure, self._strayed(sight), 1.0)
+            one_pass(tracks.hidden, sure & sight.somebody, self._strayed(sight), 1.0)
         return row_of
 
     def _similarities(self, sight: Sight) -> Floats:
         """[M, N] between 0 and 1."""
         tracks = self._tracks
-        shifts = tracks.shifts(sight.time)
-        boxes = tracks.boxes + np.tile(shifts, 2)
-        areas = _AREA_OF_BOX * person_sizes(boxes) ** 2
-        poses = tracks.keypoints + shifts[:, None]
-        return np.asarray(
-            0.5 * oks(poses, sight.keypoints, areas, self._sigmas, visible=tracks.sure)
-            + 0.5 * box_overlaps(boxes, sight.boxes)
-        )
+        shifts, elapsed = tracks.shifts(sight.time), sight.time - tracks.seen
+        boxes, poses = tracks.boxes + np.tile(shifts, 2), tracks.keypoints + shifts[:, None]
+        return similarities(poses, tracks.sure, boxes, elapsed, sight.keypoints, sight.boxes, self._sigmas)
 
     def _strayed(self, sight: Sight) -> Floats:
         """[M, N] how far off each person is from where a hidden track may have gone, 1: at the very border."""
         tracks = self._tracks
         elapsed = (sight.time - tracks.seen)[:, None]
         centres, start = ((boxes[:, :2] + boxes[:, 2:]) / 2 for boxes in (sight.boxes, tracks.boxes))
-        sizes, others = person_sizes(tracks.boxes), person_sizes(sight.boxes)
+        # The longer side: that of a box which the border of the picture cuts hardly changes.
+        sizes, others = ((box[:, 2:] - box[:, :2]).max(axis=1).clip(1) for box in (tracks.boxes, sight.boxes))
         way = (tracks.velocities * elapsed)[:, None]
         offset = centres - start[:, None]
         # They may have stopped anywhere on the way.
         share = (offset * way).sum(-1) / np.maximum((way * way).sum(-1), 1e-6)
         gone = np.linalg.norm(offset - np.clip(share, 0, 1)[..., None] * way, axis=-1) / sizes[:, None]
         growth = np.abs(np.log(others / sizes[:, None]))
-        return np.asarray(gone / (_START + _SPEED * elapsed) + growth)
+        return np.asarray(gone / (_STRAYED[0] + _STRAYED[1] * elapsed) + growth)
 
     def _leave_poor(self, sight: Sight, row_of: Indices) -> None:
         """Between detections: leave those whose pose says that nobody is in the box."""
@@ -247,8 +245,8 @@ class PoseTracker:
                 row_of[younger] = -1
 
     def _born(self, sight: Sight, row_of: Indices) -> Indices:
-        """Who begins a track: sure, nobody's, and no second sight of somebody."""
-        fresh = np.flatnonzero((row_of < 0) & (sight.box_scores >= self._sure_box))
+        """Who begins a track: sure, somebody, nobody's yet, and no second sight of somebody."""
+        fresh = np.flatnonzero((row_of < 0) & (sight.box_scores >= self._sure_box) & sight.somebody)
         known = np.flatnonzero(row_of >= 0)
         born: list[int] = []
         for person in fresh[np.argsort(-sight.box_scores[fresh], kind="stable")]:
@@ -260,7 +258,7 @@ class PoseTracker:
     def _same(self, sight: Sight, person: int, others: Any) -> Floats:
         """OKS [P] of one person with others of the same frame."""
         one = [person]
-        areas = _AREA_OF_BOX * person_sizes(sight.boxes[one]) ** 2
+        areas = AREA_OF_BOX * person_sizes(sight.boxes[one]) ** 2
         poses = sight.keypoints
         return np.asarray(oks(poses[one], poses[others], areas, self._sigmas, visible=sight.sure[one]))[0]
 

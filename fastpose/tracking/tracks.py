@@ -7,13 +7,16 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from .similarity import person_sizes
+
 __all__ = ["Sight", "Tracks", "travel"]
 
 Floats = NDArray[np.float32]
 
-_VELOCITY_MEMORY = 0.25  # seconds over which a velocity is averaged
+_VELOCITY_MEMORY = 0.4  # seconds over which a velocity is averaged
 _COASTING = 1.0  # seconds after which a track that nobody sees has lost most of its speed
-_FEW = 3  # keypoints that are too few to say where a box is
+_ASTRAY = 0.15  # sizes by which the steps of keypoints and box may differ
+_FEW = 3  # sure keypoints that say where somebody is; of a smaller skeleton all
 
 
 @dataclass
@@ -40,6 +43,11 @@ class Sight:
 
     def __len__(self) -> int:
         return len(self.keypoints)
+
+    @property
+    def somebody(self) -> NDArray[np.bool_]:
+        """[N] whether enough keypoints are sure for there to be a person in the box at all."""
+        return np.asarray(self.sure.sum(axis=1) >= min(_FEW, self.sure.shape[1]))
 
 
 @dataclass
@@ -105,6 +113,8 @@ class Tracks:
 
     def keep(self, rows: NDArray[np.bool_]) -> None:
         """Forget all others."""
+        if rows.all():
+            return
         for field in fields(self):
             setattr(self, field.name, getattr(self, field.name)[rows])
 
@@ -138,9 +148,9 @@ class Tracks:
         self.anchors[rows] = self.sure[rows]
         low, high = _extent(self.keypoints[rows], self.anchors[rows])
         self.margins[rows, :2], self.margins[rows, 2:] = low - self.boxes[rows, :2], self.boxes[rows, 2:] - high
-        self.spans[rows] = (high - low).max(axis=1, initial=0.0)
-        counts = np.maximum(self.anchors[rows].sum(axis=1), 1)
-        self.confidence[rows] = (scores * self.anchors[rows]).sum(axis=1) / counts
+        self.spans[rows] = _longer(low, high)
+        anchors = self.anchors[rows]
+        self.confidence[rows] = np.einsum("nk,nk->n", scores, anchors) / np.maximum(anchors.sum(axis=1), 1)
 
     def boxes_about(self, rows: NDArray[np.intp], keypoints: Floats, shift: Floats) -> Floats:
         """The boxes [P, 4] of some tracks with other keypoints [P, K, 2], enlarged as the last given box was.
@@ -149,9 +159,8 @@ class Tracks:
         """
         moved = self.boxes[rows] + np.tile(shift, 2)
         low, high = _extent(keypoints, self.anchors[rows])
-        span, before = (high - low).max(axis=1, initial=0.0), self.spans[rows]
-        longer = (moved[:, 2:] - moved[:, :2]).max(axis=1, initial=0.0)
-        hung = (self.anchors[rows].sum(axis=1) >= _FEW) & (before > 0.1 * longer)
+        span, before, longer = _longer(low, high), self.spans[rows], _longer(moved[:, :2], moved[:, 2:])
+        hung = (self.anchors[rows].sum(axis=1) >= min(_FEW, self.anchors.shape[1])) & (before > 0.1 * longer)
         scale = np.clip(span / np.where(hung, before, 1.0), 0.5, 2.0)[:, None]
         about = np.concatenate([low - scale * self.margins[rows, :2], high + scale * self.margins[rows, 2:]], axis=1)
         return np.where(hung[:, None], about, moved).astype(np.float32)
@@ -166,10 +175,12 @@ class Tracks:
         elapsed = sight.time - self.seen[rows]
         weights = np.where(sure & self.sure[rows], scores, 0.0)
         total = weights.sum(axis=1)
-        steps = (weights[..., None] * (keypoints - self.keypoints[rows])).sum(axis=1)
+        steps = np.einsum("nk,nkc->nc", weights, keypoints - self.keypoints[rows])
         centres, before = (box[:, :2] + box[:, 2:] for box in (sight.boxes[people], self.boxes[rows]))
-        known = (total > 0)[:, None]
-        steps = np.where(known, steps / np.where(known, total[:, None], 1.0), (centres - before) / 2)
+        by_points, by_box = steps / np.maximum(total, 1e-6)[:, None], (centres - before) / 2
+        # A network that took somebody else's limbs for these does not carry the track away with them.
+        astray = np.linalg.norm(by_points - by_box, axis=1) > _ASTRAY * person_sizes(self.boxes[rows])
+        steps = np.where((astray | (total <= 0))[:, None], by_box, by_points)
         # The first step is all that is known of a velocity; later ones count by their time.
         share = np.maximum(-np.expm1(-elapsed / _VELOCITY_MEMORY), 1.0 / self.hits[rows])
         share = np.where(elapsed > 0, share, 0.0)[:, None]
@@ -195,10 +206,16 @@ def travel(elapsed: NDArray[np.float64]) -> NDArray[np.float64]:
     return -_COASTING * np.expm1(-elapsed / _COASTING)
 
 
+def _longer(low: Floats, high: Floats) -> Floats:
+    """[P] the longer side of extents, from their corners [P, 2]."""
+    return np.maximum(high[:, 0] - low[:, 0], high[:, 1] - low[:, 1])
+
+
 def _extent(keypoints: Floats, chosen: NDArray[np.bool_]) -> tuple[Floats, Floats]:
     """The least and largest x and y [P, 2] of the chosen keypoints; 0 where there are none."""
-    inside: NDArray[np.bool_] = chosen[..., None]
-    some = chosen.sum(axis=1)[:, None] > 0
-    low = np.where(inside, keypoints, np.inf).min(axis=1, initial=np.inf)
-    high = np.where(inside, keypoints, -np.inf).max(axis=1, initial=-np.inf)
-    return np.where(some, low, 0.0).astype(np.float32), np.where(some, high, 0.0).astype(np.float32)
+    # Along a short axis that is not the last, and of separate x and y, NumPy is quick.
+    points, inside = np.ascontiguousarray(keypoints.transpose(2, 1, 0)), np.ascontiguousarray(chosen.T)
+    infinity = np.float32(np.inf)
+    low = np.where(inside, points, infinity).min(axis=1).T
+    high = np.where(inside, points, -infinity).max(axis=1).T
+    return np.where(low < infinity, low, 0), np.where(high > -infinity, high, 0)

@@ -39,7 +39,7 @@ class Level:
 
 
 LEVELS = {
-    "simple": Level((3, 4), ("cross", "stop", "cross", "wander"), (0.35, 0.75)),
+    "simple": Level((2, 4), ("cross", "return", "stop", "cross"), (0.35, 0.75)),
     "medium": Level((5, 7), ("cross", "stop", "return", "wander", "cross"), (0.4, 0.65)),
     "hard": Level((9, 12), ("stop", "wander", "cross", "return", "wander"), (0.42, 0.58)),
 }
@@ -51,8 +51,8 @@ def synthetic_sequence(
     """The truth of a sequence, whose pictures `paint_scene` renders from their virtual paths.
 
     Args:
-        level: ``simple``: three or four people, far and near, who cross, rest and wander about. ``medium``: up to
-            seven, more alike in size, and some leave and return. ``hard``: up to twelve, hiding behind one another.
+        level: ``simple``: two to four people, some far and some near, who cross, rest, leave and return. ``medium``:
+            up to seven, more alike in size, and some wander about. ``hard``: up to twelve, hiding behind one another.
         seed: The same numbers give the same sequence; more frames go on with it.
         frames: How many.
         size: (height, width) px.
@@ -110,9 +110,9 @@ def _lay_out(
     stage = Stage(size, size[0] * float(rng.uniform(0.3, 0.38)))
     light = draw_light(rng)
     backdrop = "park" if rng.uniform() < 0.6 else "hall"
-    people = []
-    for number in range(int(rng.integers(kind.people[0], kind.people[1] + 1))):
-        tall = size[0] * float(rng.uniform(*kind.tall))
+    people, count = [], int(rng.integers(kind.people[0], kind.people[1] + 1))
+    for number, lane in enumerate(rng.permutation(count)):  # nobody walks through anybody
+        tall = size[0] * float(kind.tall[0] + (kind.tall[1] - kind.tall[0]) * (lane + rng.uniform(0.2, 0.8)) / count)
         stops = plan_walk(rng, stage, kind.manners[number % len(kind.manners)], tall)
         speed, phase = float(rng.uniform(0.55, 1.0)), float(rng.uniform(0, 6.28))
         people.append(walk(stops, speed, phase, frames, fps))
