@@ -24,7 +24,7 @@ from ..evaluate import (
     score_sequences,
     write_predictions,
 )
-from ..evaluate.tracks import joined
+from ..evaluate.tracks import absent_joints, joined
 from ..metrics import PoseTrackScores
 from ..metrics.posetrack import POSETRACK_AP, POSETRACK_JOINTS
 from ..models import find_model
@@ -49,7 +49,7 @@ class _Followed:
         tracks: The poses.
         subject: Who predicted them.
         boxes: Whose boxes were cropped; None of poses from a file.
-        flip: Whether the mirrored crops were averaged; None of poses from a file.
+        flip: Whether the mirrored crops were averaged; None where nothing was cropped.
         left_out: Boxes that could not be cropped, by reason.
         failed: Photos that could not be read, each with the reason.
     """
@@ -103,8 +103,12 @@ def _follow(options: EvalOptions, sequences: list[TrueSequence]) -> _Followed | 
         network = find_model(options.model).to(device)
         people = read_annotations(options.data, options.images, format="posetrack18", detections=options.detections)
         boxes = find_boxes(options, people, device, show=rank == 0)
+        subject = network.name if options.model is None else options.model
+        source = "annotated boxes" if boxes is None else f"boxes of {boxes.subject}"
+        failed = boxes.failed if boxes else []
         if boxes is not None and not len(boxes.people):
-            raise click.ClickException("no box was found, so there is nothing to track")
+            nobody = PredictedTracks([joined([]) for _ in sequences], absent_joints(network.spec.skeleton.keypoints))
+            return None if rank else _Followed(nobody, str(subject), source, None, boxes.people.skipped, failed)
         evaluator = build_evaluator(options, people, boxes, POSETRACK_AP.name)
         predictions, flip = predict_people(options, network, evaluator, show=rank == 0)
     if rank:
@@ -119,9 +123,7 @@ def _follow(options: EvalOptions, sequences: list[TrueSequence]) -> _Followed | 
         every_frame=boxes is not None,
         keypoint_threshold=options.keypoint_threshold,
     )
-    failed = list(dict.fromkeys([*(boxes.failed if boxes else ()), *evaluator.failed]))
-    source = "annotated boxes" if boxes is None else f"boxes of {boxes.subject}"
-    subject = network.name if options.model is None else options.model
+    failed = list(dict.fromkeys([*failed, *evaluator.failed]))
     return _Followed(tracks, str(subject), source, flip, evaluator.skipped, failed)
 
 
@@ -136,7 +138,8 @@ def _report(options: EvalOptions, sequences: list[TrueSequence], followed: _Foll
     present = [joint for joint in POSETRACK_JOINTS if joint not in absent]
     labelled = sum(int(sequence.labelled.sum()) for sequence in sequences)
     people = total.people.figures()
-    source = "" if followed.boxes is None else f", in {followed.boxes}, flip test {'on' if followed.flip else 'off'}"
+    source = "" if followed.boxes is None else f", in {followed.boxes}"
+    source += "" if followed.flip is None else f", flip test {'on' if followed.flip else 'off'}"
     click.echo(
         f"{followed.subject} on {options.data.name}: tracks of {len(sequences)} sequences{source}, {labelled} labelled "
         f"frames, {people['people']} people, {seconds:.1f} s"

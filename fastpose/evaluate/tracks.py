@@ -138,20 +138,25 @@ def _sequences(file: Path) -> Iterator[TrueSequence]:
     for image in images:
         folder = Path(str(image.get("file_name", ""))).parent.name
         groups.setdefault(folder or str(image.get("vid_id", file.stem)), []).append(image)
-    people = content.get("annotations")
-    if len(groups) > 1 and isinstance(people, list):
-        of_image = {image.get("id"): name for name, group in groups.items() for image in group}
-        parts: dict[Any, list[Any]] = {}
-        for entry in people:
-            parts.setdefault(of_image.get(entry.get("image_id"), min(groups)), []).append(entry)
-    else:
-        parts = dict.fromkeys(groups, people)
+    parts = _by_group(content.get("annotations"), groups)
     for name, group in groups.items():
         with _named(name):
-            part = {"images": group, "annotations": parts.get(name, [])}
+            part = {"images": group, "annotations": parts[name]}
             truth = read_truth(part, POSETRACK18_17, optional=TRACKING_NEEDS)
         files = {image["id"]: str(image.get("file_name", "")) for image in group}
         yield TrueSequence(name, truth, [files[number] for number in truth.image_ids.tolist()])
+
+
+def _by_group(people: Any, groups: Mapping[str, list[Mapping[str, Any]]]) -> dict[str, Any]:
+    """The annotations of each group of images; what is none of any group's is left to the first, to be told of."""
+    if len(groups) < 2 or not isinstance(people, list):
+        return dict.fromkeys(groups, people)
+    of_image = {str(image.get("id")): name for name, group in groups.items() for image in group}
+    parts: dict[str, Any] = {name: [] for name in groups}
+    for entry in people:
+        number = entry.get("image_id") if isinstance(entry, Mapping) else None
+        parts[of_image.get(str(number), min(groups))].append(entry)
+    return parts
 
 
 # Predictions

@@ -15,6 +15,8 @@ from fastpose.metrics._assign import assign
 
 __all__ = ["ClearCounts", "ClearMatcher", "most_pairs", "ratio"]
 
+_WHOLE = ("truth", "found", "matched", "switches", "fragmentations")
+
 
 def ratio(part: Any, whole: Any) -> NDArray[np.float64]:
     """``part / whole``, NaN where the whole is 0."""
@@ -61,8 +63,8 @@ class ClearCounts:
     @classmethod
     def zeros(cls, kinds: int) -> ClearCounts:
         """Nothing counted yet."""
-        whole = ("truth", "found", "matched", "switches", "fragmentations")
-        return cls(*(np.zeros(kinds, np.int64) for _ in whole), distance=np.zeros(kinds), logged=np.zeros(kinds))
+        whole = {name: np.zeros(kinds, np.int64) for name in _WHOLE}
+        return cls(**whole, distance=np.zeros(kinds), logged=np.zeros(kinds))
 
     def __add__(self, other: ClearCounts) -> ClearCounts:
         return ClearCounts(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
@@ -145,21 +147,22 @@ class ClearMatcher:
         kind, one, other = (part[anew] for part in near)
         switched, changes = self._identities(kind, truth[one], found[other])
         kinds = len(there)
-        logged = np.bincount(near[0], away, kinds) + np.bincount(kind, changes * away[anew], kinds)
+        logged = _sums(near[0], away, kinds) + _sums(kind, changes * away[anew], kinds)
         switches = np.bincount(kind[switched], minlength=kinds)
 
         matches = np.concatenate([kept, anew])
         kind, one, other = (part[matches] for part in near)
         self._track[kind, truth[one]] = found[other]
         self._found_before[kind, found[other]] = True
-        of_matches = np.bincount(kind, away[matches], kinds)
+        of_matches = _sums(kind, away[matches], kinds)
         matched = np.zeros(there.shape, bool)
         matched[kind, one] = True
         lost = self._lost[:, truth]
         fragments = (lost & matched).sum(1)
         self._lost[:, truth] = ~matched & (lost | (there & (self._track[:, truth] >= 0)))
-        sums = (there.sum(1), said.sum(1), matched.sum(1), switches, fragments, of_matches, logged + of_matches)
-        self.counts = self.counts + ClearCounts(*sums)
+        whole = (there.sum(1), said.sum(1), matched.sum(1), switches, fragments)
+        counts = dict(zip(_WHOLE, whole, strict=True))
+        self.counts = self.counts + ClearCounts(**counts, distance=of_matches, logged=logged + of_matches)
 
     def _kept(self, truth: NDArray[np.int64], found: NDArray[np.int64], near: _Pairs) -> NDArray[np.int64]:
         """Which pairs stay together. Two may have the same track (one has lost it); then the first keeps it."""
@@ -186,6 +189,11 @@ class ClearMatcher:
 
 
 _Pairs = tuple[NDArray[np.int64], ...]  # kind, true one, found one: [P] each
+
+
+def _sums(kind: NDArray[np.int64], values: NDArray[np.float64], kinds: int) -> NDArray[np.float64]:
+    """[J] sum of the values of each kind."""
+    return np.asarray(np.bincount(kind, values, kinds), np.float64)
 
 
 def _free(kept: NDArray[np.int64], pairs: _Pairs, shape: tuple[int, ...]) -> NDArray[np.bool_]:

@@ -67,7 +67,8 @@ class PoseTrackMatches:
         for frame in frames:
             annotated[frame.number] = frame.wanted.sum(0)
             parts.append(frame.ranked(results))
-        return cls(*(np.concatenate(part) for part in zip(nothing, *parts, strict=True)), annotated)
+        frame_of, joint_of, score_of, right_of = (np.concatenate(part) for part in zip(nothing, *parts, strict=True))
+        return cls(frame_of, joint_of, score_of, right_of, annotated)
 
     @classmethod
     def join(cls, parts: Sequence[PoseTrackMatches]) -> PoseTrackMatches:

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from fastpose.metrics.clear_mot import ClearCounts, ClearMatcher, ratio
 from fastpose.metrics.posetrack import (
     POSETRACK_JOINTS,
-    PoseTrackFrame,
     PoseTrackMatches,
     posetrack_figures,
     posetrack_frames,
@@ -120,22 +119,18 @@ def posetrack_tracking(truth: Truth, results: PoseResults) -> PoseTrackScores:
     whole = PeopleMatcher(true, own)
     nobody = 0
     for number, frame in enumerate(frames):
-        tracks = people[frame.people], poses[frame.poses]
-        whole.update(*tracks, frame.shares().T)
+        ours, theirs = people[frame.people], poses[frame.poses]
+        whole.update(ours, theirs, frame.shares().T)
         if number == len(frames) - 1:
             break
-        if all(map(len, tracks)):
-            joints.update(*tracks, *_by_joint(frame))
+        if len(ours) and len(theirs):
+            # Joints come first there, then people, then poses.
+            away = np.where(frame.near, frame.away, np.inf).transpose(2, 1, 0)
+            joints.update(ours, theirs, away, frame.wanted.T, frame.said.T)
         else:
             nobody += 1
     counts = replace(joints.counts, truth=joints.counts.truth + nobody, found=joints.counts.found + nobody)
     return PoseTrackScores(counts, whole.scores(), PoseTrackMatches.of(frames, truth, results))
-
-
-def _by_joint(frame: PoseTrackFrame) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:
-    """What :meth:`ClearMatcher.update` takes: joints come first, then people, then poses."""
-    distance = np.where(frame.near, frame.away, np.inf).transpose(2, 1, 0)
-    return distance, frame.wanted.T, frame.said.T
 
 
 def _tracks(

@@ -165,7 +165,7 @@ def score_tracks(
 
 
 class _Checked:
-    """Tracks as arrays: those of nobody left out, ids as positions from 0 on; with ``seen_only`` the blank ones, too."""
+    """Tracks as arrays, ids as positions from 0 on; without those of nobody, and on request without blank poses."""
 
     def __init__(self, name: str, tracks: Tracks, *, seen_only: bool = False) -> None:
         self.name = name

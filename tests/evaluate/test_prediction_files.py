@@ -21,12 +21,14 @@ def test_posetracks_folder(tmp_path: Path) -> None:
     for image in whole["images"]:
         image["file_name"] = f"images/val/video{image['id'] % 2}/1.jpg"
     (tmp_path / "truth.json").write_text(json.dumps(whole))
-    poses = dataclasses.replace(results(data, ids=False), scores=np.ones(3))
+    tracks = np.array([4, 9, 4])
+    poses = dataclasses.replace(results(data, ids=False), scores=np.ones(3), track_ids=tracks)
     write_predictions(tmp_path / "out", poses, POSETRACK18_17, tmp_path / "truth.json")
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["video0.json", "video1.json"]
     video = json.loads((tmp_path / "out" / "video0.json").read_text())
     assert [image["id"] for image in video["images"]] == [10, 12]
     assert {"image_id", "track_id", "keypoints", "scores"} <= set(video["annotations"][0])
+    assert [entry["track_id"] for entry in video["annotations"]] == [4, 4]
     truth = read_truth(whole, POSETRACK18_17, optional=metric.optional)
     back = read_predictions(tmp_path / "out", truth)
     assert metric.score(truth, back).figures(None) == metric.score(truth, poses).figures(None)
@@ -34,6 +36,27 @@ def test_posetracks_folder(tmp_path: Path) -> None:
     (tmp_path / "truth.json").write_text(json.dumps(whole))
     with pytest.raises(ValueError, match="image 10 has no file_name"):
         write_predictions(tmp_path / "out", poses, POSETRACK18_17, tmp_path / "truth.json")
+
+
+def test_posetracks_keypoint_of_zeros_is_none(tmp_path: Path) -> None:
+    """Whatever its score, as PoseTrack's own code has it; it is missing then, and not wrong."""
+    data, metric = records(POSETRACK18_17), METRICS["posetrack_ap"]
+    whole = content(data, bbox_head=[0, 0, 30, 40])
+    nose = POSETRACK18_17.index("nose")
+    poses = [
+        {"image_id": entry["image_id"], "track_id": 0, "keypoints": list(entry["keypoints"]), "scores": [0.5] * 17}
+        for entry in whole["annotations"]
+    ]
+    poses[0]["keypoints"][3 * nose : 3 * nose + 3] = [0, 0, 0]
+    poses[0]["scores"][nose] = 0.9
+    (tmp_path / "said.json").write_text(json.dumps({"annotations": poses}))
+    truth = read_truth(whole, POSETRACK18_17, optional=metric.optional)
+    back = read_predictions(tmp_path / "said.json", truth)
+    assert metric.score(truth, back).figures(None)["nose"] == pytest.approx(2 / 3)
+    poses[0]["scores"] = [0.5]
+    (tmp_path / "said.json").write_text(json.dumps({"annotations": poses}))
+    with pytest.raises(ValueError, match="results: number 0: scores: expected 17 numbers, one a keypoint"):
+        read_predictions(tmp_path / "said.json", truth)
 
 
 def test_mpiis_file_and_back(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     examples = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8"), re.S)
-    assert len(examples) == 2
+    assert len(examples) == 3
     points = np.c_[np.random.default_rng(0).uniform(0, 100, (17, 2)), np.full(17, 2)].ravel().tolist()
     person = {"id": 1, "image_id": 7, "category_id": 1, "bbox": [0, 0, 100, 100], "area": 1e4, "keypoints": points}
     category = {"id": 1, "name": "person", "keypoints": list(COCO17.keypoints)}
@@ -31,4 +31,4 @@ def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     for example in examples:
         exec(compile(example, "docs/metrics.md", "exec"), {})
     printed = [float(line) for line in capsys.readouterr().out.splitlines()]
-    assert printed == pytest.approx([1.0, 1.0, 1.0])
+    assert printed == pytest.approx([1.0, 1.0, 1.0, 1.0])
