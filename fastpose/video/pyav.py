@@ -132,7 +132,7 @@ class PyAVReader:
 
     def _decode(self) -> Generator[tuple[float | None, Pixels], None, None]:
         """Seconds and pixels of each frame; at the end it is known what was wrong."""
-        damaged, count, end = 0, 0, 0.0
+        damaged, count, end, tick = 0, 0, 0.0, self._stream.time_base
         timed = self.ends or self._container.format.name not in _UNTIMED
         for packet in self._packets():
             try:
@@ -143,11 +143,11 @@ class PyAVReader:
                 damaged += 1
                 continue
             if packet is not None and packet.pts is not None:
-                end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+                end = max(end, float((packet.pts + (packet.duration or 0)) * tick))
             for frame in frames:
                 check_pixels(self._name, (frame.height, frame.width))
                 count += 1
-                yield float(frame.pts * frame.time_base) if timed and frame.pts is not None else None, _upright(frame)
+                yield float(frame.pts * tick) if timed and frame.pts is not None else None, _upright(frame)
         if self.problem:
             self.problem = f"{self.problem} after {count} frames"
         elif self._is_short(end):

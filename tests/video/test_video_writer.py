@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +85,11 @@ def test_odd_sides_grow_by_one_pixel(size: tuple[int, int], tmp_path: Path) -> N
 def test_pictures_of_another_size_are_made_to_fit(tmp_path: Path) -> None:
     with VideoWriter(tmp_path / "clip.mp4", size=SIZE, fps=10) as writer:
         writer.write(grey(200))
-        with pytest.warns(UserWarning, match=r"clip.mp4: pictures of 32x96 are made to fit 64x48") as said:
-            for size in ((96, 32), (24, 32)):
-                writer.write(grey(200, size))
-    assert len(said) == 1, "once"
+        with pytest.warns(UserWarning, match=r"clip.mp4: pictures of 32x96 are made to fit 64x48"):
+            writer.write(grey(200, (96, 32)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            writer.write(grey(200, (24, 32)))  # it was said
     with open_video(tmp_path / "clip.mp4") as video:
         _, tall, small = (frame.pixels.astype(int) for frame in video)
     assert abs(tall[:, 26:38].mean() - 200) < 8
