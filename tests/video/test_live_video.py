@@ -134,7 +134,7 @@ def test_a_camera_that_was_unplugged_is_connected_to_again(camera: type[Camera])
 def test_a_camera_that_hangs_is_given_up(camera: type[Camera]) -> None:
     camera.lives, camera.hang = [5, 5], True
     with open_video("camera:0", live=False, reconnect=1, timeout=0.3) as video:
-        with pytest.warns(UserWarning, match=r"stalled \(no frame in 0.3 seconds\); connecting again"):
+        with pytest.warns(UserWarning, match=r"stalled \(no frame in 0.3 seconds\), at frame 5; connecting again"):
             assert [next(video).index for _ in range(10)] == list(range(10))
         start = time.monotonic()
         with pytest.raises(VideoError, match="stalled"):
@@ -346,7 +346,10 @@ def test_an_endless_transport_stream(serve: Callable[..., str], tmp_path: Any) -
     assert [frame.index for frame in frames] == list(range(40))
     np.testing.assert_allclose([frame.time for frame in frames], np.arange(40) / 25, atol=1e-3)
     assert video.problem is None
-    with pytest.warns(UserWarning, match="ended; connecting again"), open_video(f"{url}/live", live=False) as video:
+    with (
+        pytest.warns(UserWarning, match="ended, at frame 40; connecting again"),
+        open_video(f"{url}/live", live=False) as video,
+    ):
         assert [next(video).index for _ in range(50)] == list(range(50))
     assert ended()
 

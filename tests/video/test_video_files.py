@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import re
 import sys
@@ -68,6 +69,15 @@ def test_times_are_those_of_the_time_stamps(backend: str, tmp_path: Path, monkey
     path = write_clip(tmp_path / "clip.mkv", len(times), times=[begin + time for time in times])
     use(backend, monkeypatch)
     np.testing.assert_allclose([frame.time for frame in read(path)], times, atol=2e-3)
+
+
+def test_avi_has_even_times_although_frames_refer_to_later_ones(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    pictures = [grey(10 * number) + rng.integers(0, 9, (*SIZE, 3), np.uint8) for number in range(20)]
+    path = write_clip(tmp_path / "clip.avi", pictures)
+    with av.open(str(path)) as file:
+        assert 3 in {int(frame.pict_type) for frame in file.decode(video=0)}, "some refer to later ones"
+    np.testing.assert_allclose([frame.time for frame in read(path)], np.arange(20) / 25, atol=1e-3)
 
 
 # Quarter turns of what is shown, clockwise, by the matrix; and the mirrored ones.
@@ -260,6 +270,19 @@ def test_nothing_stays_open(tmp_path: Path) -> None:
     assert len(list(whole)) == 200
     assert not threads(), "after the last frame nothing is left to be closed"
     assert not open_files(tmp_path)
+
+
+def test_no_frame_waits_for_the_collector(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "clip.mp4", 100)
+    gc.collect()
+    gc.disable()
+    try:
+        with open_video(path) as video:
+            for _ in video:
+                pass
+        assert sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects()) <= 2
+    finally:
+        gc.enable()
 
 
 def test_a_video_that_nobody_has_any_more_ends(tmp_path: Path) -> None:
