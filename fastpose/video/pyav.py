@@ -75,8 +75,6 @@ class PyAVReader:
             if timeout is None or type(error).__name__ == "InvalidDataError":  # it is not the network's
                 reason = f"{_NOTHING} ({error.strerror})"
             raise VideoError(name, reason) from None
-        except UnicodeEncodeError:
-            raise VideoError(name, "has a name that is not UTF-8, which FFmpeg cannot be given") from None
         try:
             self._stream = self._pick()
             self._describe()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import itertools
+import os
 import re
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -289,6 +291,32 @@ def test_a_video_that_nobody_has_any_more_ends(tmp_path: Path) -> None:
     while threads() and time.monotonic() < end:
         time.sleep(0.01)
     assert not threads()
+
+
+def test_a_program_may_end_with_a_video_open(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "clip.mp4", 200)
+    code = f"from fastpose.video import open_video; video = open_video({str(path)!r}); print(next(video).index)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "0\n", "")
+
+
+@pytest.mark.parametrize("name", ["a b#c?d%03d.mp4", "http:.mp4", "clip é.mp4"])
+def test_any_name_is_that_of_a_file(name: str, backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_clip(tmp_path / "clip.mp4", 3).rename(tmp_path / name)
+    use(backend, monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    assert len(read(path)) == len(read(Path(name))) == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names that are no text are Linux's")
+def test_a_name_may_be_no_text(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_clip(tmp_path / "clip.mp4", 3).rename(Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.mp4")))
+    use(backend, monkeypatch)
+    if backend == "PyAV":
+        assert len(read(path)) == 3
+    else:
+        with pytest.raises(VideoError, match=r"xff.mp4: has a name that OpenCV cannot be given"):
+            open_video(path)
 
 
 @pytest.mark.shared
