@@ -12,16 +12,17 @@ from collections.abc import Iterator
 
 __all__ = ["without_decoder_lines"]
 
-# What libpng and libjpeg say of a file that they read all the same, or of one that we name ourselves.
+# What libpng, libjpeg and OpenCV's FFmpeg say of a file that they read all the same, or of one that we name ourselves.
 _THEIRS = re.compile(
     rb"libpng (warning|error): |Corrupt JPEG data: |Premature end of JPEG file|Invalid SOS parameters"
     rb"|Inconsistent progression sequence|Warning: unknown JFIF|Unsupported marker type"
+    rb"|\[[\w,]+ @ 0x[0-9a-f]+\] |\[ ?(WARN|ERROR):\d+@[\d.]+\] .*\bcap(_\w+)?\.(cpp|hpp):\d+ "
 )
 
 
 @contextlib.contextmanager
 def without_decoder_lines() -> Iterator[None]:
-    """Leave out the lines of libpng and libjpeg on the process's standard error; everything else goes through.
+    """Leave out the lines of libpng, libjpeg and FFmpeg on the process's standard error; everything else goes through.
 
     They are written in C, into the file behind descriptor 2. That is a pipe meanwhile, whose lines a thread passes on;
     Python's own ``sys.stderr`` writes past it, so it is a terminal where it was one. Nothing changes where standard
@@ -68,6 +69,8 @@ def _pass_on(reading: int, kept: int) -> None:
 
 
 def _may_be_theirs(start: bytes) -> bool:
+    if start.startswith(b"["):  # FFmpeg writes who speaks before it writes what is said
+        return re.match(rb"\[[\w,]*( @ |$)|\[ ?(WARN|ERROR)", start) is not None
     return any(word.startswith(start[:3]) for word in (b"lib", b"Cor", b"Pre", b"Inv", b"Inc", b"War", b"Uns"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
@@ -9,6 +10,7 @@ import cv2
 import numpy as np
 
 from ..checks import Size
+from ..files import printable
 from .frames import Pixels, VideoError, check_pixels
 
 __all__ = ["CameraReader", "OpenCVReader"]
@@ -72,7 +74,10 @@ class OpenCVReader:
     def __init__(self, name: str) -> None:
         self._name = name
         self._end: float | None = None  # seconds of the last frame
-        self._capture = _open(name, cv2.CAP_FFMPEG)  # another backend would take it for a pattern of names
+        path = os.path.abspath(name)  # of which no part looks like an address
+        if path != printable(path):  # OpenCV crashes at what is not UTF-8
+            raise VideoError(name, "has a name that OpenCV cannot be given (pip install 'fastpose-torch[video]')")
+        self._capture = _open(path, cv2.CAP_FFMPEG)  # another backend would take it for a pattern of names
         if self._capture is None:
             raise VideoError(
                 name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import struct
 from collections.abc import Generator, Iterator
 from types import ModuleType
@@ -74,8 +75,6 @@ class PyAVReader:
             if timeout is None or type(error).__name__ == "InvalidDataError":  # it is not the network's
                 reason = f"{_NOTHING} ({error.strerror})"
             raise VideoError(name, reason) from None
-        except UnicodeEncodeError:
-            raise VideoError(name, "has a name that is not UTF-8, which FFmpeg cannot be given") from None
         try:
             self._stream = self._pick()
             self._describe()
@@ -114,7 +113,7 @@ class PyAVReader:
         self.audio = bool(container.streams.audio)
         seconds = _seconds(stream, container)
         self.ends = seconds is not None or self._timeout is None
-        self._seconds = seconds if container.format.name != "mpegts" else None  # there it is a guess
+        self._seconds = _stated_seconds(stream, container)
         frames = stream.frames or (round(seconds * self.fps) if seconds and self.fps else 0)
         self.frames = frames if frames > 0 else None
         # Threads that work at a frame each are fast, and as many frames behind.
@@ -132,8 +131,10 @@ class PyAVReader:
 
     def _decode(self) -> Generator[tuple[float | None, Pixels], None, None]:
         """Seconds and pixels of each frame; at the end it is known what was wrong."""
-        damaged, count, end = 0, 0, 0.0
+        damaged, count, end, tick = 0, 0, 0.0, self._stream.time_base
         timed = self.ends or self._container.format.name not in _UNTIMED
+        decoded = self._container.format.name == "avi"  # which knows no other time, frame by frame
+        upright = _Upright()
         for packet in self._packets():
             try:
                 frames = None if self._is_torn(packet) else self._stream.decode(packet)
@@ -143,11 +144,12 @@ class PyAVReader:
                 damaged += 1
                 continue
             if packet is not None and packet.pts is not None:
-                end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+                end = max(end, float((packet.pts + (packet.duration or 0)) * tick))
             for frame in frames:
                 check_pixels(self._name, (frame.height, frame.width))
                 count += 1
-                yield float(frame.pts * frame.time_base) if timed and frame.pts is not None else None, _upright(frame)
+                stamp = frame.dts if decoded else frame.pts
+                yield float(stamp * tick) if timed and stamp is not None else None, upright(frame)
         if self.problem:
             self.problem = f"{self.problem} after {count} frames"
         elif self._is_short(end):
@@ -184,26 +186,54 @@ class PyAVReader:
 
 
 def _seconds(stream: Any, container: Any) -> float | None:
-    """Duration that a file states of its video stream; None for what goes on until it is ended."""
-    form = container.format.name
-    if form == "avi" and stream.frames and stream.average_rate:  # its duration is what is there of it
-        return float(stream.frames / stream.average_rate)
+    """Duration of a file, also where FFmpeg can but guess it; None for what goes on until it is ended."""
     if stream.duration is not None:
         return float(stream.duration * stream.time_base)
-    if container.duration is None:
-        return None
-    return float(container.duration / 1e6)
+    return None if container.duration is None else container.duration / 1e6
 
 
-def _upright(frame: Any) -> Pixels:
-    """Pixels turned as the matrix beside them says, by the nearest quarter turn."""
-    pixels = frame.to_ndarray(format="bgr24", dst_colorspace="DEFAULT")  # before PyAV 17 it had to be said
+def _stated_seconds(stream: Any, container: Any) -> float | None:
+    """Duration of the video stream that a file states of itself, however much is there of it."""
+    form = container.format.name
+    if form == "avi" and stream.frames and stream.average_rate:
+        return float(stream.frames / stream.average_rate)
+    if "mp4" in form and stream.duration is not None:
+        return float(stream.duration * stream.time_base)
+    if "matroska" in form:
+        found = re.match(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", ""))
+        if found:
+            return int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3])
+        if len(container.streams) == 1 and container.duration is not None:  # it is that of the longest one
+            return float(container.duration / 1e6)
+    return None
+
+
+class _Upright:
+    """Turns the pixels of frames as the matrix beside them says, by the nearest quarter turn."""
+
+    def __init__(self) -> None:
+        self._seen: tuple[Any, ...] = ()
+        self._turn = (1, 0, 0, 1)
+
+    def __call__(self, frame: Any) -> Pixels:
+        """uint8 [H, W, 3] BGR."""
+        # Looking at its side data ties a frame into a cycle, so that its memory waits for Python's collector.
+        seen = (getattr(frame, "rotation", None), frame.width, frame.height)
+        if seen != self._seen:
+            self._seen, self._turn = seen, _turn(frame)
+        a, b, c, d = self._turn
+        pixels = frame.to_ndarray(format="bgr24", dst_colorspace="DEFAULT")  # before PyAV 17 it had to be said
+        if abs(b) > abs(a):
+            pixels, a, d = cv2.transpose(pixels), c, b
+        if a < 0 or d < 0:
+            pixels = cv2.flip(pixels, -1 if a < 0 and d < 0 else 1 if a < 0 else 0)
+        return np.require(pixels, requirements=["C", "W"])
+
+
+def _turn(frame: Any) -> tuple[int, int, int, int]:
+    """(a, b, c, d) of where (x, y) is to be shown: x' = a x + c y, y' = b x + d y."""
     for data in frame.side_data:
         if data.type.name == "DISPLAYMATRIX":
-            # Where (x, y) is shown: x' = a x + c y, y' = b x + d y.
             a, b, _, c, d, *_ = struct.unpack("=9i", bytes(data))
-            if abs(b) > abs(a):
-                pixels, a, d = cv2.transpose(pixels), c, b
-            if a < 0 or d < 0:
-                pixels = cv2.flip(pixels, -1 if a < 0 and d < 0 else 1 if a < 0 else 0)
-    return np.require(pixels, requirements=["C", "W"])
+            return a, b, c, d
+    return 1, 0, 0, 1

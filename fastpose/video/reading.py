@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
@@ -93,12 +93,11 @@ class Reading:
         self.live = not reader.ends if self._wanted is None else self._wanted
         self.opened.put(reader)
         try:
-            self._read(reader)
+            with closing(reader):
+                self._read(reader)
             end = End(reader.problem)
         except BaseException as error:  # raised behind the last frame
             end = End(error=error)
-        finally:
-            reader.close()
         self._ready.put(end)
 
     def _read(self, reader: Reader) -> None:

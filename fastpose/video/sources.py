@@ -41,7 +41,7 @@ def is_video(source: str | os.PathLike[str]) -> bool:
         >>> [is_video(name) for name in ("clip.MP4", "camera:0", "rtsp://host/door", "photo.jpg", "frames")]
         [True, True, True, False, False]
     """
-    name = os.fspath(source)
+    name = os.fsdecode(source)
     scheme = _scheme(name)
     if scheme is None:
         return _CAMERA.fullmatch(name) is not None or Path(name).suffix.lower() in VIDEO_SUFFIXES
@@ -96,7 +96,7 @@ def open_video(
     """
     if not isinstance(source, str | os.PathLike):
         raise TypeError(f"source: expected a path, camera:NUMBER or an address, got {type(source).__name__}")
-    name = os.fspath(source)
+    name = os.fsdecode(source)
     check_number("timeout", timeout, above=0)
     if isinstance(reconnect, bool) or not isinstance(reconnect, int) or reconnect < 0:
         raise ValueError(f"reconnect: expected a whole number of at least 0, got {reconnect!r}")

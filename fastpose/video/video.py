@@ -83,10 +83,8 @@ class Video(Iterator[Frame]):
         except Empty:
             self._reading.stop()
             raise VideoError(self.source, f"did not open in {self._timeout:g} seconds") from None
-        except BaseException:  # Ctrl-C
-            self._reading.stop()
-            raise
         if isinstance(opened, BaseException):
+            self._reading.join(_GOODBYE)
             raise opened
         self._arrived = self._connected = time.monotonic()
         return opened
@@ -137,8 +135,11 @@ class Video(Iterator[Frame]):
         self._reading.stop()
         for attempt in range(self._attempts, self._most):
             self._attempts += 1
-            warnings.warn(f"{self.source}: {reason}; connecting again ({attempt + 1} of {self._most})", stacklevel=4)
+            where = f"{self.source}: {reason}, at frame {self._index}"
+            warnings.warn(f"{where}; connecting again ({attempt + 1} of {self._most})", stacklevel=4)
             time.sleep(min(2.0 * attempt, _LONGEST_PAUSE))
+            if self._done:  # by another thread
+                break
             passed = time.monotonic() - self._arrived
             self._reading = Reading(self._connect, self._reading.live, index=self._index, time=self._time + passed)
             try:

@@ -50,7 +50,7 @@ class VideoWriter:
 
     While it is written the file is called ``NAME.part.mp4``, and can be played up to the last second or so, whatever
     happens to the process. `close` puts it under its own name, together with the sound. So does leaving a ``with``
-    block by an exception or Ctrl-C. If the disk is full, what was written gets the name as it is.
+    block by an exception or Ctrl-C. If the disk is full, the pieces that are whole get the name as they are.
 
     Args:
         file: What to write: .mp4, .m4v or .mov; an old one is replaced by `close`.
@@ -122,7 +122,7 @@ class VideoWriter:
             codec.colorspace = codec.color_primaries = codec.color_trc = _BT709
             codec.color_range = _LIMITED
             if encoder == "libx264":
-                stream.options = _X264
+                stream.options = dict(_X264)
             else:
                 codec.bit_rate = round(_BITS * stream.height * stream.width / self._step)
             container.start_encoding()
@@ -189,12 +189,17 @@ class VideoWriter:
             for packet in self._stream.encode(frame):
                 packet.duration = round(self._step / _TICK)  # only the last one's counts
                 self._container.mux(packet)
-        except self._av.FFmpegError as error:
+            if frame is None:
+                self._container.close()
+                _check_whole(self._part)
+        except (OSError, self._av.FFmpegError) as error:
             self._closed = True
             with contextlib.suppress(self._av.FFmpegError):  # the first error is the one to tell
                 self._container.close()
-            _drop_torn(self._part)
-            os.replace(self._part, self._target)
+            if _drop_torn(self._part):
+                os.replace(self._part, self._target)
+            else:
+                self._part.unlink()
             raise self._named(error) from None
 
     def close(self) -> None:
@@ -205,18 +210,19 @@ class VideoWriter:
         """
         if self._closed:
             return
-        if self._last >= 0:
-            self._encode(None)
+        self._encode(None)
         self._closed = True
-        self._container.close()
         if self._last < 0:
             self._part.unlink()
             return
         whole = self._target.with_name(f".{self._target.name}.{secrets.token_hex(4)}.tmp")
         try:
             self._join(whole)
+            _check_whole(whole)
             if self._target.exists():
                 whole.chmod(stat.S_IMODE(self._target.stat().st_mode))
+            with whole.open("rb") as file:
+                os.fsync(file.fileno())
             os.replace(whole, self._target)
             self._part.unlink()
         except (OSError, self._av.FFmpegError) as error:  # a full disk, most likely: it takes the same room again
@@ -301,16 +307,28 @@ def _copy(packets: Iterator[Any], stream: Any, begin: Fraction | int = 0, end: F
             yield packet
 
 
-def _drop_torn(path: Path) -> None:
-    """Cut a file of pieces behind the last one that is whole."""
-    with path.open("r+b") as file:
-        place, end = 0, 0
+def _boxes(path: Path) -> Iterator[tuple[bytes, int]]:
+    """Kind of each part of an MP4 file, and the byte behind it, as its head says."""
+    with path.open("rb") as file:
+        place = 0
         while len(head := file.read(8)) == 8:
             length, kind = struct.unpack(">I4s", head)
-            place += length
-            if length < 8 or place > os.fstat(file.fileno()).st_size:
-                break
-            if kind in (b"moov", b"mdat"):  # a piece's table stands before its content
-                end = place
+            if length == 1:
+                (length,) = struct.unpack(">Q", file.read(8).rjust(8, b"\0"))
+            place += max(length, 8)
+            yield kind, place
             file.seek(place)
-        file.truncate(end)
+
+
+def _check_whole(path: Path) -> None:
+    """Raise what FFmpeg keeps to itself: that the last bytes of a file were not written."""
+    if max((end for _, end in _boxes(path)), default=0) != path.stat().st_size:
+        raise OSError(errno.EIO, "its end was not written; the disk may be full")
+
+
+def _drop_torn(path: Path) -> bool:
+    """Cut a file of pieces behind the last one that is whole; false where there is none."""
+    size = path.stat().st_size
+    end = max((end for kind, end in _boxes(path) if kind == b"mdat" and end <= size), default=0)
+    os.truncate(path, end)
+    return end > 0

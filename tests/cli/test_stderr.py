@@ -8,7 +8,7 @@ import sys
 import pytest
 
 CODE = r"""
-import os, sys
+import os, sys, time
 import cv2, numpy as np
 from fastpose.cli.stderr import without_decoder_lines
 
@@ -27,7 +27,10 @@ try:
         decode()
         print("after", file=sys.stderr)  # nothing of Python's may come between the parts of C's line
         os.write(2, b"libpng warning: iCCP: too short\nof C\nwithout an ")
-        os.write(2, b"end\n")
+        os.write(2, b"end\n[mov,mp4,m4a @ 0x7fb93405af40] ")
+        time.sleep(0.2)
+        os.write(2, b"moov atom not found\n")
+        os.write(2, b"[ WARN:0@0.836] global cap.cpp:212 open VIDEOIO(FFMPEG): cannot be used\n")
         sys.stderr.isatty()
         1 / 0
 except ZeroDivisionError:

@@ -134,7 +134,7 @@ def test_a_camera_that_was_unplugged_is_connected_to_again(camera: type[Camera])
 def test_a_camera_that_hangs_is_given_up(camera: type[Camera]) -> None:
     camera.lives, camera.hang = [5, 5], True
     with open_video("camera:0", live=False, reconnect=1, timeout=0.3) as video:
-        with pytest.warns(UserWarning, match=r"stalled \(no frame in 0.3 seconds\); connecting again"):
+        with pytest.warns(UserWarning, match=r"stalled \(no frame in 0.3 seconds\), at frame 5; connecting again"):
             assert [next(video).index for _ in range(10)] == list(range(10))
         start = time.monotonic()
         with pytest.raises(VideoError, match="stalled"):
@@ -294,6 +294,41 @@ def test_a_file_of_a_server_is_read_whole(serve: Callable[..., str], tmp_path: A
     assert ended()
 
 
+def send_part(handler: http.server.BaseHTTPRequestHandler, data: bytes, most: int) -> None:
+    """The part of a file that was asked for, or only so many bytes of it."""
+    asked = handler.headers.get("Range", "bytes=0-")
+    start = int(asked.removeprefix("bytes=").split("-")[0])
+    handler.send_response(206)
+    handler.send_header("Content-Length", str(len(data) - start))
+    handler.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+    handler.end_headers()
+    handler.wfile.write(data[start : start + most])
+
+
+def test_the_rest_of_a_file_is_asked_for_where_a_server_breaks_off(serve: Callable[..., str], tmp_path: Any) -> None:
+    data = write_clip(tmp_path / "clip.mp4", 250, movflags="faststart").read_bytes()
+    url = serve(lambda handler, number: send_part(handler, data, len(data) * 2 // 3 if number == 0 else len(data)))
+    with open_video(f"{url}/clip.mp4") as video:
+        assert len(list(video)) == 250
+    assert video.problem is None
+
+
+def test_of_a_file_that_a_server_does_not_finish_the_rest_is_good(serve: Callable[..., str], tmp_path: Any) -> None:
+    data = write_clip(tmp_path / "clip.mp4", 250, movflags="faststart").read_bytes()
+    release = threading.Event()
+
+    def answer(handler: http.server.BaseHTTPRequestHandler, number: int) -> None:
+        send_part(handler, data, len(data) * 2 // 3)
+        release.wait(20)
+
+    with open_video(f"{serve(answer)}/clip.mp4", timeout=1) as video:
+        assert 100 < len(list(video)) < 240
+    assert video.problem is not None
+    assert "stalled (nothing came in 1 seconds) after" in video.problem or "cut short" in video.problem
+    release.set()
+    assert ended()
+
+
 def test_an_endless_transport_stream(serve: Callable[..., str], tmp_path: Any) -> None:
     data = write_clip(tmp_path / "clip.ts", 40).read_bytes()
 
@@ -311,7 +346,10 @@ def test_an_endless_transport_stream(serve: Callable[..., str], tmp_path: Any) -
     assert [frame.index for frame in frames] == list(range(40))
     np.testing.assert_allclose([frame.time for frame in frames], np.arange(40) / 25, atol=1e-3)
     assert video.problem is None
-    with pytest.warns(UserWarning, match="ended; connecting again"), open_video(f"{url}/live", live=False) as video:
+    with (
+        pytest.warns(UserWarning, match="ended, at frame 40; connecting again"),
+        open_video(f"{url}/live", live=False) as video,
+    ):
         assert [next(video).index for _ in range(50)] == list(range(50))
     assert ended()
 

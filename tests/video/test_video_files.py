@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
+import os
 import re
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -68,6 +71,13 @@ def test_times_are_those_of_the_time_stamps(backend: str, tmp_path: Path, monkey
     path = write_clip(tmp_path / "clip.mkv", len(times), times=[begin + time for time in times])
     use(backend, monkeypatch)
     np.testing.assert_allclose([frame.time for frame in read(path)], times, atol=2e-3)
+
+
+def test_avi_has_even_times_although_frames_refer_to_later_ones(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "clip.avi", 20)
+    with av.open(str(path)) as file:
+        assert 3 in {int(frame.pict_type) for frame in file.decode(video=0)}, "some refer to later ones"
+    np.testing.assert_allclose([frame.time for frame in read(path)], np.arange(20) / 25, atol=1e-3)
 
 
 # Quarter turns of what is shown, clockwise, by the matrix; and the mirrored ones.
@@ -262,12 +272,51 @@ def test_nothing_stays_open(tmp_path: Path) -> None:
     assert not open_files(tmp_path)
 
 
+def test_no_frame_waits_for_the_collector(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "clip.mp4", 100)
+    gc.collect()
+    gc.disable()
+    try:
+        with open_video(path) as video:
+            for _ in video:
+                pass
+        assert sum(type(thing) is av.VideoFrame for thing in gc.get_objects()) < 10
+    finally:
+        gc.enable()
+
+
 def test_a_video_that_nobody_has_any_more_ends(tmp_path: Path) -> None:
     next(open_video(write_clip(tmp_path / "clip.mp4", 200)))
     end = time.monotonic() + 10
     while threads() and time.monotonic() < end:
         time.sleep(0.01)
     assert not threads()
+
+
+def test_a_program_may_end_with_a_video_open(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "clip.mp4", 200)
+    code = f"from fastpose.video import open_video; video = open_video({str(path)!r}); print(next(video).index)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "0\n", "")
+
+
+@pytest.mark.parametrize("name", ["a b#c?d%03d.mp4", "http:.mp4", "clip é.mp4"])
+def test_any_name_is_that_of_a_file(name: str, backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_clip(tmp_path / "clip.mp4", 3).rename(tmp_path / name)
+    use(backend, monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    assert len(read(path)) == len(read(Path(name))) == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names that are no text are Linux's")
+def test_a_name_may_be_no_text(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_clip(tmp_path / "clip.mp4", 3).rename(Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.mp4")))
+    use(backend, monkeypatch)
+    if backend == "PyAV":
+        assert len(read(path)) == 3
+    else:
+        with pytest.raises(VideoError, match=r"xff.mp4: has a name that OpenCV cannot be given"):
+            open_video(path)
 
 
 @pytest.mark.shared

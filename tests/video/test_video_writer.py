@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +85,11 @@ def test_odd_sides_grow_by_one_pixel(size: tuple[int, int], tmp_path: Path) -> N
 def test_pictures_of_another_size_are_made_to_fit(tmp_path: Path) -> None:
     with VideoWriter(tmp_path / "clip.mp4", size=SIZE, fps=10) as writer:
         writer.write(grey(200))
-        with pytest.warns(UserWarning, match=r"clip.mp4: pictures of 32x96 are made to fit 64x48") as said:
-            for size in ((96, 32), (24, 32)):
-                writer.write(grey(200, size))
-    assert len(said) == 1, "once"
+        with pytest.warns(UserWarning, match=r"clip.mp4: pictures of 32x96 are made to fit 64x48"):
+            writer.write(grey(200, (96, 32)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            writer.write(grey(200, (24, 32)))  # it was said
     with open_video(tmp_path / "clip.mp4") as video:
         _, tall, small = (frame.pixels.astype(int) for frame in video)
     assert abs(tall[:, 26:38].mean() - 200) < 8
@@ -216,6 +218,55 @@ def test_of_a_disk_that_is_full_the_video_can_be_played(tmp_path: Path) -> None:
     with open_video(tmp_path / "clip.mp4") as video:
         assert len(list(video)) >= 25
         assert video.problem is None, "what was torn is cut off"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files as Linux does")
+def test_where_no_piece_is_whole_the_old_file_stays(tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").write_bytes(b"old")
+    code = """
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+    try:
+        with VideoWriter("clip.mp4", size=(240, 320), fps=25) as writer:
+            for _ in range(10):
+                writer.write(picture())
+    except OSError as error:
+        print(error)
+    """
+    result = python(NOISE + code, tmp_path)
+    assert result.stdout.count("\n") == 1
+    assert "cannot be written (" in result.stdout
+    assert result.stdout.endswith(": 'clip.mp4'\n")
+    assert (result.stderr, names(tmp_path)) == ("", ["clip.mp4"])
+    assert (tmp_path / "clip.mp4").read_bytes() == b"old"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files as Linux does")
+def test_the_last_bytes_are_not_lost_in_silence(tmp_path: Path) -> None:
+    code = """
+    frames = [picture() for _ in range(60)]
+    with VideoWriter("clip.mp4", size=(240, 320), fps=25) as writer:
+        for frame in frames:
+            writer.write(frame)
+    size = os.path.getsize("clip.mp4")
+    for less in (10, 1000, 20_000, 100_000):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size - less, resource.RLIM_INFINITY))
+        try:
+            with warnings.catch_warnings(record=True) as said:
+                warnings.simplefilter("always")
+                with VideoWriter("short.mp4", size=(240, 320), fps=25) as writer:
+                    for frame in frames:
+                        writer.write(frame)
+            print("said" if said else "nothing was said", less)
+        except OSError as error:
+            print("raised", less)
+    """
+    result = python(NOISE + code, tmp_path)
+    assert result.stderr == ""
+    assert [line.split()[0] in ("said", "raised") for line in result.stdout.splitlines()] == [True] * 4
+    assert names(tmp_path) == ["clip.mp4", "short.mp4"]
+    with open_video(tmp_path / "short.mp4") as video:
+        assert len(list(video)) >= 25
+        assert video.problem is None
 
 
 def test_where_the_disk_has_no_room_for_the_index_the_pieces_stay(

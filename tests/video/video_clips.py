@@ -40,7 +40,9 @@ def write_clip(
         stream: Any = file.add_stream(codec, rate=25)
         stream.height, stream.width = pictures[0].shape[:2]
         stream.pix_fmt = "yuv420p"
-        stream.options = {"g": "10", "crf": "10"} if codec == "libx264" else {"g": "10", "b": "2000000"}
+        stream.options = (
+            {"g": "10", "crf": "10", "bf": "2", "b-adapt": "0"} if codec == "libx264" else {"g": "10", "b": "2000000"}
+        )
         if times is not None:
             stream.codec_context.time_base = tick
         if tone is not None:
