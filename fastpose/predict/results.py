@@ -29,6 +29,7 @@ __all__ = [
     "json_line",
     "openpose_places",
     "photo_entry",
+    "rounded",
     "short",
 ]
 
@@ -127,6 +128,10 @@ class Poses:
         """float32 [N, K, 3]: x, y, score."""
         return np.concatenate([self.keypoints, self.scores[..., None]], axis=2, dtype=np.float32)
 
+    def _rounded_points(self) -> Array:
+        """float64 [N, K, 3]: x, y, score, as files have them."""
+        return np.concatenate([rounded(self.keypoints, 2), rounded(self.scores, 4)[..., None]], axis=2)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON, as ``poses.schema.json`` in this package describes it.
 
@@ -137,23 +142,17 @@ class Poses:
             [K]. Of a video, ``frame`` and ``time`` (seconds). Where boxes were left out there is ``dropped``, what
             was wrong with each; and ``error`` where the photo could not be used.
         """
-        people: list[dict[str, Any]] = [
-            {
-                "keypoints": [[short(x), short(y), short(score, 4)] for x, y, score in person.tolist()],
-                "box": [short(value) for value in box],
-                "box_score": short(box_score, 4),
-                "score": short(total, 4),
-            }
-            for person, box, box_score, total in zip(
-                self.numpy(), self.boxes.tolist(), self.box_scores.tolist(), self.person_scores.tolist(), strict=True
-            )
-        ]
+        values: dict[str, list[Any]] = {
+            "keypoints": self._rounded_points().tolist(),
+            "box": rounded(self.boxes, 2).tolist(),
+            "box_score": rounded(self.box_scores, 4).tolist(),
+            "score": rounded(self.person_scores, 4).tolist(),
+        }
         if self.track_ids is not None:
-            for person, track in zip(people, self.track_ids.tolist(), strict=True):
-                person["track_id"] = int(track)
+            values["track_id"] = self.track_ids.tolist()
         if self.visibility is not None:
-            for person, visible in zip(people, self.visibility.tolist(), strict=True):
-                person["visibility"] = [short(value, 4) for value in visible]
+            values["visibility"] = rounded(self.visibility, 4).tolist()
+        people = [dict(zip(values, person, strict=True)) for person in zip(*values.values(), strict=True)]
         names = {"skeleton": self.skeleton.name, "keypoint_names": list(self.skeleton.keypoints)}
         place: dict[str, Any] = {} if self.frame is None else {"frame": self.frame}
         if self.time is not None:
@@ -189,19 +188,22 @@ class Poses:
         Returns:
             ``keypoints`` is flat: x, y, score of each; ``bbox`` is left, top, width, height.
         """
-        results = []
-        for person, box, score in zip(self.numpy(), self.boxes.tolist(), self.person_scores.tolist(), strict=True):
-            flat = [short(value, 4 if i % 3 == 2 else 2) for i, value in enumerate(person.reshape(-1).tolist())]
-            results.append(
-                {
-                    "image_id": int(image_id),
-                    "category_id": int(category_id),
-                    "keypoints": flat,
-                    "bbox": coco_box(box),
-                    "score": short(score, 4),
-                }
+        points = self._rounded_points().reshape(len(self), 3 * self.skeleton.num_keypoints)
+        return [
+            {
+                "image_id": int(image_id),
+                "category_id": int(category_id),
+                "keypoints": person,
+                "bbox": coco_box(box),
+                "score": score,
+            }
+            for person, box, score in zip(
+                points.tolist(),
+                self.boxes.tolist(),
+                rounded(self.person_scores, 4).tolist(),
+                strict=True,
             )
-        return results
+        ]
 
     def to_openpose(self) -> dict[str, Any]:
         """The content of an OpenPose JSON file: its 18 COCO points, the neck between the shoulders.
@@ -225,7 +227,7 @@ class Poses:
             points[:, neck, 2] = pair[..., 2].min(axis=1)
         people = [
             {"person_id": [-1 if self.track_ids is None else int(self.track_ids[i])], "pose_keypoints_2d": flat}
-            for i, flat in enumerate(points.reshape(len(self), 3 * len(_OPENPOSE)).round(4).tolist())
+            for i, flat in enumerate(rounded(points.reshape(len(self), 3 * len(_OPENPOSE)), 4).tolist())
         ]
         return {"version": 1.3, "people": people}
 
@@ -407,6 +409,11 @@ def json_line(entry: Any) -> str:
     except UnicodeEncodeError:
         return json.dumps(entry)
     return line
+
+
+def rounded(values: npt.ArrayLike, digits: int) -> Array:
+    """float64: what `short` gives for each; exactly so where the values are float32."""
+    return np.round(np.asarray(values, np.float64), digits)
 
 
 def short(value: float, digits: int = 2) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import errno
 import io
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import atomic_write, read_file
+from ..streams import StreamFile
 
 __all__ = ["LogFile"]
 
@@ -34,7 +34,7 @@ class LogFile:
     def __init__(self, path: Path | None, columns: Sequence[str], step: int, say: Callable[[str], None]) -> None:
         self._path, self._columns, self._say = path, columns, say
         self._lost = 0
-        self._file: io.FileIO | None = None
+        self._file: StreamFile | None = None
         if path is None:
             return
         kept: list[dict[str, str]] = []
@@ -45,21 +45,15 @@ class LogFile:
             kept = [row for row in rows if int(row["step"]) <= step]
         content = self._text(dict(zip(columns, columns, strict=True))) + "".join(map(self._text, kept))
         atomic_write(path, content.encode())
-        self._file = io.FileIO(path, "ab")
-        self._end = len(content.encode())
+        self._file = StreamFile(path, keep=True)
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Add a row."""
         if self._file is None:
             return
-        data = self._text(row).encode()
         try:
-            if self._file.write(data) != len(data):
-                raise OSError(errno.ENOSPC, "No space left on device")
-            self._end += len(data)
+            self._file.append(self._text(row).encode())
         except OSError as error:
-            with suppress(OSError):
-                self._file.truncate(self._end)
             if not self._lost:
                 self._say(f"{self._path}: cannot be written ({error.strerror}); goes on without these rows")
             self._lost += 1

@@ -10,7 +10,7 @@ from typing import Any
 from ...files import printable
 from ...skeletons import Skeleton
 from ...streams import StreamFile
-from ..results import Poses, short
+from ..results import Poses, rounded
 from .writer import FileWriter
 
 __all__ = ["CSV_COLUMNS", "CsvWriter"]
@@ -44,11 +44,15 @@ class CsvWriter(FileWriter):
         tracks: list[Any] = [""] * len(poses) if poses.track_ids is None else poses.track_ids.tolist()
         seen: list[Any] = [[""] * len(self.skeleton.keypoints)] * len(poses)
         if poses.visibility is not None:
-            seen = [[short(value, 4) for value in person] for person in poses.visibility.tolist()]
+            seen = rounded(poses.visibility, 4).tolist()
+        points, scores = rounded(poses.keypoints, 2).tolist(), rounded(poses.scores, 4).tolist()
         rows = [
-            (*photo, person, track, name, short(x), short(y), short(score, 4), visible)
-            for person, (points, track, visibility) in enumerate(zip(poses.numpy().tolist(), tracks, seen, strict=True))
-            for name, (x, y, score), visible in zip(self.skeleton.keypoints, points, visibility, strict=True)
+            (*photo, person, track, *row)
+            for person, (track, *columns) in enumerate(zip(tracks, points, scores, seen, strict=True))
+            for row in (
+                (name, x, y, score, visible)
+                for name, (x, y), score, visible in zip(self.skeleton.keypoints, *columns, strict=True)
+            )
         ]
         if rows:
             self._file.append(_text(rows))

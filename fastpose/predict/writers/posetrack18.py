@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ...geometry import boxes_xyxy_to_xywh
 from ...skeletons import POSETRACK18_17, Skeleton
 from ...skeletons.names import canonical_name
 from ...streams import WholeFile
-from ..results import Poses, coco_box, json_line, short
+from ..results import Poses, json_line, rounded
 from .writer import FileWriter, source_name, where
 
 __all__ = ["PoseTrack18Writer", "posetrack18_keypoints"]
@@ -86,23 +87,23 @@ class PoseTrack18Writer(FileWriter):
 
     def _people(self, poses: Poses, image_id: int) -> list[dict[str, Any]]:
         keypoints, scores = posetrack18_keypoints(poses, self._places)
+        known = scores[..., None] > 0
+        points = np.where(known, np.concatenate([rounded(keypoints, 2), known], axis=2), 0.0)
+        columns = {
+            "track_id": np.empty(0, np.int64) if poses.track_ids is None else poses.track_ids,
+            "bbox": rounded(boxes_xyxy_to_xywh(poses.boxes.astype(np.float64)), 2),
+            "keypoints": points.reshape(len(poses), 3 * len(_NAMES)),
+            "scores": rounded(np.where(known[..., 0], scores, 0.0), 4),
+            "score": rounded(poses.person_scores, 4),
+        }
+        people = (
+            dict(zip(columns, person, strict=True))
+            for person in zip(*(column.tolist() for column in columns.values()), strict=True)
+        )
         return [
-            {
-                "id": 100 * image_id + person,
-                "image_id": image_id,
-                "category_id": 1,
-                "track_id": int(track),
-                "bbox": coco_box(poses.boxes[person].tolist()),
-                "keypoints": [
-                    value
-                    for (x, y), score in zip(keypoints[person].tolist(), scores[person].tolist(), strict=True)
-                    for value in ((short(x), short(y), 1) if score > 0 else (0, 0, 0))
-                ],
-                "scores": [short(score, 4) for score in scores[person].tolist()],
-                "score": short(poses.person_scores[person], 4),
-            }
-            for person, track in enumerate(() if poses.track_ids is None else poses.track_ids)
-            if track >= 0
+            {"id": 100 * image_id + number, "image_id": image_id, "category_id": 1, **person}
+            for number, person in enumerate(people)
+            if person["track_id"] >= 0
         ]
 
     def close(self) -> None:
