@@ -21,13 +21,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from fastpose.metrics.tracking import Tracks, TrackScores, score_tracks
 
 from fastpose.data.records import PoseRecords
 from fastpose.data.synthetic import synthetic_sequence
 from fastpose.data.synthetic.sequences import LEVELS
 from fastpose.data.synthetic.watching import Seen, visible_shares, watch
 from fastpose.geometry import box_ious
+from fastpose.metrics.tracking import Tracks, TrackScores, score_tracks
 from fastpose.skeletons import COCO17
 from fastpose.tracking import PoseTracker
 
