@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from pathlib import Path
 import pytest
 import torch.distributed as dist
 from click.testing import CliRunner
+from rich.console import Console
 
 import fastpose
 from fastpose.cli import main, predict_many
@@ -232,6 +235,18 @@ def test_one_run_at_a_time_writes_to_a_folder(run, many, photos):
     with lock_folder(photos / "out"):
         result = run("many", *SMALL, "--out", "out")
     assert result.stderr == "Error: out: another run is writing to this folder; choose another --out\n"
+
+
+def test_a_bar_on_a_terminal_counts_photos_of_before_too(run, many, photos, monkeypatch):
+    shown = io.StringIO()
+    monkeypatch.setattr(predict_many, "Console", lambda stderr: Console(file=shown, force_terminal=True, width=140))
+    monkeypatch.setattr(predict_many, "_GLANCE", 0.0)
+    run("many", *SMALL, "--out", "out")
+    (photos / "out" / "part-00001.jsonl").unlink()
+    shown.truncate(0)
+    assert run("many", *SMALL, "--out", "out", "--resume").exit_code == 2
+    last = re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", shown.getvalue()).split("\r")[-1]
+    assert re.search(r"photos .* 10/10 \d+\.\d photos/s, \d+\.\d people/s 0:00:00", last), last
 
 
 @pytest.fixture

@@ -60,6 +60,18 @@ def test_folder_gives_photos_and_says_the_rest(tmp_path):
     assert again == skipped
 
 
+def test_links_that_lead_nowhere_or_back_are_no_photos_and_deep_folders_are_looked_into(tmp_path):
+    (tmp_path / "loop.jpg").symlink_to(tmp_path / "loop.jpg")
+    (tmp_path / "gone.jpg").symlink_to(tmp_path / "nothing")
+    (tmp_path / "up").symlink_to(tmp_path)
+    deep = tmp_path.joinpath(*["d"] * 300)
+    deep.mkdir(parents=True)
+    (deep / "e.jpg").touch()
+    photos, skipped = find_images(tmp_path, recursive=True)
+    assert photos == [deep / "e.jpg"]
+    assert [path.name for path in skipped] == ["gone.jpg", "loop.jpg"]
+
+
 def test_folder_that_is_none(tmp_path):
     with pytest.raises(FileNotFoundError):
         find_images(tmp_path / "nowhere")
