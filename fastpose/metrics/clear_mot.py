@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastpose.metrics._assign import assign
+from fastpose.ops.assign import assign
 
 __all__ = ["ClearCounts", "ClearMatcher", "most_pairs", "ratio"]
 

@@ -3,7 +3,7 @@
 Nothing here knows files, frames or networks; times are seconds, and may lie unevenly.
 """
 
-from .assignment import assign
+from ..ops.assign import assign
 from .live_smoother import LiveSmoother
 from .offline import smooth_offline
 from .pose_tracker import PoseTracker

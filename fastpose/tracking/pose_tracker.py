@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..ops import oks
+from ..ops.assign import assign
 from .arguments import check_time, take_people
-from .assignment import assign
 from .similarity import AREA_OF_BOX, close_pairs, person_sizes, similarities
 from .tracks import Sight, Tracks
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..ops._native import C
+from ._native import C
 
 __all__ = ["assign"]
 
