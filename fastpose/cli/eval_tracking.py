@@ -62,11 +62,18 @@ class _Followed:
     failed: list[str]
 
 
-def new_tracker(skeleton: Skeleton) -> Callable[[], Tracker]:
-    """What makes the tracker of a sequence."""
+def new_tracker(skeleton: Skeleton, sure_box: float | None = None) -> Callable[[], Tracker]:
+    """What makes the tracker of a sequence, as `Predictor.video` does.
+
+    Args:
+        skeleton: What the keypoints are.
+        sure_box: The detector's threshold; None where nobody says.
+    """
     from ..tracking import PoseTracker
 
-    return lambda: PoseTracker(skeleton.sigmas)
+    if sure_box is None:
+        return lambda: PoseTracker(skeleton.sigmas)
+    return lambda: PoseTracker(skeleton.sigmas, sure_box=sure_box)
 
 
 def run_tracking(options: EvalOptions) -> None:
@@ -118,7 +125,7 @@ def _follow(options: EvalOptions, sequences: list[TrueSequence]) -> _Followed | 
         predictions,
         network.spec,
         sequences,
-        new_tracker(network.spec.skeleton),
+        new_tracker(network.spec.skeleton, boxes.threshold if boxes else None),
         fps=options.fps,
         every_frame=boxes is not None,
         keypoint_threshold=options.keypoint_threshold,
