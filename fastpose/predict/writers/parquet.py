@@ -74,7 +74,8 @@ class ParquetWriter(FileWriter):
             "visibility": numbers,
         }
         self._schema = pyarrow.schema(list(kinds.items()), metadata={"fastpose": json.dumps(about)})
-        self._rows: dict[str, list[Any]] = {name: [] for name in kinds}
+        self._held: list[dict[str, list[Any]]] = []  # columns of each frame: Ctrl-C leaves no frame by halves
+        self._rows = 0
         self._groups = 0
         self._file = WholeFile(path)
         try:
@@ -110,22 +111,25 @@ class ParquetWriter(FileWriter):
             "keypoint_scores": poses.scores,
             "visibility": poses.visibility,
         }
-        for name, value in photo.items():
-            self._rows[name] += [value] * max(count, 1)
+        rows = max(count, 1)
+        columns = {name: [value] * rows for name, value in photo.items()}
         for name, values in people.items():
-            self._rows[name] += list(values) if count and values is not None else [None] * max(count, 1)
-        if len(self._rows["file"]) >= ROWS:
+            columns[name] = list(values) if count and values is not None else [None] * rows
+        self._held.append(columns)
+        self._rows += rows
+        if self._rows >= ROWS:
             self._flush()
 
     def _flush(self) -> None:
         """Write a row group, if it and the file's end will fit."""
         import pyarrow
 
-        table = pyarrow.table(self._rows, schema=self._schema)
-        footer = _FOOTER * (2 + self._groups)
-        self._file.reserve(self._sink.tell() + 2 * table.nbytes + footer)
-        self._rows = {name: [] for name in self._rows}
-        self._groups += 1
+        table = pyarrow.table(
+            {name: [value for frame in self._held for value in frame[name]] for name in self._schema.names},
+            schema=self._schema,
+        )
+        self._file.reserve(self._sink.tell() + 2 * table.nbytes + _FOOTER * (2 + self._groups))
+        self._held, self._rows, self._groups = [], 0, self._groups + 1
         self._writer.write_table(table)
 
     def close(self) -> None:
@@ -140,7 +144,7 @@ class ParquetWriter(FileWriter):
         self._closed = True
         try:
             try:
-                if self._rows["file"]:
+                if self._held:
                     self._flush()
             finally:
                 self._writer.close()

@@ -30,6 +30,7 @@ _CATEGORY = {
     "keypoints": list(POSETRACK18_17.keypoints),
     "skeleton": [[first + 1, second + 1] for first, second in POSETRACK18_17.link_indices],
 }
+_START = '{"annotations": [\n'
 _PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
@@ -59,8 +60,7 @@ class PoseTrack18Writer(FileWriter):
         self._images: list[dict[str, Any]] = []
         self._tail = 0  # bytes that the images will have
         self._file: WholeFile | None = WholeFile(path)
-        self._between = ""
-        self._put(self._file, '{"annotations": [')
+        self._put(self._file, _START)
 
     def _write(self, poses: Poses) -> None:
         if self._file is None:
@@ -71,13 +71,14 @@ class PoseTrack18Writer(FileWriter):
             raise ValueError(f"{self.path}: {where(poses)} has no track_ids, as PoseTrack18's JSON needs them")
         image = _image(poses)
         self._tail += len(json_line(image)) + len(', "nframes": 0000000000')
-        text = "".join(
-            f"{',' if place or self._between else ''}\n{json.dumps(entry)}"
-            for place, entry in enumerate(self._people(poses, image["id"]))
-        )
-        self._put(self._file, text)
-        self._images.append(image)
-        self._between = self._between or text
+        entries = [json.dumps(entry) for entry in self._people(poses, image["id"])]
+        between = "" if self._file.size == len(_START) else ",\n"
+        self._images.append(image)  # first: a person without a frame would make the file useless, but not the reverse
+        try:
+            self._put(self._file, (between if entries else "") + ",\n".join(entries))
+        except OSError:
+            self._images.pop()
+            raise
 
     def _put(self, file: WholeFile, text: str) -> None:
         """Write, if what comes after it will fit as well: then a full disk leaves a whole file of the frames before."""

@@ -300,6 +300,19 @@ def test_an_old_file_stays_until_the_new_one_is_whole(make_frame, write_all, tmp
         assert parquet.read_table(file).num_rows == 1
 
 
+def test_ctrl_c_amid_a_frame_leaves_it_out(make_frame, write_all, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+
+    class Stop:
+        def __iter__(self) -> Iterator[float]:
+            raise KeyboardInterrupt
+
+    frames = [make_frame(0, [1, 2]), make_frame(1, [1, 2], visibility=Stop())]
+    with pytest.raises(KeyboardInterrupt):
+        write_all(tmp_path / "a.parquet", None, frames)
+    assert parquet.read_table(tmp_path / "a.parquet")["frame"].to_pylist() == [0, 0]
+
+
 def test_parquet_needs_pyarrow(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ImportError, match="pip install pyarrow"):
