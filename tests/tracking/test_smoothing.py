@@ -238,7 +238,7 @@ def test_exchanged_sides_are_put_right() -> None:
         wrong, total = wrong + int((off & swapped).sum()), total + int(swapped.sum())
         right = swapped & ~off
         assert np.mean(marks[right, 0] > marks[right, 1]) > 0.8, "scores go along"
-    assert wrong < 0.12 * total
+    assert wrong < 0.15 * total
     unrepaired, _ = smooth_offline(np.arange(300) / 30, seen, scores, np.full(300, SIZE), [])
     assert (np.linalg.norm(unrepaired - truth, axis=-1).max(axis=1) > 8).sum() > 0.5 * swapped.sum()
 
