@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 FILLED = 0.5
 """Share of its neighbours' lower score that a filled keypoint has: what nobody saw is told from what was seen."""
 
-_REACH = 3.0  # bandwidths to each side that are looked at
+_REACH = 3.5  # bandwidths to each side that are looked at; there the weight is 0, so that rounding decides nothing
 _RIDGE = (0.0, 1e-6, 1e-3)  # keeps slope and bend small where too few frames say anything about them
 
 
@@ -78,6 +78,7 @@ def smooth_offline(
     for name, number in {"bandwidth": bandwidth, "sure": sure, "longest_gap": longest_gap}.items():
         if not (math.isfinite(number) and number > 0):
             raise ValueError(f"{name}: expected a number above 0, got {number!r}")
+    longest_gap *= 1 + 1e-6  # so many frames of 1 / 30 s, however they are rounded
     seen = np.isfinite(points).all(axis=2) & (marks >= max(least, 1e-9))
     for one, other in flip_pairs:
         both = np.flatnonzero(seen[:, one] & seen[:, other])
@@ -149,7 +150,7 @@ def _parabolas(times: Floats, points: Floats, weights: Floats, parts: NDArray[np
         apart = (times[step:] - times[: count - step]) / bandwidth
         if not np.any(apart <= _REACH):
             break
-        kernel = np.where(apart <= _REACH, np.exp(-0.5 * apart * apart), 0.0)[:, None]
+        kernel = np.maximum(np.exp(-0.5 * apart * apart) - np.exp(-0.5 * _REACH * _REACH), 0.0)[:, None]
         together = (parts[step:] == parts[: count - step]) * kernel
         early, late = slice(0, count - step), slice(step, count)
         for here, there, sign in ((early, late, 1), (late, early, -1))[: 1 if step == 0 else 2]:

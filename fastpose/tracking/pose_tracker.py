@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..checks import check_number
 from ..ops import oks
 from ..ops.assign import assign
 from .arguments import check_time, take_people
+from .flow import FrameFlow
 from .similarity import AREA_OF_BOX, close_pairs, person_sizes, similarities
 from .tracks import Sight, Tracks
 
@@ -89,6 +91,21 @@ class PoseTracker:
         self._sigmas = np.asarray(sigmas, float)
         if self._sigmas.ndim != 1 or not len(self._sigmas) or not np.all(self._sigmas > 0):
             raise ValueError(f"sigmas: expected [K] numbers above 0, got {sigmas!r}")
+        shares = {
+            "sure_box": sure_box,
+            "doubtful_box": doubtful_box,
+            "least_similarity": least_similarity,
+            "least_doubtful": least_doubtful,
+            "same_person": same_person,
+            "least_confidence": least_confidence,
+        }
+        for name, share in shares.items():
+            if not 0 <= share <= 1:
+                raise ValueError(f"{name}: expected a number from 0 to 1, got {share!r}")
+        for name, number in {"patience": patience, "half_life": half_life, "sure_keypoint": sure_keypoint}.items():
+            check_number(name, number, above=0)
+        if isinstance(births, bool) or not isinstance(births, int) or births < 1:
+            raise ValueError(f"births: expected a whole number of at least 1, got {births!r}")
         self._sure_box, self._doubtful_box, self._sure_keypoint = sure_box, doubtful_box, sure_keypoint
         self._births, self._patience, self._half_life = births, patience, half_life
         self._least_similarity, self._least_doubtful = least_similarity, least_doubtful
@@ -98,6 +115,7 @@ class PoseTracker:
     def reset(self) -> None:
         """Forget everybody, for another video: numbers begin with 0 again."""
         self._tracks = Tracks.none(len(self._sigmas))
+        self._flow = FrameFlow()
         self._time = -math.inf
         self._next = 0
         self.lost = False
@@ -121,7 +139,8 @@ class PoseTracker:
             boxes: [N, 4] xyxy px.
             box_scores: [N].
             time: Seconds, not before the last frame's.
-            image: The frame, uint8 [H, W] or [H, W, 3] BGR.
+            image: The frame, uint8 [H, W] or [H, W, 3] BGR: where two frames after each other come with theirs, optical
+                flow says where keypoints went, for those seen in the former (Xiao et al., Simple Baselines, ECCV 2018).
             detected: Whether the boxes are a detector's; else they are those that `expected` gave.
 
         Returns:
@@ -133,6 +152,8 @@ class PoseTracker:
         sight, tracks = self._sight(keypoints, scores, boxes, box_scores, time, detected), self._tracks
         first = self._time == -math.inf
         self._time = sight.time
+        if image is not None:
+            self._flow.look(image, sight.time)
         tracks.keep(sight.time - tracks.seen <= self._patience)
         row_of = self._match(sight)
         if not detected:
@@ -155,20 +176,46 @@ class PoseTracker:
         tracks.keep((tracks.ids >= 0) | ~tracks.hidden)
         return track_ids
 
-    def expected(self, time: float) -> tuple[Floats, Floats, NDArray[np.int64]]:
+    def expected(
+        self, time: float, *, image: NDArray[np.uint8] | None = None
+    ) -> tuple[Floats, Floats, NDArray[np.int64]]:
         """Where those who were seen in the last frame should be: the boxes of a frame without a detection.
+
+        Each box lies about its pose as the last box that was given for the track did, so that boxes neither grow nor
+        shrink from frame to frame.
 
         Args:
             time: Seconds, not before the last frame's.
+            image: The frame of that time, for optical flow, as ``update`` takes it.
 
         Returns:
             Boxes [M, 4] xyxy px and scores [M], float32, and numbers [M], int64, -1 of those who have none yet.
+
+        Raises:
+            ValueError: Time went back, or the image has a wrong shape.
         """
+        check_time(time, self._time)
+        if image is not None:
+            self._flow.look(image, time)
         tracks = self._tracks
         rows = np.flatnonzero(~tracks.hidden)
-        boxes = tracks.boxes[rows] + np.tile(tracks.shifts(time)[rows], 2)
+        _, boxes = self._predicted(time)
         decay = 0.5 ** ((time - tracks.detected[rows]) / self._half_life)
-        return boxes, (tracks.box_scores[rows] * decay).astype(np.float32), tracks.ids[rows]
+        return boxes[rows], (tracks.box_scores[rows] * decay).astype(np.float32), tracks.ids[rows]
+
+    def _predicted(self, time: float) -> tuple[Floats, Floats]:
+        """Where the tracks should be at a time: poses [M, K, 2] and boxes [M, 4]."""
+        tracks, flow = self._tracks, self._flow
+        shifts = tracks.shifts(time)
+        poses, boxes = tracks.keypoints + shifts[:, None], tracks.boxes + np.tile(shifts, 2)
+        if flow.begin is not None and flow.end == time:
+            rows = np.flatnonzero(tracks.seen == flow.begin)
+            moves = flow.moves(tracks.keypoints[rows], tracks.sure[rows], tracks.boxes[rows])
+            known = np.isfinite(moves).all(axis=(1, 2))
+            rows, moves = rows[known], moves[known]
+            poses[rows] = tracks.keypoints[rows] + moves
+            boxes[rows] = tracks.boxes_about(rows, poses[rows], np.median(moves, axis=1))
+        return poses, boxes
 
     def _sight(self, keypoints: Any, scores: Any, boxes: Any, box_scores: Any, time: float, detected: bool) -> Sight:
         joints = len(self._sigmas)
@@ -209,8 +256,7 @@ class PoseTracker:
     def _similarities(self, sight: Sight) -> Floats:
         """[M, N] between 0 and 1."""
         tracks = self._tracks
-        shifts, elapsed = tracks.shifts(sight.time), sight.time - tracks.seen
-        boxes, poses = tracks.boxes + np.tile(shifts, 2), tracks.keypoints + shifts[:, None]
+        (poses, boxes), elapsed = self._predicted(sight.time), sight.time - tracks.seen
         return similarities(poses, tracks.sure, boxes, elapsed, sight.keypoints, sight.boxes, self._sigmas)
 
     def _strayed(self, sight: Sight) -> Floats:

@@ -56,7 +56,7 @@ def watch(records: PoseRecords, seed: int = 0, noise: float = 1.0) -> Iterator[S
     shares = visible_shares(records)
     for frame in range(len(records.image_paths)):
         rows = np.flatnonzero(records.image_index == frame)
-        people = [_person(rng, records, int(row), shares[row], rows, noise) for row in rows]
+        people = [_person(rng, records, row, shares[row], rows, noise) for row in rows.tolist()]
         people += [_part(rng, person) for person in people if person and rng.uniform() < _PARTS * noise]
         people += [_nobody(rng, records, frame) for _ in range(rng.poisson(_FALSE * noise))]
         yield _suppress([person for person in people if person], records.skeleton.num_keypoints)
