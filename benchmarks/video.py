@@ -139,7 +139,8 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=150, help="of the rendered clip (default: %(default)d)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--cores", type=int, choices=[1, 2], default=1)
-    parser.add_argument("--memory", type=int, metavar="FRAMES", help="instead: memory over so many frames of ours")
+    parser.add_argument("--memory", type=int, metavar="FRAMES", help="instead: our memory over so many frames")
+    parser.add_argument("--latency", action="store_true", help="instead: how long we take from a frame to its result")
     options = parser.parse_args()
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.cores])
     torch.set_num_threads(options.cores)
@@ -151,6 +152,9 @@ def main() -> None:
             render_clip(clip, options.frames)
         if options.memory:
             watch_memory(predictor, clip, options.memory)
+            return
+        if options.latency:
+            measure_latency(predictor, clip)
             return
         with open_video(clip) as video:
             first = next(video).pixels
@@ -199,6 +203,28 @@ def report(spent: dict[str, list[tuple[float, float, int]]], stages: Counter[str
     print("ours: " + ", ".join(f"{name} {value / whole:.1%}" for name, value in stages.items()))
     rest = 1 - (stages["network"] + stages["detect"]) / whole
     print(f"everything but the two networks (detect is the detector whole): {rest:.1%}")
+
+
+def measure_latency(predictor: Predictor, clip: Path) -> None:
+    """Print the time from a frame of a live source to its result, over that of the networks."""
+    with open_video(clip) as video:
+        frames = list(video)
+    handed: list[float] = []
+
+    def source() -> Any:
+        for frame in frames:
+            handed.append(time.perf_counter())
+            yield frame
+
+    for every in (1, EVERY):
+        handed.clear()
+        ratios = []
+        for poses in predictor.video(source(), live=True, detect_every=every, smooth="live", flip_test=False):
+            networks = poses.milliseconds.get("detect", 0.0) + poses.milliseconds.get("network", 0.0)
+            if networks > 0:
+                ratios.append(1e3 * (time.perf_counter() - handed[-1]) / networks)
+        low, middle, high = np.quantile(ratios[len(ratios) // 10 :], (0.25, 0.5, 0.75))
+        print(f"detect_every={every}: from frame to result {middle:.2f} [{low:.2f}, {high:.2f}] of the networks' time")
 
 
 def watch_memory(predictor: Predictor, clip: Path, frames: int) -> None:
