@@ -275,7 +275,7 @@ def transform_points(points: ArrayLike, matrices: ArrayLike) -> Array:
     return moved.astype(points.dtype)
 
 
-def box_ious(first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
+def box_ious(first: ArrayLike, second: ArrayLike) -> Array:
     """Intersection over union of every pair of boxes.
 
     Args:
@@ -283,16 +283,15 @@ def box_ious(first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
         second: [M, 4] xyxy, px.
 
     Returns:
-        float64 [N, M], 0 to 1; 0 where a box has no area.
+        [N, M], 0 to 1, float64 where one of them is, else float32; 0 where a box has no area.
 
     Example:
-        >>> box_ious([[0, 0, 10, 10]], [[0, 0, 10, 5], [20, 0, 30, 10]])
-        array([[0.5, 0. ]])
+        >>> box_ious([[0, 0, 10, 10]], [[0, 0, 10, 5], [20, 0, 30, 10]]).tolist()
+        [[0.5, 0.0]]
     """
-    a, b = (_boxes(boxes, name).astype(np.float64) for boxes, name in ((first, "first"), (second, "second")))
-    width = np.minimum(a[:, None, 2], b[:, 2]) - np.maximum(a[:, None, 0], b[:, 0])
-    height = np.minimum(a[:, None, 3], b[:, 3]) - np.maximum(a[:, None, 1], b[:, 1])
-    common = width.clip(min=0) * height.clip(min=0)
-    areas, others = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) for boxes in (a, b))
-    whole = areas[:, None] + others - common
+    a, b = _boxes(first, "first"), _boxes(second, "second")
+    (x0, y0, x1, y1), (left, upper, right, lower) = a.T[..., None], b.T
+    common = (np.minimum(x1, right) - np.maximum(x0, left)).clip(min=0)
+    common *= (np.minimum(y1, lower) - np.maximum(y0, upper)).clip(min=0)
+    whole = (x1 - x0) * (y1 - y0) + (right - left) * (lower - upper) - common
     return np.asarray(np.divide(common, whole, out=np.zeros_like(common), where=common > 0))

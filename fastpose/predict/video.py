@@ -155,7 +155,7 @@ def _looked_at_times(
         # On a GPU the detector and the network share one copy.
         pixels = torch.from_numpy(np.ascontiguousarray(frame.pixels)).to(predictor.device)
         start, spent = time.perf_counter(), 0.0
-        expected, found = _expected(tracker, frame), _NOBODY
+        expected, found = _expected(tracker, frame, options), _NOBODY
         due = since >= pause
         if due:
             (people,) = find_people(pixels, detector, **finding)
@@ -172,9 +172,9 @@ def _looked_at_times(
         yield _without_nobody(poses, found)
 
 
-def _expected(tracker: PoseTracker, frame: Frame) -> Detections:
+def _expected(tracker: PoseTracker, frame: Frame, options: FollowOptions) -> Detections:
     """Where the tracks should be in a frame; those that have left it are nowhere."""
-    boxes, scores, tracks = tracker.expected(frame.time)
+    boxes, scores, tracks = tracker.expected(frame.time, image=frame.pixels if options.flow else None)
     clean = clean_boxes(boxes, frame.pixels.shape[:2], f"frame {frame.index}", found=True)
     return Detections(clean.boxes, scores[clean.rows], None, tracks[clean.rows])
 

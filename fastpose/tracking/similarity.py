@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..geometry import box_ious
 from ..ops import oks
 
-__all__ = ["AREA_OF_BOX", "box_overlaps", "close_pairs", "person_sizes", "similarities"]
+__all__ = ["AREA_OF_BOX", "close_pairs", "person_sizes", "similarities"]
 
 Floats = NDArray[np.float32]
 
@@ -62,17 +63,8 @@ def similarities(
         if block.size:
             block += oks(poses[rows], others[near], areas[rows], sigmas, visible=sure[rows])
             block *= _POSES
-            block += (1 - _POSES) * box_overlaps(boxes[rows], other_boxes[near])
+            block += (1 - _POSES) * box_ious(boxes[rows], other_boxes[near])
     return result[np.argsort(order)][:, np.argsort(columns)]
-
-
-def box_overlaps(a: Floats, b: Floats) -> Floats:
-    """Intersection over union [N, M] of boxes xyxy [N, 4] and [M, 4]; 0 where there is no area."""
-    (left, top, right, bottom), (x0, y0, x1, y1) = b.T, a.T[..., None]
-    shared = np.maximum(np.minimum(x1, right) - np.maximum(x0, left), 0)
-    shared *= np.maximum(np.minimum(y1, bottom) - np.maximum(y0, top), 0)
-    whole = (x1 - x0) * (y1 - y0) + (right - left) * (bottom - top) - shared
-    return np.asarray(np.divide(shared, whole, out=np.zeros_like(shared), where=whole > 0))
 
 
 def person_sizes(boxes: Floats) -> Floats:

@@ -13,9 +13,10 @@ import pytest
 from fastpose.data.records import PoseRecords
 from fastpose.data.synthetic import paint_scene, synthetic_sequence
 from fastpose.data.synthetic.watching import visible_shares, watch
+from fastpose.geometry import box_ious
 from fastpose.skeletons import COCO17
 from fastpose.tracking import PoseTracker
-from fastpose.tracking.similarity import box_overlaps, close_pairs
+from fastpose.tracking.similarity import close_pairs
 
 Array = np.ndarray[Any, Any]
 RNG = np.random.default_rng(0)
@@ -39,7 +40,7 @@ def switches(truth: PoseRecords, found: Iterator[tuple[Array, Array]]) -> int:
     count = 0
     for frame, (boxes, numbers) in enumerate(found):
         rows = np.flatnonzero((truth.image_index == frame) & (visible_shares(truth) >= 0.15))
-        overlaps = box_overlaps(truth.boxes[rows], np.asarray(boxes, np.float32))
+        overlaps = box_ious(truth.boxes[rows], np.asarray(boxes, np.float32))
         for row in np.argsort(-overlaps.max(axis=1, initial=0)):
             if overlaps.shape[1] == 0 or overlaps[row].max() < 0.5:
                 continue
@@ -172,7 +173,7 @@ def test_expected_boxes_do_not_drift() -> None:
         assert got.tolist() == [0]
         assert numbers.tolist() == [0]
         assert not following.lost
-        overlaps.append(float(box_overlaps(boxes, truth.astype(np.float32))[0, 0]))
+        overlaps.append(float(box_ious(boxes, truth.astype(np.float32))[0, 0]))
     assert min(overlaps) > 0.8
     assert np.mean(overlaps[-10:]) > np.mean(overlaps[:10]) - 0.03
 
@@ -248,7 +249,7 @@ def test_detections_every_fifth_frame() -> None:
                 continue
             boxes, scores, _ = following.expected(frame / 25)
             keypoints, marks = np.zeros((len(boxes), 17, 2)), np.full((len(boxes), 17), 0.1)
-            overlaps = box_overlaps(boxes, seen.boxes)
+            overlaps = box_ious(boxes, seen.boxes)
             for row, overlap in enumerate(overlaps):  # the network finds whoever is most in the box
                 if len(overlap) and overlap.max() > 0.3:
                     keypoints[row], marks[row] = seen.keypoints[overlap.argmax()], seen.scores[overlap.argmax()]
