@@ -61,8 +61,7 @@ def test_frames_of_an_earlier_and_longer_run_go(make_frame, tmp_path):
 def test_openpose_leaves_no_half_frame(make_frame, tmp_path, file_limit):
     with open_writer(tmp_path, skeleton=COCO17) as writer:
         writer.write(make_frame(0))
-        file_limit(100)
-        with pytest.raises(OSError, match="too large") as error:
+        with file_limit(100), pytest.raises(OSError, match="too large") as error:
             writer.write(make_frame(1))
     assert error.value.filename == str(tmp_path / "clip_000000000001_keypoints.json")
     assert [file.name for file in tmp_path.iterdir()] == ["clip_000000000000_keypoints.json"]
@@ -203,8 +202,7 @@ def test_posetrack18_is_read_by_our_metric(shared, tmp_path, make_frame):
 
 def test_a_full_disk_leaves_posetrack18_whole_up_to_it(make_frame, write_all, tmp_path, file_limit):
     file = tmp_path / "a.json"
-    file_limit(300_000)
-    with pytest.raises(OSError, match="too large") as error:
+    with file_limit(300_000), pytest.raises(OSError, match="too large") as error:
         write_all(file, "posetrack18", (make_frame(number, [1, 2]) for number in range(1000)))
     assert error.value.filename == str(file)
     content = posetrack18(file)
@@ -270,8 +268,7 @@ def test_a_full_disk_leaves_the_row_groups_before(make_frame, write_all, tmp_pat
     pyarrow = pytest.importorskip("pyarrow.parquet")
     monkeypatch.setattr(parquet_module, "ROWS", 100)
     file = tmp_path / "a.parquet"
-    file_limit(1_000_000)
-    with pytest.raises(OSError, match="too large") as error:
+    with file_limit(1_000_000), pytest.raises(OSError, match="too large") as error:
         write_all(file, None, (make_frame(number, 10) for number in range(10_000)))
     assert error.value.filename == str(file)
     table = pyarrow.read_table(file)

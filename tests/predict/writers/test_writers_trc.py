@@ -107,8 +107,7 @@ def test_files_of_an_earlier_run_go_and_names_have_no_blanks(make_frame, tmp_pat
 
 
 def test_a_full_disk_leaves_whole_rows(make_frame, write_all, tmp_path, file_limit):
-    file_limit(4000)
-    with pytest.raises(OSError, match="too large") as error:
+    with file_limit(4000), pytest.raises(OSError, match="too large") as error:
         write_all(tmp_path / "a.trc", None, (make_frame(number, [1]) for number in range(100)))
     assert error.value.filename == str(tmp_path / "a_track1.trc")
     assert 3 < len(read(tmp_path / "a_track1.trc")[2]) < 30
