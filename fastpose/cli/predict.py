@@ -84,7 +84,7 @@ _OF_KEYPOINTS = (
     "parquet: the folder of the parts.",
 )
 @click.option(
-    *("--save", "--json", "json_file"),
+    *("--json", "--save", "json_file"),
     metavar="FILE",
     help="Write what was found; - is stdout.  [default, without --out: -]",
 )

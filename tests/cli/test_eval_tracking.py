@@ -37,7 +37,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "60")
     monkeypatch.setattr("fastpose.cli.eval_tracking.find_model", lambda name: head_model())
-    monkeypatch.setattr("fastpose.cli.eval_tracking.new_tracker", lambda skeleton: ByPlace)
+    monkeypatch.setattr("fastpose.cli.eval_tracking.new_tracker", lambda skeleton, sure_box: ByPlace)
     return tmp_path
 
 
