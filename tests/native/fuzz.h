@@ -133,6 +133,7 @@ void check_places(const int64_t* indices, const double* rescored, int64_t count,
 // One target an op.
 void affine_crop(Bytes& in);
 void affine_crop_backward(Bytes& in);
+void assign(Bytes& in);
 void box_nms(Bytes& in);
 void heatmap_encode(Bytes& in);
 void heatmap_decode(Bytes& in);

@@ -252,7 +252,7 @@ Target targets[] = {{"affine_crop", affine_crop, 0},       {"affine_crop_backwar
                     {"heatmap_loss", heatmap_loss, 0},     {"oks", oks, 0},
                     {"oks_nms", oks_nms, 0},               {"batch_norm_act", batch_norm_act, 0},
                     {"depthwise_conv", depthwise_conv, 0}, {"interleave", interleave, 0},
-                    {"box_nms", box_nms, 0}};
+                    {"box_nms", box_nms, 0},               {"assign", assign, 0}};
 constexpr size_t kTargets = sizeof(targets) / sizeof(*targets);
 
 }  // namespace
