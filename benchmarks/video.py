@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 import fastpose
 from fastpose.data.synthetic import paint_scene, synthetic_sequence
+from fastpose.detection import find_detector
 from fastpose.detection.network import decode_boxes, place_centers
 from fastpose.models import find_model
 from fastpose.predict import Predictor
@@ -95,7 +96,7 @@ def peer(predictor: Predictor, folder: Path, side: tuple[int, int]) -> Callable[
     """Rtmlib's PoseTracker on these two networks, the detector's input `side` (height, width)."""
     from rtmlib import Custom, PoseTracker
 
-    detector, spec = predictor.detector, predictor.spec
+    detector, spec = find_detector(device="cpu"), predictor.spec
     files = {"det": folder / "detector.onnx", "pose": folder / "pose.onnx"}
     height, width = spec.input_size
     modules = {"det": _Boxes(detector, side), "pose": _Maps(find_model(None).eval(), spec.channel_order == "rgb")}
@@ -139,12 +140,14 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=150, help="of the rendered clip (default: %(default)d)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--cores", type=int, choices=[1, 2], default=1)
+    parser.add_argument("--dtype", default="auto", help="what our networks compute in (default: %(default)s)")
     parser.add_argument("--memory", type=int, metavar="FRAMES", help="instead: our memory over so many frames")
     parser.add_argument("--latency", action="store_true", help="instead: how long we take from a frame to its result")
     options = parser.parse_args()
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.cores])
     torch.set_num_threads(options.cores)
-    predictor = fastpose.load(device="cpu")
+    predictor = fastpose.load(device="cpu", dtype=options.dtype)
+    print(predictor)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         clip = options.clip or folder / "clip.mp4"

@@ -26,6 +26,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(skip)
 
 
+@pytest.fixture(autouse=True)
+def same_on_every_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``--dtype auto`` is float32, whatever the processor, so that figures do not depend on it."""
+    monkeypatch.setattr("fastpose.devices._has_amx", lambda: False)
+
+
 def _shared_folder() -> Path:
     named = os.environ.get("FASTPOSE_SHARED")
     return Path(named) if named else Path(__file__).resolve().parents[2] / "shared"

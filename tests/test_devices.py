@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from fastpose import devices
-from fastpose.devices import pick_device
+from fastpose.devices import pick_device, pick_dtype
+
+HAS_AMX = devices._has_amx
 
 
 @pytest.fixture
@@ -72,3 +74,27 @@ def test_the_command_line_names_its_own_option(capsys, tmp_path):
         main(["eval", "resnet18_slim_refined.people_160x160", "--data", str(tmp_path / "a.json"), "--device", "bogus"])
     assert stop.value.code == 2
     assert capsys.readouterr().err.startswith("Error: --device: 'bogus' cannot be used here")
+
+
+@pytest.fixture
+def real_question(monkeypatch):
+    """The question to the processor that other tests do not ask."""
+    monkeypatch.setattr(devices, "_has_amx", HAS_AMX)
+
+
+@pytest.mark.usefixtures("real_question")
+@pytest.mark.parametrize("amx", [False, True])
+def test_auto_is_bfloat16_where_the_processor_has_units_for_it(amx: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
+    assert pick_dtype("auto", torch.device("cpu")) == (torch.bfloat16 if amx else torch.float32)
+    assert pick_dtype("auto", torch.device("cuda", 0)) == torch.float32
+    assert pick_dtype(None, torch.device("cpu")) == torch.float32
+    assert pick_dtype(torch.float16, torch.device("cpu")) == torch.float16
+    with pytest.raises(ValueError, match="dtype: expected auto, float32, bfloat16, float16, got 'int8'"):
+        pick_dtype("int8", torch.device("cpu"))
+
+
+@pytest.mark.usefixtures("real_question")
+def test_auto_without_a_way_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported", raising=False)
+    assert pick_dtype("auto", torch.device("cpu")) == torch.float32

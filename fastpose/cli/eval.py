@@ -14,6 +14,7 @@ from .options import (
     annotation_options,
     category_option,
     detector_options,
+    dtype_option,
     given_options,
     tracking_options,
     view_options,
@@ -25,7 +26,7 @@ __all__ = ["EvalOptions", "evaluate"]
 _OF_MODEL = (
     *("detections", "detector", "detect_threshold", "detector_layout", "person_class", "max_people", "boxes_only"),
     *("score_mode", "nms", "nms_threshold"),
-    *("flip_test", "scales", "rotations", "batch_size", "device", "fps", "keypoint_threshold"),
+    *("flip_test", "scales", "rotations", "batch_size", "device", "dtype", "fps", "keypoint_threshold"),
 )
 _OF_POSES = (
     *("metric", "max_people", "save_predictions", "score_mode", "nms", "nms_threshold", "sigmas", "use_area", "errors"),
@@ -77,6 +78,7 @@ class EvalOptions:
     rotations: Sequence[float]
     batch_size: int
     device: str
+    dtype: str
     json_file: Path | None
     tracking: bool
     fps: float
@@ -165,6 +167,7 @@ class _MetricName(click.ParamType):
 @view_options
 @click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
+@dtype_option("float32")
 @click.option("--json", "json_file", type=_NEW_FILE, help="Also write figures, settings and versions here.")
 @click.pass_context
 def evaluate(ctx: click.Context, /, **given: Any) -> None:

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ..data.readers import read_annotations, read_photos
 from ..data.records import PoseRecords
 from ..detection import find_detector
-from ..devices import pick_device
+from ..devices import pick_device, pick_dtype
 from ..evaluate import (
     Evaluator,
     Predictions,
@@ -110,7 +110,11 @@ def run_evaluation(options: EvalOptions) -> None:
         annotated = has_annotations(options.data) if options.detector or options.detections else True
         boxes_only = options.boxes_only or bool(options.detector and not annotated and not options.save_predictions)
         device = pick_device(options.device, "--device")
-        network = None if boxes_only or options.predictions else find_model(options.model).to(device)
+        network = (
+            None
+            if boxes_only or options.predictions
+            else find_model(options.model).to(device, pick_dtype(options.dtype, device))
+        )
         if boxes_only:
             people, metric = _read_boxes(options), None
         else:
@@ -197,7 +201,11 @@ def find_boxes(options: EvalOptions, people: PoseRecords, device: torch.device, 
     if options.detector is None:
         return None
     detector = find_detector(
-        options.detector, device=device, layout=options.detector_layout, person_class=options.person_class
+        options.detector,
+        device=device,
+        dtype=pick_dtype(options.dtype, device),
+        layout=options.detector_layout,
+        person_class=options.person_class,
     )
     threshold = options.detect_threshold
     if threshold is None:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..data.readers import read_annotations
-from ..devices import pick_device
+from ..devices import pick_device, pick_dtype
 from ..evaluate import (
     PredictedTracks,
     Tracker,
@@ -107,7 +107,7 @@ def _follow(options: EvalOptions, sequences: list[TrueSequence]) -> _Followed | 
     """The tracks of MODEL; None in processes that do not measure."""
     with processes() as rank:
         device = pick_device(options.device, "--device")
-        network = find_model(options.model).to(device)
+        network = find_model(options.model).to(device, pick_dtype(options.dtype, device))
         people = read_annotations(options.data, options.images, format="posetrack18", detections=options.detections)
         boxes = find_boxes(options, people, device, show=rank == 0)
         subject = network.name if options.model is None else options.model

@@ -13,6 +13,7 @@ __all__ = [
     "annotation_options",
     "category_option",
     "detector_options",
+    "dtype_option",
     "given_options",
     "tracking_options",
     "video_options",
@@ -81,6 +82,17 @@ def detector_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         command = click.option(name, type=kind, metavar=metavar, help=text)(command)
     return command
+
+
+def dtype_option(default: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """``--dtype``: what the networks compute in."""
+    return click.option(
+        "--dtype",
+        type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+        default=default,
+        show_default=True,
+        help="What the networks compute in; auto: bfloat16 on a CPU with AMX, where it is faster, else float32.",
+    )
 
 
 def tracking_options(command: Callable[..., Any]) -> Callable[..., Any]:

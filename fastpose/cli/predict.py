@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .boxes import parse_boxes
-from .options import detector_options, given_options, video_options, view_options
+from .options import detector_options, dtype_option, given_options, video_options, view_options
 from .predict_demo import run_demo
 from .predict_report import make_report, write_json
 from .predict_run import Run, termination_interrupts
@@ -35,7 +35,7 @@ _OF_VIDEOS = ("csv", "openpose", "posetrack18", "trc")  # formats of videos alon
 _OF_FRAMES = ("fps", "live", "timeout", "reconnect", "detect_every", "smooth", "flow", "track")
 _PARTS = ("jsonl", "parquet")  # formats in which many photos are written in parts
 _OF_KEYPOINTS = (
-    *("model", "dtype", "engine", "flip_test", "scales", "rotations", "nms_threshold", "threshold"),
+    *("model", "engine", "flip_test", "scales", "rotations", "nms_threshold", "threshold"),
     *("boxes", "demo"),
 )
 
@@ -112,7 +112,7 @@ _OF_KEYPOINTS = (
     "--demo", is_flag=True, help="Instead of a photo: a rendered scene whose joints are known. Picture: demo.jpg."
 )
 @click.option("--device", help="cpu, cuda, cuda:1, …  [default: the GPU if there is one]")
-@click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True)
+@dtype_option("auto")
 @click.option(
     "--engine",
     type=click.Choice(["auto", "eager", "compiled", "cuda_graphs"]),
@@ -193,13 +193,18 @@ def predict(
 
     # Imported here: the command line's help must not wait for torch.
     from ..detection import CARRIED_DETECTOR, find_detector
-    from ..devices import pick_device
+    from ..devices import pick_device, pick_dtype
     from ..predict import find_people, load
 
     where, asked = pick_device(device), None
+    kind = pick_dtype(dtype, where)
     if given is None:
         asked = find_detector(
-            detector or CARRIED_DETECTOR, device=where, layout=detector_layout, person_class=person_class
+            detector or CARRIED_DETECTOR,
+            device=where,
+            dtype=kind,
+            layout=detector_layout,
+            person_class=person_class,
         )
     if boxes_only:
         assert asked is not None
@@ -210,7 +215,7 @@ def predict(
 
         _run(Run(look_for_boxes, files.paths, None, files.targets, {}), files.json_file, form, None)
         return
-    predictor = load(model, device=where, dtype=dtype, engine=engine, detector=asked)
+    predictor = load(model, device=where, dtype=kind, engine=engine, detector=asked)
     options["nms_threshold"] = nms_threshold if nms_threshold < 1 else None
     if demo:
         assert files.targets[0] is not None

@@ -23,7 +23,7 @@ from ..data.prefetch import local_processes, processors
 from ..data.readers import DetectionFile
 from ..detection import CARRIED_DETECTOR, Detections, find_detector
 from ..detection.sources import carried_detector_file
-from ..devices import pick_device
+from ..devices import pick_device, pick_dtype
 from ..files import lock_folder, open_file
 from ..models import CARRIED_MODEL, find_model
 from ..predict import People, Poses, Predictor, find_people
@@ -39,7 +39,7 @@ __all__ = ["predict_many"]
 # What results depend on, beside the photos, the weights and the boxes.
 _SETTINGS = (
     *("boxes_only", "box_threshold", "category", "detector_layout", "person_class", "detect_threshold", "max_people"),
-    *("min_size", "nms_threshold", "dtype", "flip_test", "scales", "rotations", "urls"),
+    *("min_size", "nms_threshold", "flip_test", "scales", "rotations", "urls"),
 )
 _OF_FINDING = ("detect_threshold", "max_people", "min_size", "urls", "batch_size")
 _OF_POSES = (*_OF_FINDING, "flip_test", "scales", "rotations")
@@ -158,14 +158,19 @@ class _Looker:
     def of(cls, options: Mapping[str, Any], given: Given) -> _Looker:
         """The model and the detector that the options name."""
         device, detector = pick_device(options["device"]), None
-        settings = {name: options[name] for name in _SETTINGS}
+        dtype = pick_dtype(options["dtype"], device)
+        settings = {name: options[name] for name in _SETTINGS} | {"dtype": str(dtype).removeprefix("torch.")}
         settings["boxes"] = given.path.name if isinstance(given, DetectionFile) else given
         if isinstance(given, DetectionFile):
             settings["boxes_sha256"] = _file_digest(given.path)
         else:
             name = settings["detector"] = options["detector"] or CARRIED_DETECTOR
             detector = find_detector(
-                name, device=device, layout=options["detector_layout"], person_class=options["person_class"]
+                name,
+                device=device,
+                dtype=dtype,
+                layout=options["detector_layout"],
+                person_class=options["person_class"],
             )
             file = carried_detector_file() if name == CARRIED_DETECTOR else Path(name)
             settings["detector_sha256"] = _file_digest(file) if file.is_file() else None
@@ -174,9 +179,7 @@ class _Looker:
             return cls(partial(_find_boxes, detector, named), given, None, settings)
         network = find_model(options["model"])
         settings |= {"model": options["model"] or CARRIED_MODEL, "model_sha256": weights_digest(network)}
-        predictor = Predictor(
-            network, device=device, dtype=options["dtype"], engine=options["engine"], detector=detector
-        )
+        predictor = Predictor(network, device=device, dtype=dtype, engine=options["engine"], detector=detector)
         nms = options["nms_threshold"] if options["nms_threshold"] < 1 else None
         look = partial(predictor.stream, nms_threshold=nms, **{name: options[name] for name in _OF_POSES})
         return cls(look, given, predictor.spec.skeleton, settings)

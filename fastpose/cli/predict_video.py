@@ -85,19 +85,21 @@ def predict_video(ctx: click.Context, source: str) -> None:
     )
 
     from ..detection import CARRIED_DETECTOR, find_detector
-    from ..devices import pick_device
+    from ..devices import pick_device, pick_dtype
     from ..predict import load
 
     where = pick_device(told["device"])
+    dtype = pick_dtype(told["dtype"], where)
     detector = None
     if not told["boxes"]:
         detector = find_detector(
             told["detector"] or CARRIED_DETECTOR,
             device=where,
+            dtype=dtype,
             layout=told["detector_layout"],
             person_class=told["person_class"],
         )
-    predictor = load(told["model"], device=where, dtype=told["dtype"], engine=told["engine"], detector=detector)
+    predictor = load(told["model"], device=where, dtype=dtype, engine=told["engine"], detector=detector)
     run.work(predictor)
 
 

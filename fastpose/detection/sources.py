@@ -10,6 +10,7 @@ import torch
 
 from fastpose.models.find import packaged_file
 
+from ..devices import pick_device, pick_dtype
 from .batch import BatchDetector
 from .detections import Detector
 
@@ -27,6 +28,7 @@ def find_detector(
     source: str | os.PathLike[str] | BatchDetector | Detector = CARRIED_DETECTOR,
     *,
     device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
     layout: str | None = None,
     person_class: int | None = None,
 ) -> Detector:
@@ -36,6 +38,7 @@ def find_detector(
         source: "carried"; an ONNX file; a safetensors file of `save_detector`; "torchvision:NAME", such as
             ``torchvision:fasterrcnn_mobilenet_v3_large_fpn``; or a detector, which is given back as it is.
         device: Where it runs: "cpu", "cuda", "cuda:1", …; by default as each kind says.
+        dtype: What this package's own networks compute in, as for `fastpose.load`; the others say so themselves.
         layout: How the outputs of an ONNX file are to be read, where they do not show it.
         person_class: Which of the classes of an ONNX file is a person.
 
@@ -72,10 +75,11 @@ def find_detector(
     from .person_detector import load_detector
 
     if name == CARRIED_DETECTOR:
-        return load_detector(carried_detector_file(), device=device)
-    if Path(name).suffix.lower() != ".safetensors":
+        name = os.fspath(carried_detector_file())
+    elif Path(name).suffix.lower() != ".safetensors":
         raise ValueError(f"detector: {_EXPECTED}, got {name!r}")
-    return load_detector(name, device=device)
+    device = pick_device(device)
+    return load_detector(name, device=device, dtype=pick_dtype(dtype, device))
 
 
 def carried_detector_file() -> Path:

@@ -231,9 +231,8 @@ class Evaluator:
 
         for batch in self._batches(spec, views, parameter.device):
             with autocast():
-                under_way.append(
-                    (batch.people, estimator.submit(_crops(batch), batch.matrices, flip=flip, views=views))
-                )
+                crops = _crops(batch, engine.dtype)
+                under_way.append((batch.people, estimator.submit(crops, batch.matrices, flip=flip, views=views)))
             while len(under_way) > engine.ahead:
                 take_in()
         while under_way:
@@ -340,11 +339,12 @@ class Evaluator:
         return self._world.from_main(lambda: self.measure(predictions, model, spec=options.get("spec")))
 
 
-def _crops(batch: Batch) -> Crop:
-    """The crops of a batch, and mirrored ones behind them if these are wanted."""
+def _crops(batch: Batch, dtype: torch.dtype) -> Crop:
+    """The crops of a batch in a network's dtype, and mirrored ones behind them if these are wanted."""
 
     def crop(_: Array, flip: bool, out: Tensor | None) -> Tensor:
         assert out is None  # an engine that puts crops into memory of its own has them made there
-        return torch.cat([batch.images, batch.images.flip(3)]) if flip else batch.images
+        images = batch.images.to(dtype)
+        return torch.cat([images, images.flip(3)]) if flip else images
 
     return crop

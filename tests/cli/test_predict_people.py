@@ -21,6 +21,8 @@ BOXES = [[10, 5, 60, 75, 0.9], [50, 5, 80, 75, 0.5]]
 @pytest.fixture
 def detector(monkeypatch):
     """Stands in for whatever is named; keeps what it was asked for by."""
+    import fastpose.predict  # noqa: F401  it keeps the real one, whichever test comes first
+
     fake = FakeDetector(lambda photo: BOXES)
     fake.named = []
     monkeypatch.setattr("fastpose.detection.find_detector", lambda *a, **k: fake.named.append((a, k)) or fake)
@@ -54,7 +56,7 @@ def test_people_are_found(run, detector):
     assert [(person["box"], person["box_score"]) for person in found] == [([*box], s) for *box, s in BOXES]
     assert all(len(person["keypoints"]) == 17 for person in found)
     assert detector.named == [
-        (("carried",), {"device": torch.device("cpu"), "layout": None, "person_class": None}),
+        (("carried",), {"device": torch.device("cpu"), "dtype": torch.float32, "layout": None, "person_class": None}),
     ]
 
 
@@ -62,7 +64,7 @@ def test_it_is_asked_as_it_was_said(run, detector):
     words = ("--detector", "yolo.onnx", "--person-class", 3, "--detector-layout", "yolox", "--detect-threshold", 0.25)
     assert len(people_of(run("7.png", *words, "--max-people", 1))[0]) == 1
     assert detector.named == [
-        (("yolo.onnx",), {"device": torch.device("cpu"), "layout": "yolox", "person_class": 3}),
+        (("yolo.onnx",), {"device": torch.device("cpu"), "dtype": torch.float32, "layout": "yolox", "person_class": 3}),
     ]
     assert detector.thresholds == [0.25]
     assert len(people_of(run("7.png", "--detect-threshold", 0.8))[0]) == 1

@@ -35,6 +35,10 @@ def test_files(tmp_path, made, kind):
     assert isinstance(found, PersonDetector)
     assert isinstance(found, BatchDetector)
     assert found.spec == SPEC
+    assert found.dtype == torch.float32
+    half = find_detector(kind(tmp_path / "a.safetensors"), device="cpu", dtype="bfloat16")
+    assert isinstance(half, PersonDetector)
+    assert half.dtype == next(half.net.parameters()).dtype == torch.bfloat16
     find_detector(kind("folder/yolo.ONNX"), device="cpu", layout="yolox", person_class=2)
     options = {"device": "cpu", "layout": "yolox", "person_class": 2}
     assert made == [("OnnxDetector", (kind("folder/yolo.ONNX"),), options)]

@@ -1,5 +1,6 @@
 """Measuring a model: perfect, mirrored and missing predictions, and names instead of positions."""
 
+import copy
 import dataclasses
 from pathlib import Path
 
@@ -77,6 +78,12 @@ def test_flip_test_changes_the_result(evaluators, model):
     with_flip = evaluators[0].predict(model, flip_test=True)
     without = evaluators[0].predict(model, flip_test=False)
     assert (with_flip.scores != without.scores).any()
+
+
+def test_a_network_in_bfloat16(evaluators, model):
+    half = copy.deepcopy(model).to(torch.bfloat16)
+    ours, wanted = evaluators[0].predict(half), evaluators[0].predict(model)
+    assert np.abs(ours.scores - wanted.scores).max() < 0.05
 
 
 def test_ap_of_records_without_a_file(figures, evaluators, model):

@@ -341,7 +341,7 @@ def test_options_are_checked(predictor):
         predictor([], batch_size=0)
     with pytest.raises(TypeError, match="expected a PoseModel, got Linear"):
         Predictor(nn.Linear(2, 2))
-    with pytest.raises(ValueError, match=r"dtype: expected float32, .* got 'int8'"):
+    with pytest.raises(ValueError, match=r"dtype: expected auto, float32, .* got 'int8'"):
         Predictor(spot_model(), dtype="int8")
     with pytest.raises(ValueError, match="device: 'nowhere' cannot be used"):
         Predictor(spot_model(), device="nowhere")
@@ -361,6 +361,7 @@ def test_bfloat16_is_near(predictor):
     half = Predictor(spot_model(flip_test=False), device="cpu", dtype=torch.bfloat16)
     assert half.dtype is torch.bfloat16
     assert error(half(image, box), points) < 9
+    assert half.detector.dtype is torch.bfloat16
 
 
 def test_predictor_is_apart_from_the_model():
