@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from detector_loss import pair_ious
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -89,8 +90,6 @@ def distillation_loss(logits: Tensor, predicted: Tensor, scores: Tensor, boxes: 
         scores: [B, A], the teacher's.
         boxes: [B, A, 4], the teacher's boxes.
     """
-    from train_detector import pair_ious
-
     focus = (logits.detach().sigmoid() - scores).square()
     entropy = F.binary_cross_entropy_with_logits(logits, scores, reduction="none")
     total = scores.sum().clamp(min=1.0)

@@ -13,6 +13,9 @@ import pytest
 import torch
 import yaml
 
+from fastpose.detection.network import decode_boxes, place_centers
+from fastpose.detection.person_detector import DetectorSpec
+
 TOOLS = Path(__file__).parents[2] / "tools"
 
 
@@ -25,6 +28,16 @@ def label(monkeypatch):
 @pytest.fixture
 def train(label):
     return importlib.import_module("train_detector")
+
+
+@pytest.fixture
+def pictures(label):
+    return importlib.import_module("detector_pictures")
+
+
+@pytest.fixture
+def loss(label):
+    return importlib.import_module("detector_loss")
 
 
 def test_boxes_that_overlap_are_fused_by_score(label):
@@ -69,7 +82,7 @@ def test_sure_points_become_annotations(label, tmp_path):
 
 
 @pytest.fixture
-def photos(train, tmp_path):
+def photos(pictures, tmp_path):
     """Grey photos with one red person each, a rectangle."""
     folder = tmp_path / "photos"
     folder.mkdir()
@@ -93,11 +106,11 @@ def photos(train, tmp_path):
 SET = {"photos": "photos", "annotations": "people.json", "share": 1.0}
 
 
-def test_boxes_lie_on_what_the_picture_shows(train, photos):
-    data = train.Photos()
+def test_boxes_lie_on_what_the_picture_shows(pictures, photos):
+    data = pictures.Photos()
     data.add_set(photos, SET)
-    spec = train.DetectorSpec()
-    maker = train.PictureMaker(data, spec, 3, 10**8)
+    spec = DetectorSpec()
+    maker = pictures.PictureMaker(data, spec, 3, 10**8)
     images, boxes, _ = maker.batch(0, 40, 128)
     again, _, _ = maker.batch(0, 40, 128)
     assert torch.equal(images, again)
@@ -118,31 +131,31 @@ def test_boxes_lie_on_what_the_picture_shows(train, photos):
     assert checked > 25
 
 
-def test_a_box_is_answered_for_by_places_that_fit_it(train):
-    centers, strides = train.place_centers((64, 64))
+def test_a_box_is_answered_for_by_places_that_fit_it(loss):
+    centers, strides = place_centers((64, 64))
     boxes = torch.tensor([[[4.0, 4.0, 36.0, 60.0, 1.0], [41.0, 9.0, 47.0, 15.0, 0.5], [0, 0, 0, 0, 0]]])
     there = torch.tensor([[True, True, False]])
     reach = torch.stack([strides] * 4, 1)[None] * 2
-    predicted = train.decode_boxes(reach, centers)
+    predicted = decode_boxes(reach, centers)
     scores = torch.full((1, len(centers)), 0.01)
-    best, positive, quality = train.assign(scores, predicted, boxes, there, centers, strides)
+    best, positive, quality = loss.assign(scores, predicted, boxes, there, centers, strides)
     assert positive.any()
     assert set(best[positive].tolist()) == {0, 1}  # the small one, too, and not what is not there
     assert (quality[~positive] == 0).all()
-    ious, _ = train.pair_ious(predicted[0], boxes[0, 0, :4])
+    ious, _ = loss.pair_ious(predicted[0], boxes[0, 0, :4])
     of_first = positive[0] & (best[0] == 0)
     assert quality[0][of_first].max() == pytest.approx(ious[of_first].max().item(), abs=1e-5)
-    ious, _ = train.pair_ious(predicted[0], boxes[0, 1, :4])
+    ious, _ = loss.pair_ious(predicted[0], boxes[0, 1, :4])
     of_second = positive[0] & (best[0] == 1)
     assert quality[0][of_second].max() == pytest.approx(0.5 * ious[of_second].max().item(), abs=1e-5)
 
 
-def test_what_is_ignored_is_no_background(train):
-    centers, strides = train.place_centers((64, 64))
+def test_what_is_ignored_is_no_background(loss):
+    centers, strides = place_centers((64, 64))
     logits = torch.zeros(1, len(centers), requires_grad=True)
     distances = torch.full((1, len(centers), 4), 9.0, requires_grad=True)
     region = np.array([[0, 0, 32, 64]], np.float32)
-    score_loss, box_loss = train.detection_loss((logits, distances), [np.empty((0, 5))], [region], centers, strides)
+    score_loss, box_loss = loss.detection_loss((logits, distances), [np.empty((0, 5))], [region], centers, strides)
     (score_loss + box_loss).backward()
     inside = centers[:, 0] < 32
     assert (logits.grad[0, inside] == 0).all()
@@ -172,14 +185,14 @@ def test_a_run_learns_and_goes_on_where_it_was(train, photos, monkeypatch, capsy
     assert (out / "best.safetensors").exists()
 
 
-def test_a_picture_in_a_mirror_has_its_boxes_and_its_teacher_there_too(train):
+def test_a_picture_in_a_mirror_has_its_boxes_and_its_teacher_there_too(pictures):
     size = 64
-    centers, _ = train.place_centers((size, size))
+    centers, _ = place_centers((size, size))
     boxes = torch.cat([centers - 3, centers + torch.tensor([5.0, 2.0])], 1)[None]
     images = torch.arange(3 * size * size, dtype=torch.float32).reshape(1, 3, size, size)
     rows = [np.array([[1, 2, 11, 20, 0.5]], np.float32)]
-    batch = train.Batch(
-        images, rows, [np.empty((0, 4), np.float32)], train.Taught(centers[None, :, 0], boxes, [images])
+    batch = pictures.Batch(
+        images, rows, [np.empty((0, 4), np.float32)], pictures.Taught(centers[None, :, 0], boxes, [images])
     )
     seen = batch.mirrored()
     assert torch.equal(seen.images[..., 0], images[..., -1])
