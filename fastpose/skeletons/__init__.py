@@ -4,6 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .animals import (
+    ANIMALKINGDOM23,
+    ANIMALPOSE20,
+    AP10K17,
+    ATRW15,
+    FLY32,
+    HORSE22,
+    LOCUST35,
+    MACAQUE17,
+    ZEBRA9,
+)
 from .datasets import (
     AIC14,
     COCO17,
@@ -17,8 +28,12 @@ from .datasets import (
     MPII_TRB40,
     POSETRACK18_17,
 )
+from .faces import AFLW19, COCO_WHOLEBODY_FACE68, COFW29, LAPA106, W300_68, W300LP68, WFLW98
+from .fashion import DEEPFASHION2_294, DEEPFASHION_FULL8, DEEPFASHION_LOWER4, DEEPFASHION_UPPER6
+from .hands import COCO_WHOLEBODY_HAND21, FREIHAND21, ONEHAND10K21, RHD21
 from .names import canonical_name
 from .skeleton import Skeleton
+from .wholebody import COCO_WHOLEBODY133, HALPE26, HALPE136, HUMANART21, MHP16, OCHUMAN17
 
 __all__ = [
     "AIC14",
@@ -42,7 +57,11 @@ _SKELETONS = {
     skeleton.name: skeleton
     for skeleton in (
         *(AIC14, COCO17, COCO_AIC19, CROWDPOSE14, EXLPOSE14, HUMANART17, JHMDB15, LSP14, MPII16, MPII_TRB40),
-        POSETRACK18_17,
+        *(POSETRACK18_17, OCHUMAN17, MHP16, HUMANART21, HALPE26, HALPE136, COCO_WHOLEBODY133),
+        *(COCO_WHOLEBODY_HAND21, ONEHAND10K21, FREIHAND21, RHD21),
+        *(COCO_WHOLEBODY_FACE68, W300_68, W300LP68, AFLW19, COFW29, WFLW98, LAPA106),
+        *(AP10K17, ANIMALPOSE20, ANIMALKINGDOM23, ATRW15, FLY32, HORSE22, LOCUST35, MACAQUE17, ZEBRA9),
+        *(DEEPFASHION_FULL8, DEEPFASHION_UPPER6, DEEPFASHION_LOWER4, DEEPFASHION2_294),
     )
 }
 
@@ -80,5 +99,5 @@ def _canonical(keypoints: Sequence[str]) -> tuple[str, ...]:
     return tuple(map(canonical_name, keypoints))
 
 
-# The first by name of those that have the same keypoints: COCO, not Human-Art.
-_BY_NAMES = {_canonical(_SKELETONS[name].keypoints): _SKELETONS[name] for name in reversed(list_skeletons())}
+# The first of those that have the same keypoints: COCO, not Human-Art.
+_BY_NAMES = {_canonical(skeleton.keypoints): skeleton for skeleton in reversed(_SKELETONS.values())}
