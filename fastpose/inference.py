@@ -121,13 +121,17 @@ class Estimator:
             if views:
                 straight, flipped = views.merge(cast(Tensor, straight), cast("Tensor | None", flipped)), None
                 visibility = None if visibility is None else visibility.unflatten(0, (len(views), -1)).mean(0)
-            keypoints, scores = self.spec.codec.decode(
-                cast(Tensor, straight),
+            codec = self.spec.codec
+            decode = cast(Any, codec).decode_visible if codec.tells_visibility else codec.decode
+            keypoints, scores, *told = decode(
+                straight,
                 self.spec.input_size,
-                flipped=cast("Tensor | None", flipped),
+                flipped=flipped,
                 flip_index=None if flipped is None else self._mirror,
                 inverse=inverse,
             )
+            if told:
+                visibility = told[0]
             found = (keypoints, scores, None if visibility is None else visibility.float())
             results = [None if values is None else engine.fetch(torch.as_tensor(values)) for values in found]
             clock.lap("decode")

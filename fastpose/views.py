@@ -91,7 +91,7 @@ class ViewAverage:
 
     def _find_sampling(self, to_input: NDArray[np.float64]) -> tuple[Tensor, Tensor]:
         """Where each pixel of the average lies in each view ([V, h, w, 2], from -1 to 1), and how many cover it."""
-        _, height, width = self.spec.codec.output_shape(1)
+        _, height, width = self.spec.codec.output_shape(1, self.spec.input_size)
         x, y = np.meshgrid(np.arange(width), np.arange(height))
         pixels = np.stack([x, y, np.ones_like(x)], -1).astype(np.float64)
         sides = np.array([max(width - 1, 1), max(height - 1, 1)])

@@ -10,8 +10,10 @@ from ..checks import check_choice, check_keys
 from .codec import Codec
 from .dark import Dark
 from .gaussian import Gaussian
+from .integral import Integral
 from .megvii import Megvii
 from .regression import Regression
+from .simcc import SimCC
 from .udp import Udp
 from .udp_combined import UdpCombined
 
@@ -20,8 +22,10 @@ __all__ = [
     "Codec",
     "Dark",
     "Gaussian",
+    "Integral",
     "Megvii",
     "Regression",
+    "SimCC",
     "Udp",
     "UdpCombined",
     "build_codec",
@@ -30,7 +34,7 @@ __all__ = [
 ]
 
 CODECS: Mapping[str, type[Codec]] = {
-    codec.kind: codec for codec in (Gaussian, Dark, Udp, UdpCombined, Megvii, Regression)
+    codec.kind: codec for codec in (Gaussian, Dark, Udp, UdpCombined, Megvii, Regression, SimCC, Integral)
 }
 """The codecs by name."""
 

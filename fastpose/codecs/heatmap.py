@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from ..ops._codec import check_codec, encode_scale
 from ..ops._native import Array
 from ..ops.reference.heatmap_decode import merge_flipped
 from .codec import LossFunction
+from .losses import adaptive_wing, loss_options
 
 __all__ = ["HeatmapCodec"]
 
@@ -42,6 +44,7 @@ class HeatmapCodec:
     kind: ClassVar[str]
     takes: ClassVar[str] = "maps"
     needs_core: ClassVar[bool] = True
+    tells_visibility: ClassVar[bool] = False
     maps_per_keypoint: ClassVar[int] = 1
     shifts_mirror: ClassVar[bool] = True
     pixel_shift: ClassVar[float] = 0.0
@@ -64,13 +67,13 @@ class HeatmapCodec:
         """Maps that a network gives for this many keypoints."""
         return num_keypoints * self.maps_per_keypoint
 
-    def output_shape(self, num_keypoints: int) -> tuple[int, ...]:
+    def output_shape(self, num_keypoints: int, input_size: Size) -> tuple[int, ...]:
         """Shape of a network's output for one crop: (channels, height, width)."""
         return self.output_channels(num_keypoints), *self.heatmap_size
 
-    def accepts(self, output: Tensor, num_keypoints: int) -> bool:
+    def accepts(self, output: Tensor, num_keypoints: int, input_size: Size) -> bool:
         """Whether a network's output [B,C,h,w] has the shape that the codec decodes."""
-        return tuple(output.shape[1:]) == self.output_shape(num_keypoints)
+        return tuple(output.shape[1:]) == self.output_shape(num_keypoints, input_size)
 
     def resized(self, old: Size, new: Size, *, exact: bool = True) -> HeatmapCodec:
         """The codec for another input size: the maps keep their ratio to the input.
@@ -108,19 +111,33 @@ class HeatmapCodec:
         """
         return heatmap_encode(keypoints, visible, self, input_size, joint_weights=joint_weights)
 
-    def make_loss(self, input_size: Size, hardest: int | None = None) -> LossFunction:
-        """The loss of one stage: mean squared error, without a target map in memory.
+    def make_loss(
+        self, input_size: Size, hardest: int | None = None, *, kind: str | None = None, **options: Any
+    ) -> LossFunction:
+        """The loss of one stage: mean squared error, without a target map in memory; or another one, with it.
 
         Args:
             input_size: (height, width) of the network's input, pixels.
             hardest: Count only so many keypoints of each person, those with the largest loss.
+            kind: ``mse`` or ``adaptive_wing``.
+            options: Of ``adaptive_wing``: ``alpha``, ``omega``, ``epsilon``, ``theta``.
 
         Returns:
             A function of maps [B,C,h,w], keypoints [B,K,2] in input pixels and weights [B,K], to a scalar.
+
+        Raises:
+            ValueError: The loss or an option is unknown, or goes with neither ``hardest`` nor several maps a keypoint.
         """
+        wing = {"alpha": 2.1, "omega": 14.0, "epsilon": 1.0, "theta": 0.5}
+        name, values = loss_options(kind, options, {"mse": {}, "adaptive_wing": wing})
+        if name == "adaptive_wing" and (hardest is not None or self.maps_per_keypoint != 1):
+            raise ValueError("kind: adaptive_wing goes with one map a keypoint, and without hardest")
 
         def loss(maps: Tensor, keypoints: Tensor, weights: Tensor) -> Tensor:
-            return heatmap_loss(maps.float(), keypoints, weights, self, input_size, ohkm_topk=hardest)
+            if name == "mse":
+                return heatmap_loss(maps.float(), keypoints, weights, self, input_size, ohkm_topk=hardest)
+            target, inside = self.encode(keypoints, (weights > 0).float(), input_size)
+            return adaptive_wing(maps.float(), torch.as_tensor(target), torch.as_tensor(inside) * weights, **values)
 
         return loss
 

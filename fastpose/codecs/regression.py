@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..checks import Size, check_size
 from ..ops._native import Array
 from .codec import LossFunction
+from .losses import COORDINATE_LOSSES, coordinate_loss, loss_options
 
-__all__ = ["Regression", "smooth_l1"]
+__all__ = ["Regression"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Regression:
     kind: ClassVar[str] = "regression"
     takes: ClassVar[str] = "coordinates"
     needs_core: ClassVar[bool] = False
+    tells_visibility: ClassVar[bool] = False
 
     def check(self, input_size: Size) -> None:
         """Refuses, by a ValueError, what is no (height, width) of at least one pixel."""
@@ -45,11 +46,11 @@ class Regression:
         """Coordinates of a network's output for this many keypoints (without deviations)."""
         return 2 * num_keypoints
 
-    def output_shape(self, num_keypoints: int) -> tuple[int, ...]:
+    def output_shape(self, num_keypoints: int, input_size: Size) -> tuple[int, ...]:
         """Shape of a network's output for one crop, without deviations: (K, 2)."""
         return num_keypoints, 2
 
-    def accepts(self, output: Tensor, num_keypoints: int) -> bool:
+    def accepts(self, output: Tensor, num_keypoints: int, input_size: Size) -> bool:
         """Whether a network's output [B,K,2 or 4] has the shape that the codec decodes."""
         return tuple(output.shape[1:]) in ((num_keypoints, 2), (num_keypoints, 4))
 
@@ -90,27 +91,34 @@ class Regression:
         target = torch.nan_to_num(torch.stack([x / width, y / height], -1), nan=0.0, posinf=0.0, neginf=0.0)
         return _like(keypoints, target), _like(keypoints, weights)
 
-    def make_loss(self, input_size: Size, hardest: int | None = None) -> LossFunction:
-        """The loss: mean smooth L1 distance over all coordinates, both sides multiplied by the weight.
+    def make_loss(
+        self, input_size: Size, hardest: int | None = None, *, kind: str | None = None, **options: Any
+    ) -> LossFunction:
+        """The loss: mean smooth L1 distance over all coordinates, both sides multiplied by the weight; or another one.
 
         Networks with deviations have a loss of their own, which is part of their head.
 
         Args:
             input_size: (height, width) of the network's input, pixels.
             hardest: Has no meaning here.
+            kind: A name of `fastpose.codecs.losses.COORDINATE_LOSSES`: ``smooth_l1``, ``l1``, ``mse``, ``wing``,
+                ``soft_wing``.
+            options: Its values.
 
         Returns:
             A function of fractions [B,K,2], keypoints [B,K,2] in input pixels and weights [B,K], to a scalar.
 
         Raises:
-            ValueError: ``hardest`` is given.
+            ValueError: ``hardest`` is given, or the loss or an option is unknown.
         """
         if hardest is not None:
             raise ValueError("hardest: goes with heatmaps, and this network gives coordinates")
+        defaults = {key: given for key, (_, given) in COORDINATE_LOSSES.items()}
+        name, values = loss_options(kind, options, defaults)
 
         def loss(output: Tensor, keypoints: Tensor, weights: Tensor) -> Tensor:
             target, inside = (torch.as_tensor(value) for value in self.encode(keypoints, weights > 0, input_size))
-            return smooth_l1(output.float(), target, inside * weights)
+            return coordinate_loss(name, output.float(), target, inside * weights, **values)
 
         return loss
 
@@ -179,21 +187,6 @@ class Regression:
     def output_to_input(self, input_size: Size) -> NDArray[np.float64] | None:
         """None: where one crop shows the left ankle and another one the right one, their mean is neither."""
         return None
-
-
-def smooth_l1(predicted: Tensor, target: Tensor, weights: Tensor) -> Tensor:
-    """Mean over all coordinates of the smooth L1 distance, both sides multiplied by the weight (DeepPose in MMPose).
-
-    Args:
-        predicted: coordinates as fractions of the input's sides [B,K,2].
-        target: the same shape.
-        weights: [B,K].
-
-    Returns:
-        The loss, a scalar.
-    """
-    factors = weights[..., None]
-    return F.smooth_l1_loss(predicted * factors, target * factors)
 
 
 def _with_deviations(values: Tensor) -> Tensor:

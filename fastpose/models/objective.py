@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -68,6 +68,8 @@ class LossSettings:
         hardest: `StageLoss.hardest` of every stage where `stages` is empty.
         stages: One for each stage of the network's output, in order; empty: each counts once.
         visibility: Factor on the loss of a visibility head, relative to that of the maps.
+        kind: Which of the codec's losses; its first one where None.
+        options: Values of that loss which differ from its defaults. Keypoints (``mask``) by name or index.
         absent: Weight of a labelled keypoint that lies outside the crop: its map shall be empty, so that its score is
             low. 0: such a keypoint is not looked at, as in published recipes.
     """
@@ -77,6 +79,8 @@ class LossSettings:
     stages: tuple[StageLoss, ...] = ()
     visibility: float = 1e-3
     absent: float = 0.0
+    kind: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         StageLoss(self.weight, self.hardest)
@@ -110,7 +114,7 @@ def build_loss(head: nn.Module, spec: PoseSpec, settings: LossSettings | None = 
     if len(stages) != spec.output_stages:
         raise ValueError(f"loss.stages: expected one for each of {spec.output_stages} stages, got {len(stages)}")
     factors = [stage.weight * settings.weight for stage in stages]
-    functions = [_stage_loss(head, spec, stage) for stage in stages]
+    functions = [_stage_loss(head, spec, stage, settings) for stage in stages]
     if settings.absent:
         if spec.codec.takes != "maps":
             raise ValueError(f"loss.absent: goes with heatmaps, not with codec {spec.codec.kind}")
@@ -130,16 +134,23 @@ def build_loss(head: nn.Module, spec: PoseSpec, settings: LossSettings | None = 
     return loss
 
 
-def _stage_loss(head: nn.Module, spec: PoseSpec, stage: StageLoss) -> Callable[[Any, Tensor, Tensor], Tensor]:
+def _stage_loss(
+    head: nn.Module, spec: PoseSpec, stage: StageLoss, settings: LossSettings
+) -> Callable[[Any, Tensor, Tensor], Tensor]:
     try:
         changes = {} if stage.kernel_size is None else {"kernel_size": stage.kernel_size}
         codec = change_codec(spec.codec, **changes)
-        function = codec.make_loss(spec.input_size, stage.hardest)
+        options = {**settings.options}
+        if "mask" in options:
+            options["mask"] = [_keypoint(spec, name) for name in options["mask"]]
+        function = codec.make_loss(spec.input_size, stage.hardest, kind=settings.kind, **options)
     except ValueError as error:
         raise ValueError(f"loss: {error} (codec {spec.codec.kind})") from None
     own = getattr(head, "loss_module", None)
     if own is None:
         return function
+    if settings.kind is not None or settings.options:
+        raise ValueError("loss.kind: the network's head has a loss of its own")
 
     def loss(output: Tensor, keypoints: Tensor, weights: Tensor) -> Tensor:
         target, inside = (torch.as_tensor(value) for value in codec.encode(keypoints, weights > 0, spec.input_size))
@@ -147,6 +158,18 @@ def _stage_loss(head: nn.Module, spec: PoseSpec, stage: StageLoss) -> Callable[[
         return result
 
     return loss
+
+
+def _keypoint(spec: PoseSpec, name: str | int) -> int:
+    """Index of a keypoint that is named, or given by its index."""
+    if isinstance(name, str):
+        try:
+            return spec.skeleton.index(name)
+        except KeyError as error:
+            raise ValueError(f"options.mask: {error.args[0]}") from None
+    if isinstance(name, bool) or not 0 <= name < spec.num_keypoints:
+        raise ValueError(f"options.mask: expected names, or indices below {spec.num_keypoints}, got {name!r}")
+    return name
 
 
 def _with_absent(function: Callable[[Any, Tensor, Tensor], Tensor], spec: PoseSpec, factor: float) -> Any:

@@ -63,7 +63,7 @@ class PoseModel(nn.Module):
     @property
     def tells_visibility(self) -> bool:
         """Whether its outputs say how probable it is that a keypoint can be seen."""
-        return bool(getattr(self.head, "tells_visibility", False))
+        return self.spec.codec.tells_visibility or bool(getattr(self.head, "tells_visibility", False))
 
     def forward(self, x: Tensor) -> Output:
         """Compute the head's output for a batch of crops.
@@ -115,7 +115,8 @@ def check_sizes(spec: PoseSpec, *, backbone_stride: int, output_stride: int | No
         )
     if output_stride is None:
         return
-    given, taken = (height // output_stride, width // output_stride), spec.codec.output_shape(spec.num_keypoints)[1:]
+    given = height // output_stride, width // output_stride
+    taken = spec.codec.output_shape(spec.num_keypoints, spec.input_size)[1:]
     if taken != given:
         raise ValueError(
             f"codec.heatmap_size: the network gives {given} for an input of {spec.input_size}, "

@@ -13,8 +13,10 @@ from ._native import C
 __all__ = [
     "UDP_KINDS",
     "HeatmapCodec",
+    "VectorCodec",
     "blur_size",
     "check_codec",
+    "check_vectors",
     "codec_values",
     "decode_scale",
     "encode_scale",
@@ -22,6 +24,7 @@ __all__ = [
     "native_codec",
     "native_codec_of",
     "parameter",
+    "vector_sizes",
 ]
 
 
@@ -37,6 +40,49 @@ class HeatmapCodec(Protocol):
     @property
     def heatmap_size(self) -> tuple[int, int]:
         """(height, width)."""
+
+
+class VectorCodec(Protocol):
+    """What the ops of coordinate vectors ask of a codec (`fastpose.codecs.SimCC`, which says what these are)."""
+
+    @property
+    def sigma(self) -> tuple[float, float]: ...
+    @property
+    def split_ratio(self) -> float: ...
+    @property
+    def smoothing(self) -> str: ...
+    @property
+    def label_smoothing(self) -> float: ...
+    @property
+    def normalized(self) -> bool: ...
+    @property
+    def dark(self) -> bool: ...
+    @property
+    def visibility(self) -> bool: ...
+
+
+def check_vectors(codec: VectorCodec, input_size: tuple[int, int]) -> tuple[int, int]:
+    """`vector_sizes`, after checking that the codec has vectors.
+
+    Raises:
+        TypeError: ``codec`` is no codec.
+        ValueError: The codec has no vectors, or a size does not fit.
+    """
+    kind = getattr(codec, "kind", None)
+    if not isinstance(kind, str):
+        raise TypeError(f"codec: expected a codec of fastpose.codecs, got {type(codec).__name__}")
+    if kind != "simcc":
+        raise ValueError(f"codec: expected a codec of vectors (simcc), got {kind!r}")
+    sides: Any = input_size
+    whole = isinstance(sides, (tuple, list)) and all(isinstance(side, (int, np.integer)) for side in sides)
+    if not whole or len(sides) != 2 or sides[0] < 1 or sides[1] < 1:
+        raise ValueError(f"input_size: expected (height, width) of at least 1 pixel, got {input_size!r}")
+    return vector_sizes(codec, input_size)
+
+
+def vector_sizes(codec: VectorCodec, input_size: tuple[int, int]) -> tuple[int, int]:
+    """Bins of the two vectors, (x, y), for an input of (height, width) pixels."""
+    return int(input_size[1] * codec.split_ratio), int(input_size[0] * codec.split_ratio)
 
 
 CodecValues = tuple[int, int, int, int, int, float, float, int, int]

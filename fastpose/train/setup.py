@@ -27,6 +27,7 @@ from ..models import (
 )
 from ..models.find import is_weights_file
 from ..models.hub import fetch
+from ..models.output import Stage
 from ..ops._native import C
 from ..skeletons import Skeleton
 from ..spec import PoseSpec
@@ -217,13 +218,18 @@ def _try_size(model: PoseModel, spec: PoseSpec, key: str) -> int:
         raise RecipeError(f"{key}: the network cannot take {list(spec.input_size)} ({error})") from None
     finally:
         model.train(training)
-    if not spec.codec.accepts(output.last, spec.num_keypoints):
-        expected = spec.codec.output_shape(spec.num_keypoints)
+    if not spec.codec.accepts(output.last, spec.num_keypoints, spec.input_size):
+        expected = spec.codec.output_shape(spec.num_keypoints, spec.input_size)
         raise RecipeError(
-            f"{key}: at {list(spec.input_size)} the network gives {list(output.last.shape[1:])}, expected "
+            f"{key}: at {list(spec.input_size)} the network gives {_shapes(output.last)}, expected "
             f"{list(expected)}; sides in multiples of 32 suit every network"
         )
     return 2 if 1 in values else 1
+
+
+def _shapes(stage: Stage) -> list[Any]:
+    """What a stage gives for one crop."""
+    return list(stage.shape[1:]) if isinstance(stage, Tensor) else [list(part.shape[1:]) for part in stage]
 
 
 @contextmanager

@@ -39,6 +39,7 @@ class Vectors:
     kind: ClassVar[str] = "vectors"
     takes: ClassVar[str] = "vectors"
     needs_core: ClassVar[bool] = False
+    tells_visibility: ClassVar[bool] = False
 
     def check(self, input_size):
         pass
@@ -46,10 +47,10 @@ class Vectors:
     def output_channels(self, num_keypoints):
         return num_keypoints
 
-    def output_shape(self, num_keypoints):
+    def output_shape(self, num_keypoints, input_size):
         return (num_keypoints,)
 
-    def accepts(self, output, num_keypoints):
+    def accepts(self, output, num_keypoints, input_size):
         return all(part.shape[1] == num_keypoints for part in output)
 
     def resized(self, old, new, *, exact=True):
@@ -61,7 +62,7 @@ class Vectors:
         inside &= target[..., 1] < input_size[0] * self.per_pixel
         return target, (inside & (torch.as_tensor(visible) > 0)).float()
 
-    def make_loss(self, input_size, hardest=None):
+    def make_loss(self, input_size, hardest=None, *, kind=None, **options):
         def loss(stage: tuple[Tensor, Tensor], keypoints: Tensor, weights: Tensor) -> Tensor:
             target, inside = self.encode(keypoints, weights, input_size)
             losses = [

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from fastpose.codecs.regression import smooth_l1
+from fastpose.codecs.losses import coordinate_loss
 from fastpose.models import RegressionHead, RLELoss, heatmap_mse, visibility_loss
 
 
@@ -67,7 +67,7 @@ def regression():
 
 def test_smooth_l1_equals_reference(regression):
     predicted = regression["reg_pred"].clone().requires_grad_()
-    loss = smooth_l1(predicted, regression["reg_target"], regression["reg_weight"][..., 0])
+    loss = coordinate_loss("smooth_l1", predicted, regression["reg_target"], regression["reg_weight"][..., 0])
     loss.backward()
     assert loss.item() == pytest.approx(regression["smooth_l1"], rel=1e-6)
     torch.testing.assert_close(predicted.grad, regression["grad/smooth_l1"])

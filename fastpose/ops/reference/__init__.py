@@ -13,6 +13,9 @@ from .heatmap_loss import heatmap_loss
 from .interleave import interleave
 from .oks import oks
 from .oks_nms import oks_nms
+from .simcc_decode import simcc_decode
+from .simcc_encode import simcc_encode
+from .simcc_loss import simcc_loss
 
 __all__ = [
     "affine_crop",
@@ -25,4 +28,7 @@ __all__ = [
     "interleave",
     "oks",
     "oks_nms",
+    "simcc_decode",
+    "simcc_encode",
+    "simcc_loss",
 ]
