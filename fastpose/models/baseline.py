@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, cast
 
 from torch import nn
 
+from fastpose.codecs import Integral, SimCC
 from fastpose.spec import PoseSpec
 
 from .heads import HeatmapHead, RegressionHead, VisibilityHead
+from .integral_head import IntegralHead
 from .pose_model import PoseModel, check_sizes
+from .vector_heads import SimCCHead
 
-HEADS = ("heatmap", "visibility", "regression", "rle")
+_HEADS: Mapping[str, type[Any]] = {
+    "heatmap": HeatmapHead,
+    "visibility": HeatmapHead,
+    "regression": RegressionHead,
+    "rle": RegressionHead,
+    "simcc": SimCCHead,
+    "integral": IntegralHead,
+    "debiased_integral": IntegralHead,
+}
+HEADS = tuple(_HEADS)
 
 
 class Backbone(Protocol):
@@ -45,7 +57,7 @@ def simple_baseline(
         deconv_groups: groups of each deconvolution.
         neck: between backbone and head, if any; keeps the size.
         head: `heatmap`; `visibility`, which also says which keypoints are visible; `regression` (DeepPose) or `rle`,
-            for the codec regression.
+            for the codec regression; `simcc`, for that codec; `integral`, `debiased_integral`, for the codec integral.
 
     Returns:
         The network, freshly initialised.
@@ -56,7 +68,7 @@ def simple_baseline(
     if head not in HEADS:
         raise ValueError(f"head: expected one of {', '.join(HEADS)}, got {head!r}")
     module, channels, keypoints = cast(nn.Module, backbone), backbone.out_channels, spec.num_keypoints
-    gives = RegressionHead.gives if head in ("regression", "rle") else HeatmapHead.gives
+    gives = _HEADS[head].gives
     if gives != spec.codec.takes:
         raise ValueError(f"head: {head!r} gives {gives}, and the codec {spec.codec.kind!r} takes {spec.codec.takes}")
     if gives == RegressionHead.gives:
@@ -64,6 +76,22 @@ def simple_baseline(
         pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         neck = pool if neck is None else nn.Sequential(neck, pool)
         return PoseModel(module, RegressionHead(channels, keypoints, rle=head == "rle"), spec, neck=neck)
+    height, width = (side // backbone.stride for side in spec.input_size)
+    if isinstance(spec.codec, SimCC):
+        check_sizes(spec, backbone_stride=backbone.stride, output_stride=None)
+        vectors = SimCCHead(
+            channels, keypoints, (height, width), spec.codec.sizes(spec.input_size),
+            deconv_channels=deconv_channels, deconv_groups=deconv_groups,
+        )  # fmt: skip
+        return PoseModel(module, vectors, spec, neck=neck)
+    if isinstance(spec.codec, Integral):
+        check_sizes(spec, backbone_stride=backbone.stride, output_stride=None)
+        debias = head == "debiased_integral"
+        means = IntegralHead(
+            channels, keypoints, (height << len(deconv_channels), width << len(deconv_channels)),
+            deconv_channels=deconv_channels, beta=10.0 if debias else 1.0, debias=debias,
+        )  # fmt: skip
+        return PoseModel(module, means, spec, neck=neck)
     check_sizes(spec, backbone_stride=backbone.stride, output_stride=backbone.stride >> len(deconv_channels))
     maps = HeatmapHead(channels, spec.output_channels, deconv_channels=deconv_channels, deconv_groups=deconv_groups)
     top = maps if head == "heatmap" else VisibilityHead(maps, channels, keypoints)

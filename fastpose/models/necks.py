@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+
+class ConcatMaps(nn.Module):
+    """Maps of all resolutions side by side, in the size of the first: HRNetV2 (Sun et al., 2019)."""
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Maps [B, widths[i], h / 2**i, w / 2**i] → [B, sum of widths, h, w]."""
+        size = maps[0].shape[2:]
+        return torch.cat([maps[0], *(F.interpolate(x, size=size, mode="bilinear") for x in maps[1:])], dim=1)
 
 
 class FeatureMapProcessor(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import cast
 
 import torch
@@ -23,26 +24,28 @@ class CSPNeXt(nn.Module):
     Args:
         depth: factor on the blocks of each stage, which are 3, 6, 6 and 3 (at least one stays).
         width: factor on the channels of each stage, which are 128, 256, 512 and 1024.
+        levels: give the maps of so many last stages, the finest first; 1: the last one itself.
     """
 
     stride = 32
     feature_strides = (4, 8, 16, 32)
 
-    def __init__(self, depth: float, width: float) -> None:
+    def __init__(self, depth: float, width: float, *, levels: int = 1) -> None:
         super().__init__()
+        self.levels = levels
         stem, *widths = (int(channels * width) for channels in (64, 128, 256, 512, 1024))
         depths = [max(round(blocks * depth), 1) for blocks in (3, 6, 6, 3)]
         self.stem = nn.Sequential(
             _unit(3, stem // 2, 3, stride=2), _unit(stem // 2, stem // 2, 3), _unit(stem // 2, stem, 3)
         )
         # All convolutions start as PyTorch draws them, which is how the official training starts.
-        self.stage1 = nn.Sequential(_unit(stem, widths[0], 3, stride=2), CSPLayer(widths[0], depths[0]))
-        self.stage2 = nn.Sequential(_unit(widths[0], widths[1], 3, stride=2), CSPLayer(widths[1], depths[1]))
-        self.stage3 = nn.Sequential(_unit(widths[1], widths[2], 3, stride=2), CSPLayer(widths[2], depths[2]))
+        self.stage1 = nn.Sequential(_unit(stem, widths[0], 3, stride=2), CSPLayer(widths[0], widths[0], depths[0]))
+        self.stage2 = nn.Sequential(_unit(widths[0], widths[1], 3, stride=2), CSPLayer(widths[1], widths[1], depths[1]))
+        self.stage3 = nn.Sequential(_unit(widths[1], widths[2], 3, stride=2), CSPLayer(widths[2], widths[2], depths[2]))
         self.stage4 = nn.Sequential(
             _unit(widths[2], widths[3], 3, stride=2),
             PyramidPooling(widths[3]),
-            CSPLayer(widths[3], depths[3], shortcut=False),
+            CSPLayer(widths[3], widths[3], depths[3], shortcut=False),
         )
         self.out_channels = widths[-1]
         self.feature_channels = tuple(widths)
@@ -56,9 +59,10 @@ class CSPNeXt(nn.Module):
             maps.append(x)
         return maps
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, 3, h, w] → [B, out_channels, h / 32, w / 32]."""
-        return self.forward_features(x)[-1]
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        """[B, 3, h, w] → [B, out_channels, h / 32, w / 32], or the maps of the last stages."""
+        maps = self.forward_features(x)
+        return maps[-1] if self.levels == 1 else maps[-self.levels :]
 
 
 class PyramidPooling(nn.Module):
@@ -85,22 +89,26 @@ class CSPLayer(nn.Module):
     """Cross-stage partial layer: half of the channels go through the blocks, half pass by, then all are weighted.
 
     Args:
-        width: channels of input and output.
+        in_channels: channels of the input.
+        out_channels: channels of the output.
         depth: blocks.
         shortcut: whether the blocks have shortcuts.
+        attention: whether channels are weighted.
     """
 
-    def __init__(self, width: int, depth: int, *, shortcut: bool = True) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, depth: int, *, shortcut: bool = True, attention: bool = True
+    ) -> None:
         super().__init__()
-        half = width // 2
-        self.main_conv = _unit(width, half)
-        self.short_conv = _unit(width, half)
-        self.final_conv = _unit(2 * half, width)
+        half = out_channels // 2
+        self.main_conv = _unit(in_channels, half)
+        self.short_conv = _unit(in_channels, half)
+        self.final_conv = _unit(2 * half, out_channels)
         self.blocks = nn.Sequential(*(CSPNeXtBlock(half, shortcut=shortcut) for _ in range(depth)))
-        self.attention = ChannelAttention(2 * half)
+        self.attention: nn.Module = ChannelAttention(2 * half) if attention else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, width, h, w] → the same shape."""
+        """[B, in_channels, h, w] → [B, out_channels, h, w]."""
         halves = torch.cat((self.blocks(self.main_conv(x)), self.short_conv(x)), dim=1)
         return self.final_conv(self.attention(halves))
 
@@ -146,6 +154,41 @@ class ChannelAttention(nn.Module):
 
 def _unit(in_channels: int, out_channels: int, kernel: int = 1, *, stride: int = 1) -> ConvUnit:
     return ConvUnit(in_channels, out_channels, kernel, stride=stride, activation=nn.SiLU(inplace=True))
+
+
+class CSPNeXtPAFPN(nn.Module):
+    """Exchanges between resolutions, down and up again (Liu et al., PANet, CVPR 2018), of CSPNeXt's layers.
+
+    Args:
+        widths: channels of the maps, the finest first; each has half the resolution of the one before.
+        depth: blocks of each layer.
+        given: so many of the coarsest maps are given.
+    """
+
+    def __init__(self, widths: Sequence[int], *, depth: int = 2, given: int = 2) -> None:
+        super().__init__()
+        self.given = given
+        steps = list(pairwise(widths))
+        self.reduce_layers = nn.ModuleList(_unit(coarse, fine) for fine, coarse in reversed(steps))
+        self.top_down_blocks = nn.ModuleList(self._layer(2 * fine, fine, depth) for fine, _ in reversed(steps))
+        self.downsamples = nn.ModuleList(_unit(fine, fine, 3, stride=2) for fine, _ in steps)
+        self.bottom_up_blocks = nn.ModuleList(self._layer(2 * fine, coarse, depth) for fine, coarse in steps)
+
+    @staticmethod
+    def _layer(in_channels: int, out_channels: int, depth: int) -> CSPLayer:
+        return CSPLayer(in_channels, out_channels, depth, shortcut=False, attention=False)
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Maps [B, widths[i], h / 2**i, w / 2**i] → the coarsest ones, in the same shapes."""
+        x, *finer = reversed(maps)
+        reduced = []
+        for reduce, block, fine in zip(self.reduce_layers, self.top_down_blocks, finer, strict=True):
+            reduced.append(reduce(x))
+            x = block(torch.cat([F.interpolate(reduced[-1], scale_factor=2.0), fine], dim=1))
+        out = [x]
+        for down, block, coarse in zip(self.downsamples, self.bottom_up_blocks, reversed(reduced), strict=True):
+            out.append(block(torch.cat([down(out[-1]), coarse], dim=1)))
+        return out[-self.given :]
 
 
 @register_model

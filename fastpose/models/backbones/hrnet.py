@@ -23,6 +23,7 @@ from ..layers import (
     new_branch,
     norm_act,
 )
+from ..necks import ConcatMaps
 from ..pose_model import PoseModel, check_sizes
 from ..registry import register_model
 
@@ -42,6 +43,7 @@ class HRNet(nn.Module):
         block: makes the blocks of the branches; HRNet's residual blocks if not given.
         halving: makes each step to a lower resolution within an exchange.
         interpolation: how an exchange enlarges lower resolutions.
+        all_branches: fuse the last stage into all four resolutions, and give the four maps.
     """
 
     stride = 32
@@ -57,8 +59,10 @@ class HRNet(nn.Module):
         block: BlockFactory | None = None,
         halving: Halving = conv_halving,
         interpolation: Literal["nearest", "bilinear"] = "nearest",
+        all_branches: bool = False,
     ) -> None:
         super().__init__()
+        self.all_branches = all_branches
         if len(widths) != 4 or len(modules) != 3:
             raise ValueError(f"widths, modules: expected four branches and three stages, got {widths} and {modules}")
         self.out_channels = widths[0]
@@ -92,9 +96,10 @@ class HRNet(nn.Module):
         self.transition2 = new_branch(widths[1], widths[2], 2, conv_halving)
         self.stage3 = nn.Sequential(*(module(3, two + index, fused=3) for index in range(three)))
         self.transition3 = new_branch(widths[2], widths[3], 3, conv_halving)
-        # Only the highest resolution is asked for in the end, and the published networks fuse no other.
+        # Where only the highest resolution is asked for in the end, the published networks fuse no other.
+        last = 4 if all_branches else 1
         self.stage4 = nn.Sequential(
-            *(module(4, two + three + index, fused=4 if index < four - 1 else 1) for index in range(four))
+            *(module(4, two + three + index, fused=4 if index < four - 1 else last) for index in range(four))
         )
         init_normal(self)
 
@@ -111,7 +116,8 @@ class HRNet(nn.Module):
     def forward_features(self, x: Tensor) -> list[Tensor]:
         """[B, 3, h, w] → the four branches [B, widths[i], h / 4 / 2**i, w / 4 / 2**i].
 
-        The first is the sum of all; the others leave the last stage as its blocks made them.
+        The first is the sum of all; so are the others with ``all_branches``, else they leave the last stage as its
+        blocks made them.
         """
         x = norm_act(self.bn1, self.conv1(x), F.relu_)
         x = norm_act(self.bn2, self.conv2(x), F.relu_)
@@ -120,9 +126,10 @@ class HRNet(nn.Module):
         maps = self.stage3([*maps, self.transition2[-1](maps[-1])])
         return self.stage4([*maps, self.transition3[-1](maps[-1])])
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, 3, h, w] → [B, widths[0], h / 4, w / 4]."""
-        return self.forward_features(x)[0]
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        """[B, 3, h, w] → [B, widths[0], h / 4, w / 4], or the four branches."""
+        maps = self.forward_features(x)
+        return maps if self.all_branches else maps[0]
 
 
 def _bottlenecks(count: int) -> nn.Sequential:
@@ -150,6 +157,16 @@ def with_heatmap_head(spec: PoseSpec, backbone: HRNet, deconv_channels: Sequence
 def hrnet_w32(spec: PoseSpec, *, deconv_channels: Sequence[int] = ()) -> PoseModel:
     """HRNet-W32."""
     return with_heatmap_head(spec, HRNet((32, 64, 128, 256)), deconv_channels)
+
+
+@register_model
+def hrnetv2_w18(spec: PoseSpec) -> PoseModel:
+    """HRNetV2-W18: the four resolutions side by side, and a 1x1 convolution on them before the last one."""
+    backbone = HRNet((18, 36, 72, 144), interpolation="bilinear", all_branches=True)
+    check_sizes(spec, backbone_stride=backbone.stride, output_stride=backbone.feature_strides[0])
+    width = sum(backbone.feature_channels)
+    head = HeatmapHead(width, spec.output_channels, deconv_channels=(), conv_channels=(width,))
+    return PoseModel(backbone, head, spec, neck=ConcatMaps())
 
 
 @register_model

@@ -131,7 +131,13 @@ class SteepHardsigmoid(nn.Module):
 
 @register_model
 def vipnas_mobilenetv3(
-    spec: PoseSpec, *, deconv_channels: Sequence[int] = (160, 160, 160), deconv_groups: int = 160
+    spec: PoseSpec,
+    *,
+    deconv_channels: Sequence[int] = (160, 160, 160),
+    deconv_groups: int = 160,
+    head: str = "heatmap",
 ) -> PoseModel:
     """ViPNAS-MobileNetV3 with depthwise deconvolutions."""
-    return simple_baseline(spec, ViPNASMobileNetV3(), deconv_channels=deconv_channels, deconv_groups=deconv_groups)
+    return simple_baseline(
+        spec, ViPNASMobileNetV3(), deconv_channels=deconv_channels, deconv_groups=deconv_groups, head=head
+    )

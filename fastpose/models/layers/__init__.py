@@ -6,6 +6,7 @@ from .conv import ConvUnit, SeparableConvUnit, channel_shuffle, halve, interleav
 from .depthwise import DepthwiseConv
 from .drop_path import DropPath
 from .enlarge import with_enlarged
+from .gated_attention import GatedAttention, ScaleNorm
 from .init import init_kaiming, init_normal, init_shufflenet
 from .multi_resolution import (
     Halving,
@@ -31,6 +32,7 @@ __all__ = [
     "DepthwiseConv",
     "DropPath",
     "FeedForward",
+    "GatedAttention",
     "Halving",
     "MaxPool",
     "MultiResolutionModule",
@@ -38,6 +40,7 @@ __all__ = [
     "PatchEmbed",
     "RealNVP",
     "ResidualBlock",
+    "ScaleNorm",
     "SeparableConvUnit",
     "SqueezeExcitation",
     "WindowAttention",
