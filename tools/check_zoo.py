@@ -8,7 +8,7 @@ relative error). With DATA, a folder that holds `coco/test_coco.json` and its ph
 on two people is finite and falls.
 
 Results are kept in a file after every entry: an interrupted run goes on where it was, and entries that share figures
-share the comparison. What did not succeed is tried again. All 183 take about an hour on one core; the largest network
+share the comparison. What did not succeed is tried again. All 372 take about two hours on one core; the largest network
 needs about 13 GB to train. Exit code 1 if anything failed.
 """
 
@@ -56,7 +56,8 @@ def check_network(entry: ZooEntry, known: list[Json]) -> Json:
     Returns:
         `keys`, `parameters`, `loads`: whether each is right; `error`: of the outputs; `figures`: whose they are.
     """
-    official, skeleton, owner = figures.figures_of(entry.alias), entry.spec.skeleton, entry.alias
+    owner = figures.twin_of(entry).alias
+    official, skeleton = figures.figures_of(owner), entry.spec.skeleton
     if official is None and entry.name in figures.SIBLINGS:
         # The same network with other keypoints: it is compared with its sibling's.
         sibling = find_entry(figures.SIBLINGS[entry.name])

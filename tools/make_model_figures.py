@@ -1,12 +1,12 @@
 """Reduce the reference outputs of networks to what a test can carry: tests/data/model_figures.json.
 
-    python tools/make_model_figures.py REFERENCE/models
+    python tools/make_model_figures.py REFERENCE/models REFERENCE/models_wider
 
 REFERENCE/models holds NAME.json (state-dict names, shapes and dtypes in order, number of parameters, configurations
 that share the architecture) and NAME.npz (outputs of one forward pass) for weights and an input drawn by name (see
 tests/models/model_figures.py). NAME is the name of an official configuration, as the zoo entries' aliases are. Kept of
-every output: shape, step between stored rows and columns, largest magnitude, sum of magnitudes, root of the sum of
-squares, and 64 values spread evenly over it.
+every output: shape, step between stored values along each axis, largest magnitude, sum of magnitudes, root of the sum
+of squares, and 64 values spread evenly over it.
 """
 
 from __future__ import annotations
@@ -35,11 +35,12 @@ def figures(folder: Path, name: str) -> dict[str, Any]:
         for key in arrays.files:
             stored = arrays[key].astype(np.float64)
             shape = facts["outputs"][key][0]
+            steps = [round(whole / kept) for whole, kept in zip(shape, stored.shape, strict=True)]
             picked = stored.ravel()[np.linspace(0, stored.size - 1, SAMPLES).astype(int)]
             outputs.append(
                 {
                     "shape": shape,
-                    "step": round(shape[-1] / stored.shape[-1]),
+                    "steps": facts.get("stored_every", {}).get(key, steps),
                     "largest": short(np.abs(stored).max()),
                     "l1": short(np.abs(stored).sum()),
                     "l2": short(np.sqrt(np.square(stored).sum())),
@@ -58,13 +59,15 @@ def figures(folder: Path, name: str) -> dict[str, Any]:
 def main() -> None:
     """Write the file, one network a line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folders", type=Path, nargs="+")
     default = Path(__file__).resolve().parents[1] / "tests" / "data" / "model_figures.json"
     parser.add_argument("--out", type=Path, default=default)
     arguments = parser.parse_args()
-    names = sorted(file.stem for file in arguments.folder.glob("*.json"))
+    files = sorted((file for folder in arguments.folders for file in folder.glob("*.json")), key=lambda file: file.stem)
+    names = [file.stem for file in files]
     lines = [
-        f"{json.dumps(name)}: {json.dumps(figures(arguments.folder, name), separators=(',', ':'))}" for name in names
+        f"{json.dumps(file.stem)}: {json.dumps(figures(file.parent, file.stem), separators=(',', ':'))}"
+        for file in files
     ]
     arguments.out.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
     print(f"{arguments.out}: {len(names)} networks, {arguments.out.stat().st_size / 1e6:.2f} MB")

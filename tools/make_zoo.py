@@ -1,8 +1,8 @@
 """Turn a table of MMPose's model zoo into this project's zoo entries.
 
-    python tools/make_zoo.py zoo.json [--out fastpose/models/zoo/entries] [--measure]
+    python tools/make_zoo.py zoo.json zoo_wider.json [--out fastpose/models/zoo/entries] [--measure]
 
-The table is a list of configurations (`config`, `dataset`, `model`, `codec`, `train`, `val`, `optim_wrapper`,
+A table is a list of configurations (`config`, `dataset`, `model`, `codec`, `train`, `val`, `optim_wrapper`,
 `param_scheduler`, `train_cfg`, `published`, ...; facts read from MMPose 1.3's config files and model index). One file a
 family comes out. Every argument of a configuration must be accounted for: one that is not is an error. A configuration
 whose architecture (or an option of it) this project does not have is left out and counted; what a recipe cannot say yet
@@ -34,7 +34,33 @@ from fastpose.spec import PoseSpec
 Json = dict[str, Any]
 
 SKELETONS = {
+    "300w": "300w68",
+    "300wlp": "300wlp68",
+    "aflw": "aflw19",
     "aic": "aic14",
+    "ak": "animalkingdom23",
+    "animalpose": "animalpose20",
+    "ap10k": "ap10k17",
+    "cocktail14": "coco_wholebody133",
+    "coco-wholebody": "coco_wholebody133",
+    "coco_wholebody_face": "coco_wholebody_face68",
+    "coco_wholebody_hand": "coco_wholebody_hand21",
+    "cofw": "cofw29",
+    "deepfashion2": "deepfashion2_294",
+    "deepfashion_full": "deepfashion_full8",
+    "deepfashion_lower": "deepfashion_lower4",
+    "deepfashion_upper": "deepfashion_upper6",
+    "face6": "lapa106",
+    "freihand2d": "freihand21",
+    "hand5": "coco_wholebody_hand21",
+    "lapa": "lapa106",
+    "locust": "locust35",
+    "onehand10k": "onehand10k21",
+    "rhd2d": "rhd21",
+    "ubody": "coco_wholebody133",
+    "ubody2d": "coco_wholebody133",
+    "wflw": "wflw98",
+    "zebra": "zebra9",
     "coco": "coco17",
     "crowdpose": "crowdpose14",
     "exlpose": "exlpose14",
@@ -45,6 +71,16 @@ SKELETONS = {
 }
 # What a config's name says about how a network was built, trained or decoded → word in the entry's name.
 VARIANTS = (
+    (r"^simcc_(?!.*_wo-deconv)", "simcc"),
+    (r"^simcc_.*_wo-deconv", "simcc_plain"),
+    (r"^ipr_.*_debias", "ipr_debias"),
+    (r"^ipr_.*_dsnt", "dsnt"),
+    (r"^ipr_(?!.*_(?:debias|dsnt))", "ipr"),
+    (r"_awing[-_]", "adaptive_wing"),
+    (r"_softwingloss", "soft_wing"),
+    (r"_wingloss", "wing"),
+    (r"^(?:dwpose|rtmpose)_(\w)_dis_\w_", r"distilled_\1"),
+    (r"^dwpose_\w-\w\w_", "distilled"),
     (r"_(\d)x(mspn|rsn)", r"x\1"),
     (r"-vis_", "visibility"),
     (r"-simple_", "simple"),
@@ -57,16 +93,34 @@ VARIANTS = (
     (r"_(dark|fp16|coarsedropout|gridmask|photometric)-", r"\1"),
     (r"-(merge|combine)$", r"\1"),
 )
-CODECS = {"MSRAHeatmap": "gaussian", "UDPHeatmap": "udp", "MegviiHeatmap": "megvii", "RegressionLabel": "regression"}
+CODECS = {
+    "IntegralRegressionLabel": "integral",
+    "MSRAHeatmap": "gaussian",
+    "MegviiHeatmap": "megvii",
+    "RegressionLabel": "regression",
+    "SimCCLabel": "simcc",
+    "UDPHeatmap": "udp",
+}
 # The figure that sums up the others comes first; two blocks of figures differ in what they were measured against.
-HEADLINES = ("AP", "Mean", "Total")
+HEADLINES = ("AP", "Mean", "Total", "Whole AP", "PCK@0.2", "PCKh@0.7", "PCK", "NME full", "NME test", "NME", "Mean@0.1")
 BLOCKS = {"jhmdb": ("box", "torso"), "posetrack18": ("true boxes", "detected boxes")}
 
 
-def entry(row: Json, unsaid: Counter[str]) -> tuple[str, Json]:
-    """The file and the entry of one row of the table."""
+def entry(row: Json, students: dict[str, Json], unsaid: Counter[str]) -> tuple[str, Json]:
+    """The file and the entry of one row of the table; ``students``: all rows by name."""
     alias = Path(row["config"]).stem
     dataset = _dataset(row, alias)
+    distilled = row["model"]["type"] == "DWPoseDistiller"
+    if distilled:  # its network is the student's
+        student = students[Path(row["model"]["student_cfg"]).stem]
+        row = {**row, "model": student["model"]}
+        unsaid["distillation"] += 1
+    decoder = row["model"]["head"].get("decoder")
+    if "deepfashion" in alias and decoder != row["codec"]:
+        # Six configurations name UDP's codec after their pipelines and heads have taken the ordinary one; what the
+        # tests of these say of the mirror is UDP's, too.
+        test = {**row["model"]["test_cfg"], "shift_heatmap": True}
+        row = {**row, "codec": decoder, "model": {**row["model"], "test_cfg": test}}
     model = Node(row["model"], alias)
     model.require(type="TopdownPoseEstimator")
     skeleton = _skeleton(row)
@@ -75,6 +129,8 @@ def entry(row: Json, unsaid: Counter[str]) -> tuple[str, Json]:
     channels = build_codec(**codec).output_channels(keypoints)
     family, network, stages, training = read_model(model, keypoints, channels)
     spec = _spec(model, row, skeleton, codec, stages, training)
+    if model.take("init_cfg", None):
+        unsaid["the network starts from weights of another one"] += 1
     model.done()
     if network.architecture not in list_architectures():
         raise NotYetError(f"no architecture {network.architecture}")
@@ -97,13 +153,15 @@ def entry(row: Json, unsaid: Counter[str]) -> tuple[str, Json]:
         "arguments": arguments,
         "spec": spec,
         "dataset": dataset,
+        "topic": row.get("topic", "body_2d_keypoint").removesuffix("_2d_keypoint"),
         "parameters": parameters,
         "gflops": gflops,
         "recipe": recipe,
         "metrics": _metrics(row),
         "weights": _weights(row, f"{height}x{width}"),
     }
-    return family, {key: value for key, value in data.items() if value != {}}
+    usual = {"topic": "body"}
+    return family, {key: value for key, value in data.items() if value != {} and usual.get(key) != value}
 
 
 def _dataset(row: Json, alias: str) -> str:
@@ -111,13 +169,25 @@ def _dataset(row: Json, alias: str) -> str:
     part = re.search(r"_jhmdb-(sub\d)-", alias)
     if part:
         return f"jhmdb_{part[1]}"
-    return "coco_aic" if re.search(r"_(coco-aic|aic-coco)-", alias) else row["dataset"]
+    if re.search(r"_(coco-aic|aic-coco)-", alias):
+        return "coco_aic"
+    if "halpe26" in alias:
+        return "halpe26"
+    part = re.search(r"_(deepfashion_\w+|deepfas(?:h?)ion2[_-][\w-]+?|animalkingdom_[\w-]+?)-\d+x\d+$", alias)
+    if part:
+        return part[1].replace("-", "_").lower().replace("fasion", "fashion")
+    return {"coco-wholebody": "coco_wholebody", "ubody": "coco_ubody", "ubody2d": "coco_ubody"}.get(
+        row["dataset"], row["dataset"]
+    )
 
 
 def _skeleton(row: Json) -> str:
     """Name of the skeleton: the data set's, unless the training says that it predicts that of two at once."""
-    metainfo = row["train"]["metainfo"] or {}
-    return "coco_aic19" if metainfo.get("from_file", "").endswith("coco_aic.py") else SKELETONS[row["dataset"]]
+    file = Path((row["train"]["metainfo"] or {}).get("from_file", "")).stem
+    if file in ("coco", "coco_aic", "halpe26"):
+        return {"coco": "coco17", "coco_aic": "coco_aic19", "halpe26": "halpe26"}[file]
+    part = re.search(r"_(deepfashion_\w+)-", row["config"])
+    return SKELETONS[part[1] if part else row["dataset"]]
 
 
 def _spec(model: Node, row: Json, skeleton: str, codec: Json, stages: int, training: Training) -> Json:
@@ -133,9 +203,12 @@ def _spec(model: Node, row: Json, skeleton: str, codec: Json, stages: int, train
     spec["flip_test"] = test.take("flip_test")
     # The shift of the mirrored output is the codec's own; maps have it by one name, coordinates by another.
     built = build_codec(**codec)
-    shifted = test.take("shift_heatmap" if built.takes == "maps" else "shift_coords", False)
-    if shifted != getattr(built, "shifts_mirror", True):
-        raise ValueError(f"shift of the mirrored output: {shifted}, not that of the codec {built.kind}")
+    names = {"maps": ["shift_heatmap"], "coordinates": ["shift_coords"], "integral": ["shift_coords", "shift_heatmap"]}
+    for name in names.get(built.takes, []):
+        shifted = test.take(name, name == "shift_coords")  # MMPose's defaults
+        if shifted != getattr(built, "shifts_mirror", True) and spec["flip_test"]:
+            raise ValueError(f"shift of the mirrored output: {shifted}, not that of the codec {built.kind}")
+    test.ignore("shift_coords", "shift_heatmap")  # which heads of other outputs do not look at
     test.expect(flip_mode="udp_combined" if codec["kind"] == "udp_combined" else "heatmap")
     if skeleton == "coco_aic19":
         # Measured on COCO: the first 17 of the 19 points are COCO's.
@@ -143,25 +216,28 @@ def _spec(model: Node, row: Json, skeleton: str, codec: Json, stages: int, train
         model.expect(metainfo=row["train"]["metainfo"])
     test.done()
     model.ignore("train_cfg")  # whether to count accuracy during training
-    if _affine(row["val"]["pipeline"], row) != _affine(row["train"]["pipeline"], row):
-        raise ValueError("UDP: training and validation differ")
-    if _affine(row["val"]["pipeline"], row):
-        spec["udp"] = True
+    crop = _crop(row["val"]["pipeline"], row)
+    if crop != _crop(row["train"]["pipeline"], row):
+        raise ValueError("UDP, padding: training and validation differ")
+    spec.update(crop)
     if stages > 1:
         spec["output_stages"] = stages
     return spec
 
 
-def _affine(pipeline: list[Json], row: Json) -> bool:
-    """Whether crops follow the UDP convention."""
+def _crop(pipeline: list[Json], row: Json) -> Json:
+    """How crops are cut, where it is not the usual way: by the UDP convention, with another padding."""
     steps = {step["type"]: step for step in pipeline}
-    Node(steps["GetBBoxCenterScale"], "GetBBoxCenterScale").require(type="GetBBoxCenterScale")
+    box = Node(steps["GetBBoxCenterScale"], "GetBBoxCenterScale")
+    box.require(type="GetBBoxCenterScale")
+    padding = box.take("padding", 1.25)
+    box.done()
     crop = Node(steps["TopdownAffine"], "TopdownAffine")
     codec = row["codec"][-1] if isinstance(row["codec"], list) else row["codec"]
     crop.require(type="TopdownAffine", input_size=codec["input_size"])
     udp = crop.take("use_udp", False)
     crop.done()
-    return udp
+    return ({"udp": True} if udp else {}) | ({"padding": padding} if padding != 1.25 else {})
 
 
 def _codec(config: Json | list[Json]) -> Json:
@@ -174,6 +250,21 @@ def _codec(config: Json | list[Json]) -> Json:
     if kind == "regression":
         node.done()
         return {"kind": kind}
+    if kind == "simcc":
+        sigma = node.take("sigma")
+        found: Json = {"kind": kind, "sigma": sigma if isinstance(sigma, list) else [sigma, sigma]}
+        found["split_ratio"] = node.take("simcc_split_ratio")
+        for ours, theirs in (("normalized", "normalize"), ("dark", "use_dark"), ("visibility", "decode_visibility")):
+            value = node.take(theirs, ours == "normalized")
+            if value != (ours == "normalized"):
+                found[ours] = value
+        node.done()
+        return found
+    if kind == "integral":
+        node.require(normalize=True)
+        found = {"kind": kind, "heatmap_size": node.take("heatmap_size")[::-1], "sigma": node.take("sigma")}
+        node.done()
+        return found
     if kind == "gaussian" and node.take("unbiased", False):
         kind = "dark"
     if kind == "udp" and node.take("heatmap_type", "gaussian") == "combined":
@@ -233,9 +324,12 @@ def _metrics(row: Json) -> dict[str, float]:
         if row["dataset"] == "humanart":
             kind = published["dataset"]  # the table has what these networks reach on COCO
         suffix = f" ({kind})" if kind else ""
-        percent = max(block.values()) > 1
-        for key in sorted(block, key=lambda key: (key not in HEADLINES, key)):
-            found[key + suffix] = round(block[key] / 100, 4) if percent else block[key]
+        shares = [value for key, value in block.items() if not key.startswith(("EPE", "NME"))]
+        percent = max(shares, default=0) > 1
+        for key in sorted(block, key=lambda key: (HEADLINES.index(key) if key in HEADLINES else 99, key)):
+            # A mean error (EPE) is in pixels; a normalised one (NME) is in percent in some tables.
+            hundredth = block[key] > 0.5 if key.startswith("NME") else percent and not key.startswith("EPE")
+            found[key + suffix] = round(block[key] / 100, 6) if hundredth else block[key]
     return found
 
 
@@ -270,7 +364,7 @@ def rank(data: Json) -> tuple[Any, ...]:
 def main() -> None:
     """Read the table, write the files, say what was left out."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("table", type=Path)
+    parser.add_argument("table", type=Path, nargs="+")
     default = Path(__file__).resolve().parents[1] / "fastpose" / "models" / "zoo" / "entries"
     parser.add_argument("--out", type=Path, default=default)
     parser.add_argument("--measure", action="store_true", help="count parameters and GFLOPs of known networks anew")
@@ -280,9 +374,11 @@ def main() -> None:
     files: dict[str, list[Json]] = {}
     left_out: Counter[str] = Counter()
     unsaid: Counter[str] = Counter()
-    for row in json.loads(arguments.table.read_text(encoding="utf-8")):
+    rows = [row for table in arguments.table for row in json.loads(table.read_text(encoding="utf-8"))]
+    students = {Path(row["config"]).stem: row for row in rows}
+    for row in rows:
         try:
-            family, data = entry(row, unsaid)
+            family, data = entry(row, students, unsaid)
         except NotYetError as reason:
             left_out[str(reason)] += 1
         else:

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fastpose.models import Output
+from fastpose.models import Output, ZooEntry, list_entries
 
 TOLERANCE = 1e-4  # relative to the largest magnitude
 # Weights by name make ResNeSt-269 amplify rounding: computed in float64, its outputs are 2.6e-4 (256x192) and 2.0e-4
@@ -46,6 +46,14 @@ def model_figures() -> dict[str, dict[str, Any]]:
 def figures_of(alias: str | None) -> dict[str, Any] | None:
     """The figures of the network of an official configuration, which may be those of another one that shares it."""
     return next((f for f in model_figures().values() if alias in f["same_architecture"]), None)
+
+
+def twin_of(entry: ZooEntry) -> ZooEntry:
+    """The entry itself, or where it has no figures one of the very same network that has: distilled ones have none."""
+    if entry.alias is None or entry.name in SIBLINGS or figures_of(entry.alias) is not None:
+        return entry
+    same = (other for other in list_entries() if figures_of(other.alias) is not None and other.spec == entry.spec)
+    return next(x for x in same if (x.architecture, x.arguments) == (entry.architecture, entry.arguments))
 
 
 def tolerance(name: str) -> float:
@@ -125,8 +133,7 @@ def largest_error(outputs: list[np.ndarray], figures: dict[str, Any]) -> float:
         raise ValueError(f"outputs: expected {[e['shape'] for e in figures['outputs']]}, got {shapes}")
     error = 0.0
     for output, expected in zip(outputs, figures["outputs"], strict=True):
-        step = expected["step"]
-        stored = (output[..., ::step, ::step] if output.ndim == 4 else output).astype(np.float64)
+        stored = output[tuple(slice(None, None, step) for step in expected["steps"])].astype(np.float64)
         samples = stored.ravel()[np.linspace(0, stored.size - 1, len(expected["samples"])).astype(int)]
         norms = {"l1": np.abs(stored).sum(), "l2": np.sqrt(np.square(stored).sum())}
         errors = [np.abs(samples - expected["samples"]).max() / expected["largest"]]

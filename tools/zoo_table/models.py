@@ -43,8 +43,12 @@ def _same(place: str, value: Any, expected: Any) -> None:
 
 
 def _hrnet(backbone: Node) -> Network:
-    extra = backbone.take("extra")
+    extra = dict(backbone.take("extra"))
     width = extra["stage2"]["num_channels"][0]
+    several = extra["stage4"].get("multiscale_output", False)
+    if several:
+        _same("upsample", extra.pop("upsample"), {"mode": "bilinear", "align_corners": False})
+        extra["stage4"] = {key: value for key, value in extra["stage4"].items() if key != "multiscale_output"}
     stages = {"stage1": {"num_modules": 1, "num_branches": 1, "block": "BOTTLENECK", "num_blocks": [4]}}
     stages["stage1"]["num_channels"] = [64]
     for stage, modules in ((2, 1), (3, 4), (4, 3)):
@@ -56,6 +60,9 @@ def _hrnet(backbone: Node) -> Network:
             "num_channels": [width << branch for branch in range(stage)],
         }
     _same("HRNet.extra", extra, stages)
+    if several:
+        neck = {"type": "FeatureMapProcessor", "concat": True}
+        return Network(f"hrnetv2_w{width}", 15 * width, deconvs=(), neck=neck)
     return Network(f"hrnet_w{width}", width, deconvs=())
 
 
@@ -137,12 +144,26 @@ def _pvt(architecture: str) -> Callable[[Node], Network]:
     return read
 
 
+_CSPNEXT = {(0.167, 0.375): "tiny", (0.33, 0.5): "s", (0.67, 0.75): "m", (1.0, 1.0): "l", (1.33, 1.25): "x"}
+
+
 def _cspnext(backbone: Node) -> Network:
-    backbone.expect(_scope_="mmdet", arch="P5", expand_ratio=0.5, out_indices=[4], channel_attention=True)
+    backbone.expect(_scope_="mmdet", arch="P5", expand_ratio=0.5, channel_attention=True)
     backbone.expect(act_cfg={"type": "SiLU"})
     size = backbone.take("deepen_factor"), backbone.take("widen_factor")
-    name = {(0.167, 0.375): "tiny", (0.33, 0.5): "s", (0.67, 0.75): "m", (1.0, 1.0): "l"}[size]
-    return Network(f"cspnext_{name}", int(1024 * size[1]))
+    network = Network(f"cspnext_{_CSPNEXT[size]}", int(1024 * size[1]))
+    if backbone.take("out_indices", None) is None:  # the maps of three stages, for a neck
+        widths = [int(width * size[1]) for width in (256, 512, 1024)]
+        network.neck = {
+            "type": "CSPNeXtPAFPN",
+            "in_channels": widths,
+            "out_channels": None,
+            "out_indices": [1, 2],
+            "num_csp_blocks": 2,
+            "expand_ratio": 0.5,
+            "act_cfg": {"type": "SiLU", "inplace": True},
+        }
+    return network
 
 
 def _multi_stage(architectures: dict[tuple[int, ...], str]) -> Callable[[Node], Network]:
@@ -219,7 +240,54 @@ def _heatmap_head(head: Node, network: Network, neck: Node) -> int:
         network.options["deconv_channels"] = list(deconvs)
     _same("deconv_num_groups", groups, [network.deconv_groups] * len(deconvs))
     head.expect(deconv_kernel_sizes=[4] * len(deconvs))
+    if network.architecture.startswith("hrnetv2"):
+        head.require(conv_out_channels=[network.channels], conv_kernel_sizes=[1])
     neck.require(**(network.neck or {}))
+    return 1
+
+
+def _size(head: Node, network: Network) -> None:
+    """Where a head says the sizes of its maps and bins again: weights would not fit if the spec had others."""
+    head.ignore("input_size", "in_featuremap_size")
+    head.expect(simcc_split_ratio=2.0)
+
+
+def _simcc_head(head: Node, network: Network, neck: Node) -> int:
+    _size(head, network)
+    deconvs = head.take("deconv_out_channels", network.deconvs) or ()
+    groups = head.take("deconv_num_groups", [network.deconv_groups] * len(deconvs))
+    if tuple(deconvs) != network.deconvs:
+        network.options["deconv_channels"] = list(deconvs)
+    if deconvs:
+        head.expect(deconv_type="vipnas" if network.deconv_groups > 1 else "heatmap")
+        _same("deconv_num_groups", groups, [network.deconv_groups] * len(deconvs))
+    network.options["head"] = "simcc"
+    return 1
+
+
+_GATED = {
+    "hidden_dims": 256, "s": 128, "expansion_factor": 2, "dropout_rate": 0.0, "drop_path": 0.0, "act_fn": "SiLU",
+    "use_rel_bias": False, "pos_enc": False,
+}  # fmt: skip
+
+
+def _rtm_head(stem: str) -> Callable[[Node, Network, Node], int]:
+    def read(head: Node, network: Network, neck: Node) -> int:
+        _size(head, network)
+        head.require(final_layer_kernel_size=7, gau_cfg=_GATED)
+        neck.ignore("norm_cfg")
+        neck.require(**(network.neck or {}))
+        network.architecture = network.architecture.replace("cspnext", stem)
+        return 1
+
+    return read
+
+
+def _dsnt_head(head: Node, network: Network, neck: Node) -> int:
+    _size(head, network)
+    debias, beta = head.take("debias", False), head.take("beta", 1.0)
+    _same("beta", beta, 10.0 if debias else 1.0)
+    network.options["head"] = "debiased_integral" if debias else "integral"
     return 1
 
 
@@ -268,9 +336,13 @@ _HEADS: dict[str, Callable[[Node, Network, Node], int]] = {
     "HeatmapHead": _heatmap_head,
     "ViPNASHead": _heatmap_head,
     "CPMHead": _cpm_head,
+    "DSNTHead": _dsnt_head,
     "MSPNHead": _mspn_head,
     "RLEHead": _regression_head("rle"),
+    "RTMCCHead": _rtm_head("rtmpose"),
+    "RTMWHead": _rtm_head("rtmw"),
     "RegressionHead": _regression_head("regression"),
+    "SimCCHead": _simcc_head,
     "VisPredictHead": _visibility_head,
 }
 
@@ -312,7 +384,7 @@ def read_model(model: Node, keypoints: int, channels: int) -> tuple[str, Network
     if kind == "VisPredictHead":
         maps = head.node("pose_cfg")
         maps.require(type="HeatmapHead", loss={"type": "KeypointMSELoss", "use_target_weight": True})
-    if kind in ("RLEHead", "RegressionHead"):
+    if kind in ("RLEHead", "RegressionHead", "DSNTHead"):
         head.require(num_joints=keypoints)
     else:
         maps.require(out_channels=channels)
@@ -322,4 +394,6 @@ def read_model(model: Node, keypoints: int, channels: int) -> tuple[str, Network
     training = Training(maps.take("decoder"), head.take("loss"), head.take("level_indices", None))
     for node in (head, maps, neck):
         node.done()
+    if kind in ("RTMCCHead", "RTMWHead"):
+        family = network.architecture.split("_")[0]
     return family, network, stages, training

@@ -29,6 +29,14 @@ _METRICS = {
     "MpiiPCKAccuracy": "mpii_pckh",
     "PoseTrack18Metric": "posetrack_ap",
 }
+# Metrics that data sets have of their own: `auto` takes them.
+_OWN_METRICS = (["CocoWholeBodyMetric"], ["NME"], ["PCKAccuracy", "AUC", "EPE"], ["PCKAccuracy", "AUC"])
+# Losses that a head has only in some rows.
+_OTHER_LOSSES = {
+    ("HeatmapHead", "AdaptiveWingLoss"): "adaptive_wing",
+    ("RegressionHead", "WingLoss"): "wing",
+    ("RegressionHead", "SoftWingLoss"): "soft_wing",
+}
 # Parts of names of which the table says that they have no weight decay.
 _UNDECAYED = ("absolute_pos_embed", "norm", "relative_position_bias_table")
 # Steps that change pixels, in the only order in which `fastpose.data.pixels` does them; all come after the crop.
@@ -53,12 +61,14 @@ def read_recipe(row: Json, alias: str, training: Training, stages: int, unsaid: 
     cycle = table.node("train_cfg")
     cycle.require(by_epoch=True)
     epochs = cycle.take("max_epochs")
-    batch_size = row["train"]["batch_size"] * int(re.search(r"[_-](\d+)xb\d+-", alias)[1])  # type: ignore[index]
     # The rate is for the batches of the published run. Where `auto_scale_lr` gives another number (31 rows), following
     # it would change the rate of the very run that it stands beside; it was switched off there.
-    table.node("auto_scale_lr").take("base_batch_size")
+    scaled = table.node("auto_scale_lr").take("base_batch_size")
+    gpus = re.search(r"[_-](\d+)xb\d+-", alias)
+    batch_size = row["train"]["batch_size"] * int(gpus[1]) if gpus else scaled  # names of distilled networks lack it
     train: Json = {"epochs": epochs, "batch_size": batch_size, "base_batch_size": batch_size}
-    train["use_joint_weights"] = False
+    steps = [step for step in row["train"]["pipeline"] if step["type"] == "GenerateTarget"]
+    train["use_joint_weights"] = steps[0].get("use_dataset_keypoint_weights", False)
     wrapper = table.node("optim_wrapper")
     train["optimizer"] = _optimizer(wrapper, train, row["model"]["backbone"])
     train["schedule"] = _schedule(table.take("param_scheduler"), epochs, train["optimizer"]["lr"])
@@ -138,6 +148,11 @@ def _schedule(schedulers: list[Json], epochs: int, rate: float) -> Json:
         found = {"kind": "step", **found, "milestones": milestones, "factor": course.take("gamma")}
     elif kind == "CosineAnnealingLR":
         begin = course.take("begin")
+        if begin >= epochs:  # of a longer run that this was cut from: the rate never falls
+            course.ignore("T_max", "end", "convert_to_iter_based", "eta_min")
+            warmup.done()
+            course.done()
+            return {"kind": "step", **found, "milestones": []}
         course.require(T_max=epochs - begin, end=epochs, convert_to_iter_based=True)
         found = {"kind": "cosine", **found, "begin": begin / epochs, "final": round(course.take("eta_min") / rate, 12)}
     else:
@@ -175,11 +190,12 @@ def _augment(pipeline: list[Json], codec: Json | list[Json]) -> Json:
         elif kind == "GenerateTarget":
             step.require(encoder=codec)
             step.expect(multilevel=isinstance(codec, list))
+            step.ignore("use_dataset_keypoint_weights")  # read where the loss is
         elif kind == "TopdownAffine":
             step.ignore("input_size", "use_udp")  # the spec's; the pipelines of training and validation agree
             cropped = True
         elif kind in ("LoadImage", "GetBBoxCenterScale", "PackPoseInputs"):
-            step.ignore("backend_args", "file_client_args")
+            step.ignore("backend_args", "file_client_args", "padding")  # the padding is the spec's
         else:
             raise ValueError(f"step {kind} of the pipeline: nobody accounts for it")
         step.done()
@@ -220,6 +236,9 @@ def _hook(hook: Node, codec: Json | list[Json], train: Json) -> None:
     elif kind == "mmdet.PipelineSwitchHook":
         first, epochs = hook.take("switch_epoch"), train["epochs"]
         later = _augment(hook.take("switch_pipeline"), codec)
+        if first >= epochs:  # as above
+            hook.done()
+            return
         train["phases"] = [{"share": first}, {"share": epochs - first, "augment": later}]
     elif kind != "SyncBuffersHook":  # which only concerns several GPUs
         raise ValueError(f"hook {kind}: nobody accounts for it")
@@ -229,6 +248,9 @@ def _hook(hook: Node, codec: Json | list[Json], train: Json) -> None:
 def _evaluation(row: Json) -> Json:
     """What is measured, where it is not what the data set's metric does anyway; on which boxes, the user's data say."""
     configs = row["val_evaluator"] if isinstance(row["val_evaluator"], list) else [row["val_evaluator"]]
+    kinds = [config["type"] for config in configs]
+    if kinds in _OWN_METRICS:  # whose lengths and thresholds are the data set's
+        return {}
     (metric,) = (Node(config, config["type"]) for config in configs)
     metric.ignore("ann_file", "prefix")
     kind = metric.take("type")
@@ -245,6 +267,29 @@ def _evaluation(row: Json) -> Json:
     return found
 
 
+def _dsnt_maps(loss: Node) -> str:
+    """The loss of the maps beside that of the coordinates, which is smooth L1."""
+    loss.require(type="MultipleLossWrapper")
+    points, maps = (Node(config, config["type"]) for config in loss.take("losses"))
+    points.require(type="SmoothL1Loss", use_target_weight=True)
+    maps.require(use_target_weight=True)
+    kind: str = maps.take("type")
+    for node in (loss, points, maps):
+        node.done()
+    return kind
+
+
+def _kl(loss: Node) -> Json:
+    """Values of the divergence that differ from those of the codec."""
+    found = {}
+    for name, default in (("beta", 1.0), ("label_softmax", False), ("label_beta", 10.0), ("mask_weight", 1.0)):
+        value = loss.take(name, default)
+        if value != default:
+            found[name] = value
+    mask = loss.take("mask", None)
+    return {**found, "mask": mask} if mask else found
+
+
 def _loss(training: Training, row: Json, stages: int) -> Json:
     """The part `loss`, where it is more than what a network's head and codec call for by themselves."""
     losses = training.loss if isinstance(training.loss, list) else [training.loss]
@@ -256,13 +301,19 @@ def _loss(training: Training, row: Json, stages: int) -> Json:
         "CPMHead": "KeypointMSELoss",
         "HeatmapHead": "CombinedTargetMSELoss" if combined else "KeypointMSELoss",
         "RLEHead": "RLELoss",
+        "DSNTHead": "MultipleLossWrapper",
+        "RTMCCHead": "KLDiscretLoss",
+        "RTMWHead": "KLDiscretLoss",
         "RegressionHead": "SmoothL1Loss",
+        "SimCCHead": "KLDiscretLoss",
         "ViPNASHead": "KeypointMSELoss",
         "VisPredictHead": "BCELoss",
     }
     found: list[Json] = []
     for i, config in enumerate(losses):
         loss = Node(config, config["type"])
+        if head == "DSNTHead":
+            return {"loss": {"kind": "mse"}} if _dsnt_maps(loss) == "KeypointMSELoss" else {}
         loss.require(use_target_weight=True)
         kind, weight = loss.take("type"), loss.take("loss_weight", 1.0)
         if head == "MSPNHead":
@@ -272,6 +323,13 @@ def _loss(training: Training, row: Json, stages: int) -> Json:
             elif kind != "KeypointMSELoss":
                 raise ValueError(f"loss {kind} of {head}: nobody accounts for it")
             found.append(stage)
+        elif kind == "KLDiscretLoss" and natural[head] == kind:
+            options = _kl(loss)
+            loss.done()
+            return {"loss": {"options": options}} if options else {}
+        elif (head, kind) in _OTHER_LOSSES:
+            loss.done()
+            return {"loss": {"kind": _OTHER_LOSSES[head, kind]}}
         elif kind != natural[head]:
             raise ValueError(f"loss {kind} of {head}: nobody accounts for it")
         elif head == "VisPredictHead":

@@ -36,6 +36,7 @@ class ZooEntry:
         dataset: data set that it was trained on and measured with (`coco_aic`: trained on both, measured with COCO).
         parameters: weights that training changes.
         gflops: multiplications with additions of one forward pass, in 1e9, as papers count them.
+        topic: what it is about: `body`, `wholebody`, `hand`, `face`, `animal` or `fashion`.
         recipe: how it was trained: the parts `augment`, `train` and `eval` of a `fastpose.train` recipe.
         metrics: published figures by name, as fractions; the first one sums up the others.
         weights: "url" and "sha256" (prefix of the hash) of the published checkpoint, without the hash where nobody
@@ -48,6 +49,7 @@ class ZooEntry:
     dataset: str
     parameters: int
     gflops: float
+    topic: str = "body"
     alias: str | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
