@@ -11,5 +11,6 @@ void bind_box_nms(py::module_& m);
 void bind_heatmaps(py::module_& m);
 void bind_layers(py::module_& m);
 void bind_oks(py::module_& m);
+void bind_simcc(py::module_& m);
 
 }  // namespace fastpose

@@ -58,6 +58,7 @@ PYBIND11_MODULE(core, m, pybind11::mod_gil_not_used()) {
   bind_oks(m);
   bind_heatmaps(m);
   bind_layers(m);
+  bind_simcc(m);
 }
 
 // Before Python 3.12 a subinterpreter is let in, where pybind11 waits for ever.

@@ -23,6 +23,7 @@ __all__ = [
     "expect_shape",
     "filled",
     "flag_argument",
+    "flip_pairs",
     "looked_on",
     "needs_grad",
     "number_argument",
@@ -271,3 +272,21 @@ def filled(name: str, out: Any, result: Tensor) -> Tensor:
     if out.shape != result.shape:
         raise ValueError(f"{name}: expected shape {list(result.shape)}, got {list(out.shape)}")
     return tensor_argument(name, out).copy_(result)
+
+
+_CPU = torch.empty(0)
+
+
+def flip_pairs(flip_index: Any, like: Any) -> Any:
+    """``flip_index`` as int64, in the framework and on the device of ``like``; looked at before it is sent to a GPU.
+
+    Raises:
+        TypeError: No such numbers.
+        ValueError: An index is out of range.
+    """
+    if not isinstance(like, Tensor) or not like.is_cuda or (isinstance(flip_index, Tensor) and flip_index.is_cuda):
+        return argument("flip_index", flip_index, torch.int64, like)
+    pairs = argument("flip_index", flip_index, torch.int64, _CPU)  # where it can be looked at
+    if ((pairs < 0) | (pairs >= pairs.numel())).any():
+        raise ValueError(f"flip_index: expected indices from 0 to {pairs.numel() - 1}, got {pairs.tolist()}")
+    return pairs.to(like.device)

@@ -12,6 +12,7 @@ from ._native import C
 
 __all__ = [
     "UDP_KINDS",
+    "VECTOR_SCHEMA",
     "HeatmapCodec",
     "VectorCodec",
     "blur_size",
@@ -23,8 +24,11 @@ __all__ = [
     "gaussian_taps",
     "native_codec",
     "native_codec_of",
+    "native_vectors",
+    "native_vectors_of",
     "parameter",
     "vector_sizes",
+    "vector_values",
 ]
 
 
@@ -78,6 +82,41 @@ def check_vectors(codec: VectorCodec, input_size: tuple[int, int]) -> tuple[int,
     if not whole or len(sides) != 2 or sides[0] < 1 or sides[1] < 1:
         raise ValueError(f"input_size: expected (height, width) of at least 1 pixel, got {input_size!r}")
     return vector_sizes(codec, input_size)
+
+
+VECTOR_SCHEMA = (
+    "int width, int height, float ratio, float sigma_x, float sigma_y, bool gaussian, bool normalized, "
+    "float smoothing, bool dark, bool visibility"
+)
+VectorValues = tuple[int, int, float, float, float, bool, bool, float, bool, bool]
+_vectors: dict[int, tuple[VectorCodec, tuple[int, int], Any]] = {}
+
+
+def vector_values(codec: VectorCodec, input_size: tuple[int, int]) -> VectorValues:
+    """A codec of vectors in numbers, as torch's dispatcher takes it (`VECTOR_SCHEMA`); checked."""
+    width, height = check_vectors(codec, input_size)
+    return (
+        *(width, height, float(codec.split_ratio), float(codec.sigma[0]), float(codec.sigma[1])),
+        *(codec.smoothing == "gaussian", codec.normalized, float(codec.label_smoothing), codec.dark, codec.visibility),
+    )
+
+
+@lru_cache(maxsize=256)
+def native_vectors_of(values: VectorValues) -> Any:
+    """What the native core takes, of `vector_values`."""
+    return C.SimccCodec(*values)
+
+
+def native_vectors(codec: VectorCodec, input_size: tuple[int, int]) -> Any:
+    """A codec of vectors as the native core takes it; checked and made once per codec object."""
+    seen = _vectors.get(id(codec))
+    if seen is not None and seen[0] is codec and type(input_size) is tuple and seen[1] == input_size:
+        return seen[2]
+    native = native_vectors_of(vector_values(codec, input_size))
+    if len(_vectors) >= 256:
+        _vectors.clear()
+    _vectors[id(codec)] = codec, (int(input_size[0]), int(input_size[1])), native
+    return native
 
 
 def vector_sizes(codec: VectorCodec, input_size: tuple[int, int]) -> tuple[int, int]:

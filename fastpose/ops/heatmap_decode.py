@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._arguments import argument, array_argument, dispatched, filled, flag_argument, refuse_grad
+from ._arguments import argument, array_argument, dispatched, filled, flag_argument, flip_pairs, refuse_grad
 from ._codec import HeatmapCodec, codec_values, native_codec, native_codec_of
 from ._native import Array, C, is_dynamo_compiling
 from ._registration import plain, register
@@ -88,7 +88,7 @@ def heatmap_decode(
     if (flipped is None) != (flip_index is None):
         raise ValueError("flip_index: expected [K] indices together with flipped, and none without it")
     mirrored = None if flipped is None else array_argument("flipped", flipped)
-    pairs = None if flip_index is None else _pairs(flip_index, maps)
+    pairs = None if flip_index is None else flip_pairs(flip_index, maps)
     matrices = None if inverse is None else argument("inverse", inverse, torch.float64, maps)
     shift = flag_argument("flip_shift", flip_shift)
     if dispatched(maps, mirrored, pairs, matrices):
@@ -97,18 +97,6 @@ def heatmap_decode(
         return filled("out", out, points), filled("out_scores", out_scores, scores)
     native = native_codec(codec, input_size)
     return C.heatmap_decode(maps, mirrored, pairs, shift, matrices, out, out_scores, native)
-
-
-_CPU = torch.empty(0)
-
-
-def _pairs(flip_index: Any, maps: Any) -> Any:
-    if not isinstance(maps, Tensor) or not maps.is_cuda or (isinstance(flip_index, Tensor) and flip_index.is_cuda):
-        return argument("flip_index", flip_index, torch.int64, maps)
-    pairs = argument("flip_index", flip_index, torch.int64, _CPU)  # where it can be looked at
-    if ((pairs < 0) | (pairs >= pairs.numel())).any():
-        raise ValueError(f"flip_index: expected indices from 0 to {pairs.numel() - 1}, got {pairs.tolist()}")
-    return pairs.to(maps.device)
 
 
 def _shapes(maps: Any, kind: int) -> tuple[tuple[int, ...], tuple[int, ...]]:

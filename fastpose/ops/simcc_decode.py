@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from ._arguments import argument, array_argument, expect_shape, refuse_grad
-from ._codec import VectorCodec, check_vectors
-from ._native import Array
-from ._plain import in_torch
-from .reference.simcc_decode import simcc_decode as reference
+from ._arguments import argument, array_argument, dispatched, flip_pairs, refuse_grad
+from ._codec import VECTOR_SCHEMA, VectorCodec, native_vectors, native_vectors_of, vector_values
+from ._native import Array, C, is_dynamo_compiling
+from ._registration import plain, register
 
 __all__ = ["simcc_decode"]
 
@@ -60,32 +60,62 @@ def simcc_decode(
 
     Source: SimCC, https://arxiv.org/abs/2107.03332; RTMW, https://arxiv.org/abs/2407.08634.
     """
+    mirror_x, mirror_y = (None, None) if flipped is None else flipped
+    if not is_dynamo_compiling():
+        native = native_vectors(codec, input_size)
+        result = C.try_simcc_decode(x, y, mirror_x, mirror_y, flip_index, inverse, None, None, native)
+        if result is not None:
+            return result
     refuse_grad("simcc_decode", x=x, y=y, inverse=inverse)
-    sizes = check_vectors(codec, input_size)
-    across = array_argument("x", x)
-    expect_shape("x", across, (None, None, sizes[0]), "[B, K, Wx]")
-    people = tuple(across.shape[:2])
-    down = _like(across, "y", y, (*people, sizes[1]), "[B, K, Wy]")
+    across, down = array_argument("x", x), array_argument("y", y)
     if (flipped is None) != (flip_index is None):
         raise ValueError("flip_index: expected [K] indices together with flipped, and none without it")
-    mirrored = None
-    if flipped is not None:
-        mirrored = (
-            _like(across, "flipped[0]", flipped[0], tuple(across.shape), "[B, K, Wx]"),
-            _like(across, "flipped[1]", flipped[1], tuple(down.shape), "[B, K, Wy]"),
-        )
-    pairs = None if flip_index is None else argument("flip_index", flip_index, torch.int64, across)
-    if pairs is not None:
-        expect_shape("flip_index", pairs, (people[1],), "[K]")
+    mirrored = [
+        None if part is None else array_argument(f"flipped[{axis}]", part)
+        for axis, part in enumerate((mirror_x, mirror_y))
+    ]
+    pairs = None if flip_index is None else flip_pairs(flip_index, across)
     matrices = None if inverse is None else argument("inverse", inverse, torch.float64, across)
-    if matrices is not None:
-        expect_shape("inverse", matrices, (people[0], 2, 3), "[B, 2, 3]")
-    return in_torch(reference, across, down, codec, input_size, flipped=mirrored, flip_index=pairs, inverse=matrices)
+    if dispatched(across, down, *mirrored, pairs, matrices):
+        values = vector_values(codec, input_size)
+        points, scores, told = torch.ops.fastpose.simcc_decode(across, down, *mirrored, pairs, matrices, *values)
+        return points, scores, told if codec.visibility else None
+    native = native_vectors(codec, input_size)
+    return C.simcc_decode(across, down, *mirrored, pairs, matrices, None, None, native)
 
 
-def _like(first: Any, name: str, value: Any, shape: tuple[int, ...], legend: str) -> Any:
-    array = array_argument(name, value)
-    if array.dtype != first.dtype or type(array) is not type(first):
-        raise TypeError(f"{name}: expected {type(first).__name__} of {first.dtype} as x is, got {array.dtype}")
-    expect_shape(name, array, shape, legend)
-    return array
+def _registered(
+    x: Tensor,
+    y: Tensor,
+    flipped_x: Tensor | None,
+    flipped_y: Tensor | None,
+    flip_index: Tensor | None,
+    inverse: Tensor | None,
+    *values: Any,
+) -> tuple[Tensor, Tensor, Tensor]:
+    tensors = [plain(value) for value in (x, y, flipped_x, flipped_y, flip_index, inverse)]
+    points, scores, told = C.simcc_decode(*tensors, None, None, native_vectors_of(values))
+    return points, scores, scores.new_empty(0) if told is None else told
+
+
+def _fake(
+    x: Tensor,
+    y: Tensor,
+    flipped_x: Tensor | None,
+    flipped_y: Tensor | None,
+    flip_index: Tensor | None,
+    inverse: Tensor | None,
+    *values: Any,
+) -> tuple[Tensor, Tensor, Tensor]:
+    people = x.shape[:2]
+    points, scores = (x.new_empty(shape, dtype=torch.float32) for shape in ((*people, 2), people))
+    return points, scores, torch.empty_like(scores) if values[-1] else scores.new_empty(0)
+
+
+register(
+    "simcc_decode",
+    "(Tensor x, Tensor y, Tensor? flipped_x, Tensor? flipped_y, Tensor? flip_index, Tensor? inverse, "
+    f"{VECTOR_SCHEMA}) -> (Tensor, Tensor, Tensor)",
+    _registered,
+    _fake,
+)

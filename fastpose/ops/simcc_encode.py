@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from ._arguments import argument, array_argument, expect_shape, refuse_grad
-from ._codec import VectorCodec, check_vectors
-from ._native import Array
-from ._plain import in_torch
-from .reference.simcc_encode import simcc_encode as reference
+from ._arguments import argument, array_argument, dispatched, refuse_grad
+from ._codec import VECTOR_SCHEMA, VectorCodec, native_vectors, native_vectors_of, vector_values
+from ._native import Array, C, is_dynamo_compiling
+from ._registration import plain, register
 
 __all__ = ["simcc_encode"]
 
@@ -50,13 +50,35 @@ def simcc_encode(
 
     Source: SimCC, https://arxiv.org/abs/2107.03332.
     """
+    if not is_dynamo_compiling():
+        native = native_vectors(codec, input_size)
+        result = C.try_simcc_encode(keypoints, visible, joint_weights, None, None, None, native)
+        if result is not None:
+            return result
     refuse_grad("simcc_encode", keypoints=keypoints, visible=visible, joint_weights=joint_weights)
-    check_vectors(codec, input_size)
     points = argument("keypoints", array_argument("keypoints", keypoints), torch.float32, keypoints)
-    expect_shape("keypoints", points, (None, None, 2), "[B, K, 2]")
     levels = argument("visible", visible, torch.float32, points)
-    expect_shape("visible", levels, tuple(points.shape[:2]), "[B, K]")
     factors = None if joint_weights is None else argument("joint_weights", joint_weights, torch.float32, points)
-    if factors is not None:
-        expect_shape("joint_weights", factors, (points.shape[1],), "[K]")
-    return in_torch(reference, points, levels, codec, input_size, joint_weights=factors)
+    if dispatched(points, levels, factors):
+        return torch.ops.fastpose.simcc_encode(points, levels, factors, *vector_values(codec, input_size))
+    return C.simcc_encode(points, levels, factors, None, None, None, native_vectors(codec, input_size))
+
+
+def _registered(keypoints: Tensor, visible: Tensor, joint_weights: Tensor | None, *values: Any) -> Any:
+    tensors = plain(keypoints), plain(visible), plain(joint_weights)
+    return C.simcc_encode(*tensors, None, None, None, native_vectors_of(values))
+
+
+def _fake(
+    keypoints: Tensor, visible: Tensor, joint_weights: Tensor | None, width: int, height: int, *values: Any
+) -> tuple[Tensor, Tensor, Tensor]:
+    people = keypoints.shape[:2]
+    return keypoints.new_empty((*people, width)), keypoints.new_empty((*people, height)), keypoints.new_empty(people)
+
+
+register(
+    "simcc_encode",
+    f"(Tensor keypoints, Tensor visible, Tensor? joint_weights, {VECTOR_SCHEMA}) -> (Tensor, Tensor, Tensor)",
+    _registered,
+    _fake,
+)

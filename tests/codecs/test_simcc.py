@@ -135,9 +135,9 @@ def test_a_codec_is_what_its_header_says() -> None:
 def test_what_does_not_fit_is_refused() -> None:
     codec, x, y = SimCC(), torch.zeros(2, 3, 384), torch.zeros(2, 3, 512)
     for call, error, message in (
-        (lambda: codec.decode((x, x), SIZE), ValueError, r"y: expected shape \[B, K, Wy\]"),
-        (lambda: codec.decode((x, y.half()), SIZE), TypeError, "y: expected Tensor of torch.float32 as x is"),
-        (lambda: codec.decode((x, y.numpy()), SIZE), TypeError, "y: expected Tensor"),
+        (lambda: codec.decode((x, x), SIZE), ValueError, r"y: expected shape \[B, K, H\]"),
+        (lambda: codec.decode((x, y.half()), SIZE), TypeError, "y: expected"),
+        (lambda: codec.decode((x, y.numpy()), SIZE), TypeError, "y: expected"),
         (lambda: codec.decode((x, y), SIZE, flipped=(x, y)), ValueError, "flip_index"),
         (lambda: codec.encode(torch.zeros(2, 3), torch.ones(2, 3), SIZE), ValueError, "keypoints: expected shape"),
         (lambda: codec.encode(torch.zeros(2, 3, 2), torch.ones(2, 4), SIZE), ValueError, "visible: expected shape"),

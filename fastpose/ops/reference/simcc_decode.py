@@ -74,14 +74,16 @@ def _refine(vectors: Tensor, places: Tensor, sigma: float) -> Tensor:
     """A Newton step on the logarithm of the blurred vectors, on a scale of two bins."""
     taps = blur_taps(sigma)
     kernel = torch.tensor(gaussian_taps(taps), dtype=vectors.dtype, device=vectors.device)
+    if not vectors.numel():
+        return places
     flat = vectors.reshape(-1, 1, vectors.shape[-1])
     blurred = F.conv1d(flat, kernel[None, None], padding=taps // 2).view_as(vectors)
     blurred = blurred * (vectors.amax(-1, keepdim=True) / blurred.amax(-1, keepdim=True))
     logs = F.pad(blurred.clamp(1e-3, 50.0).log().flatten(0, 1)[None], (2, 2), mode="replicate")[0].view(
         *vectors.shape[:2], -1
     )
-    at = (places + 2.5).long()[..., None]
+    at = (places.clamp(min=0) + 2.5).long()[..., None]
     left2, left, here, right, right2 = (logs.gather(-1, at + step)[..., 0] for step in (-2, -1, 0, 1, 2))
     slope, curve = 0.5 * (right - left), 1e-9 + 0.25 * (right2 - 2 * here + left2)
     moved = places - slope / curve
-    return torch.where(moved.isfinite(), moved, places)
+    return torch.where(moved.isfinite() & (places >= 0), moved, places)
