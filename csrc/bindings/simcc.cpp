@@ -110,7 +110,7 @@ py::object simcc_decode(Way way, const Objects<9>& objects) {
   py::object visibility = codec.visibility ? call.empty(people, 2, DType::Float32) : py::none();
   const SimccDecodeArgs args{call[0],   call[1],   flipped_x, flipped_y, call[0].dtype,
                              flip_index, inverse,  call[6],   call[7],   codec.visibility ? static_cast<float*>(data_of(visibility)) : nullptr,
-                             people[0], people[1], codec.label.ratio,    codec.axis_x,  codec.axis_y};
+                             people[0], people[1], 1.f / codec.label.ratio, codec.axis_x,  codec.axis_y};
   FASTPOSE_LAUNCH(simcc_decode, args, call);
   return py::make_tuple(call.result(6), call.result(7), visibility);
 }

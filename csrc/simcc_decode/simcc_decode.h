@@ -26,7 +26,7 @@ struct SimccDecodeArgs {
   float* scores;                      // [B, K]
   float* visibility;                  // [B, K], or null
   int64_t batch, keypoints_k;
-  float ratio;                        // bins in a pixel of the crop
+  float pixels;                       // of the crop in a bin
   SimccAxis axis_x, axis_y;
 };
 

@@ -93,29 +93,30 @@ struct Reader {
       blurred[j] = sum;
     }
     const float factor = peak.value / first_maximum(blurred, n).value;
-    float around[5];
-    for (int j = 0; j < 5; ++j) around[j] = blurred[clamp(peak.index + j - 2, 0, n - 1)] * factor;
-    return simcc_refined(static_cast<float>(peak.index), around);
+    float logs[5];
+    for (int j = 0; j < 5; ++j) logs[j] = simcc_log(blurred[clamp(peak.index + j - 2, 0, n - 1)] * factor);
+    return simcc_refined(static_cast<float>(peak.index), logs);
   }
 
   FASTPOSE_INLINE void decode(int64_t i) const {
-    const int64_t k = i % args.keypoints_k, mirror = i - k + simcc_mirrored_keypoint(args, k);
+    const int64_t person = i / args.keypoints_k, first = person * args.keypoints_k;
+    const int64_t mirror = first + simcc_mirrored_keypoint(args, i - first);
     const float* x = values(args.x, args.flipped_x, i, mirror, args.axis_x.size, true);
     const Peak peak_x = first_maximum(x, args.axis_x.size);
     float visible = 0.f;
     if (args.visibility != nullptr) visible = softmax_peak(x, args.axis_x.size, peak_x.value, args.axis_x.sharpness);
     // The vector along x is done with before that along y takes its scratch, but for the refinement, whose place the score decides.
-    if (args.axis_x.taps > 0) return decode_refined(i, mirror, peak_x, visible);
+    if (args.axis_x.taps > 0) return decode_refined(i, person, mirror, peak_x, visible);
     const float* y = values(args.y, args.flipped_y, i, mirror, args.axis_y.size, false);
     const Peak peak_y = first_maximum(y, args.axis_y.size);
     tell_visibility(i, y, peak_y, visible);
     const float score = min_of(peak_x.value, peak_y.value);
     const bool found = score > 0.f;
-    simcc_store(args, i, found ? static_cast<float>(peak_x.index) : -1.f, found ? static_cast<float>(peak_y.index) : -1.f,
+    simcc_store(args, i, person, found ? static_cast<float>(peak_x.index) : -1.f, found ? static_cast<float>(peak_y.index) : -1.f,
                 score > -__builtin_inff() ? score : 0.f);
   }
 
-  FASTPOSE_INLINE void decode_refined(int64_t i, int64_t mirror, const Peak& peak_x, float visible) const {
+  FASTPOSE_INLINE void decode_refined(int64_t i, int64_t person, int64_t mirror, const Peak& peak_x, float visible) const {
     const float* y = values(args.y, args.flipped_y, i, mirror, args.axis_y.size, false);
     const Peak peak_y = first_maximum(y, args.axis_y.size);
     tell_visibility(i, y, peak_y, visible);
@@ -127,7 +128,7 @@ struct Reader {
       const float* x = values(args.x, args.flipped_x, i, mirror, args.axis_x.size, true);
       place_x = refined(args.axis_x, x, peak_x);
     }
-    simcc_store(args, i, place_x, place_y, score > -__builtin_inff() ? score : 0.f);
+    simcc_store(args, i, person, place_x, place_y, score > -__builtin_inff() ? score : 0.f);
   }
 
   FASTPOSE_INLINE void tell_visibility(int64_t i, const float* y, const Peak& peak_y, float visible_x) const {

@@ -72,9 +72,13 @@ FASTPOSE_DEVICE float blurred(const Line<T>& line, const SimccAxis& axis, int at
 template <class T>
 FASTPOSE_DEVICE float refined(const Line<T>& line, const SimccAxis& axis, Peak peak) {
   const float factor = peak.value / warp_peak(line.size, [&](int i) { return blurred(line, axis, i); }).value;
-  float around[5];
-  for (int j = 0; j < 5; ++j) around[j] = blurred(line, axis, clamp(peak.index + j - 2, 0, line.size - 1)) * factor;
-  return simcc_refined(static_cast<float>(peak.index), around);
+  // A lane a bin; those beyond the fifth do the same as others, and are not asked.
+  const int bin = peak.index + static_cast<int>(threadIdx.x % 32) - 2;
+  const float mine = simcc_log(blurred(line, axis, clamp(bin, 0, line.size - 1)) * factor);
+  float logs[5];
+#pragma unroll
+  for (int j = 0; j < 5; ++j) logs[j] = __shfl_sync(0xffffffffu, mine, j);
+  return simcc_refined(static_cast<float>(peak.index), logs);
 }
 
 // A warp a keypoint.
@@ -83,7 +87,8 @@ __global__ void __launch_bounds__(kThreads) simcc_decode_kernel(const SimccDecod
   const int64_t count = args.batch * args.keypoints_k;
   const int64_t step = static_cast<int64_t>(gridDim.x) * (kThreads / 32);
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * (kThreads / 32) + threadIdx.x / 32; i < count; i += step) {
-    const int64_t k = i % args.keypoints_k, mirror = i - k + simcc_mirrored_keypoint(args, k);
+    const int64_t person = i / args.keypoints_k, first = person * args.keypoints_k;
+    const int64_t mirror = first + simcc_mirrored_keypoint(args, i - first);
     const Line<T> x = line_of<T>(args.x, args.flipped_x, i, mirror, args.axis_x.size, true);
     const Line<T> y = line_of<T>(args.y, args.flipped_y, i, mirror, args.axis_y.size, false);
     const Peak peak_x = warp_peak(x.size, [&](int j) { return x.at(j); });
@@ -98,7 +103,7 @@ __global__ void __launch_bounds__(kThreads) simcc_decode_kernel(const SimccDecod
       place_x = args.axis_x.taps > 0 ? refined(x, args.axis_x, peak_x) : static_cast<float>(peak_x.index);
       place_y = args.axis_y.taps > 0 ? refined(y, args.axis_y, peak_y) : static_cast<float>(peak_y.index);
     }
-    if (threadIdx.x % 32 == 0) simcc_store(args, i, place_x, place_y, score > -INFINITY ? score : 0.f);
+    if (threadIdx.x % 32 == 0) simcc_store(args, i, person, place_x, place_y, score > -INFINITY ? score : 0.f);
   }
 }
 

@@ -23,20 +23,18 @@ FASTPOSE_HD int64_t simcc_mirrored_keypoint(const SimccDecodeArgs& args, int64_t
 
 FASTPOSE_HD float simcc_log(float value) { return log_as_numpy(clamp(value, 1e-3f, 50.f)); }
 
-// The place after a Newton step; `around` are the scaled, blurred values of the bins from two before to two after it.
-FASTPOSE_HD float simcc_refined(float place, const float* around) {
-  const float left2 = simcc_log(around[0]), left = simcc_log(around[1]), here = simcc_log(around[2]), right = simcc_log(around[3]),
-              right2 = simcc_log(around[4]);
-  const float slope = 0.5f * (right - left), curve = 1e-9f + 0.25f * (right2 - 2.f * here + left2);
+// The place after a Newton step; `logs` are the logarithms of the scaled, blurred values of the bins from two before to two after it.
+FASTPOSE_HD float simcc_refined(float place, const float* logs) {
+  const float slope = 0.5f * (logs[3] - logs[1]), curve = 1e-9f + 0.25f * (logs[4] - 2.f * logs[2] + logs[0]);
   const float moved = place - slope / curve;
   return is_finite(moved) ? moved : place;
 }
 
-// Stores one keypoint: places in bins.
-FASTPOSE_HD void simcc_store(const SimccDecodeArgs& args, int64_t index, float place_x, float place_y, float score) {
-  float x = place_x / args.ratio, y = place_y / args.ratio;
+// Stores one keypoint, of a person of the batch: places in bins.
+FASTPOSE_HD void simcc_store(const SimccDecodeArgs& args, int64_t index, int64_t person, float place_x, float place_y, float score) {
+  float x = place_x * args.pixels, y = place_y * args.pixels;
   if (args.inverse != nullptr) {
-    const double* m = args.inverse + index / args.keypoints_k * 6;
+    const double* m = args.inverse + person * 6;
     const double px = x, py = y;
     x = static_cast<float>(m[0] * px + m[1] * py + m[2]);
     y = static_cast<float>(m[3] * px + m[4] * py + m[5]);

@@ -68,7 +68,8 @@ struct Comparer {
     Vec sum = zero(), logs = zero(), dots = zero(), plain = zero();
     for (int i = 0; i < n; i += Vec::lanes) {
       const int left = n - i;
-      Vec t = load(window + i);
+      const Mask there = iota() < set(static_cast<float>(left));  // beyond, the window holds anything
+      Vec t = select(there, load(window + i), set(peak));
       const Vec v = left < Vec::lanes ? load_n(at + i, left) : load(at + i);
       Vec log_t;
       if (args.label_softmax) {
@@ -77,7 +78,7 @@ struct Comparer {
       } else {
         log_t = log(max(t, set(1e-37f)));
       }
-      if (left < Vec::lanes) t = select(iota() < set(static_cast<float>(left)), t, zero());
+      t = select(there, t, zero());
       store(window + i, t);
       sum += t;
       logs = madd(t, log_t, logs);

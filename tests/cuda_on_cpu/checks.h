@@ -89,5 +89,8 @@ void heatmap_loss(Random& random);
 void scale_gradient(Random& random);
 void oks(Random& random);
 void oks_nms(Random& random);
+void simcc_decode(Random& random);
+void simcc_encode(Random& random);
+void simcc_loss(Random& random);
 
 }  // namespace checks

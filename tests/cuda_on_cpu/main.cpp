@@ -26,7 +26,10 @@ constexpr Check kChecks[] = {{"affine_crop", affine_crop},
                              {"heatmap_loss", heatmap_loss},
                              {"scale_gradient", scale_gradient},
                              {"oks", oks},
-                             {"oks_nms", oks_nms}};
+                             {"oks_nms", oks_nms},
+                             {"simcc_decode", simcc_decode},
+                             {"simcc_encode", simcc_encode},
+                             {"simcc_loss", simcc_loss}};
 
 double now() {
   timespec t;

@@ -11,6 +11,9 @@
 #include "interleave/interleave.h"
 #include "oks/oks.h"
 #include "oks_nms/oks_nms.h"
+#include "simcc_decode/simcc_decode.h"
+#include "simcc_encode/simcc_encode.h"
+#include "simcc_loss/simcc_loss.h"
 
 namespace fastpose {
 
@@ -26,6 +29,9 @@ FORWARD(heatmap_decode_cpu, HeatmapDecodeArgs)
 FORWARD(heatmap_loss_cpu, HeatmapLossArgs)
 FORWARD(oks_cpu, OksArgs)
 FORWARD(oks_nms_cpu, OksNmsArgs)
+FORWARD(simcc_decode_cpu, SimccDecodeArgs)
+FORWARD(simcc_encode_cpu, SimccEncodeArgs)
+FORWARD(simcc_loss_cpu, SimccLossArgs)
 FORWARD(batch_norm_act_cpu, BatchNormActArgs)
 FORWARD(batch_norm_act_grad_cpu, BatchNormActGradArgs)
 FORWARD(depthwise_conv_grad_cpu, DepthwiseConvGradArgs)

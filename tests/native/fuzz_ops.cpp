@@ -250,7 +250,9 @@ struct Target {
 Target targets[] = {{"affine_crop", affine_crop, 0},       {"affine_crop_backward", affine_crop_backward, 0},
                     {"heatmap_encode", heatmap_encode, 0}, {"heatmap_decode", heatmap_decode, 0},
                     {"heatmap_loss", heatmap_loss, 0},     {"oks", oks, 0},
-                    {"oks_nms", oks_nms, 0},               {"batch_norm_act", batch_norm_act, 0},
+                    {"oks_nms", oks_nms, 0},               {"simcc_decode", simcc_decode, 0},
+                    {"simcc_encode", simcc_encode, 0},     {"simcc_loss", simcc_loss, 0},
+                                  {"batch_norm_act", batch_norm_act, 0},
                     {"depthwise_conv", depthwise_conv, 0}, {"interleave", interleave, 0},
                     {"box_nms", box_nms, 0},               {"assign", assign, 0}};
 constexpr size_t kTargets = sizeof(targets) / sizeof(*targets);
