@@ -36,15 +36,19 @@ __all__ = [
 _PLAIN = (Tensor, torch.nn.Parameter)
 _WANTED = {key: np.dtype(value) for key, value in NUMPY_DTYPE.items()}
 _NUMPY = np.empty(0)
+_MIXTURE = "expected NumPy arrays throughout or tensors throughout, got a mixture"
 _WITHOUT_MEMORY = "expected a tensor with memory, got one on the meta device"
 
 
-def array_argument(name: str, value: Any) -> Any:
+def array_argument(name: str, value: Any, like: Any = None) -> Any:
     """The main argument of an op: an array or a tensor; dtype and shape are for the core to check.
 
     Raises:
-        TypeError: Neither an array nor a tensor, or a tensor that is sparse or has no memory.
+        TypeError: Neither an array nor a tensor, a tensor that is sparse or has no memory, or not of the framework of
+            ``like``.
     """
+    if like is not None and isinstance(value, Tensor) != isinstance(like, Tensor):
+        raise TypeError(f"{name}: {_MIXTURE}")
     if isinstance(value, Tensor):
         return contiguous(detached(value), name)
     if isinstance(value, np.ndarray):
@@ -100,7 +104,7 @@ def _as_tensor(name: str, value: Tensor, dtype: torch.dtype, like: Tensor) -> Te
 
 def _as_array(name: str, value: Any, dtype: torch.dtype) -> np.ndarray[Any, Any]:
     if isinstance(value, Tensor):
-        raise TypeError(f"{name}: expected NumPy arrays throughout or tensors throughout, got a mixture")
+        raise TypeError(f"{name}: {_MIXTURE}")
     wanted = _WANTED[dtype]
     try:
         array = np.asarray(value)

@@ -87,7 +87,7 @@ def heatmap_decode(
     maps = array_argument("heatmaps", heatmaps)
     if (flipped is None) != (flip_index is None):
         raise ValueError("flip_index: expected [K] indices together with flipped, and none without it")
-    mirrored = None if flipped is None else array_argument("flipped", flipped)
+    mirrored = None if flipped is None else array_argument("flipped", flipped, maps)
     pairs = None if flip_index is None else flip_pairs(flip_index, maps)
     matrices = None if inverse is None else argument("inverse", inverse, torch.float64, maps)
     shift = flag_argument("flip_shift", flip_shift)

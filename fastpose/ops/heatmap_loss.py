@@ -105,7 +105,7 @@ def heatmap_loss(
     kind = torch.float64 if wide else torch.float32
     points = None if keypoints is None else argument("keypoints", keypoints, kind, maps)
     factors = None if weights is None else argument("weights", weights, kind, maps)
-    given = None if target is None else array_argument("target", target)
+    given = None if target is None else array_argument("target", target, maps)
     if wide or (isinstance(maps, Tensor) and transformed()):
         return _plainly(maps, points, factors, given, topk, codec, input_size)
     wanted = needs_grad(maps)

@@ -67,11 +67,12 @@ def simcc_decode(
         if result is not None:
             return result
     refuse_grad("simcc_decode", x=x, y=y, inverse=inverse)
-    across, down = array_argument("x", x), array_argument("y", y)
+    across = array_argument("x", x)
+    down = array_argument("y", y, across)
     if (flipped is None) != (flip_index is None):
         raise ValueError("flip_index: expected [K] indices together with flipped, and none without it")
     mirrored = [
-        None if part is None else array_argument(f"flipped[{axis}]", part)
+        None if part is None else array_argument(f"flipped[{axis}]", part, across)
         for axis, part in enumerate((mirror_x, mirror_y))
     ]
     pairs = None if flip_index is None else flip_pairs(flip_index, across)

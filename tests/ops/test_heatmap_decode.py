@@ -382,3 +382,12 @@ def test_poses_survive_the_whole_way() -> None:
     assert torch.equal(scores > 0, drawn)
     assert (back[~drawn] == -4).all()
     assert (weights[drawn] > 0).all()
+
+
+def test_arrays_beside_tensors_are_refused() -> None:
+    codec = build_codec("gaussian", heatmap_size=(16, 12))
+    maps = torch.zeros(1, 2, 16, 12)
+    with pytest.raises(TypeError, match="flipped: expected NumPy arrays throughout or tensors throughout"):
+        ops.heatmap_decode(maps, codec, (64, 48), flipped=maps.numpy(), flip_index=[1, 0])
+    with pytest.raises(TypeError, match="target: expected NumPy arrays throughout or tensors throughout"):
+        ops.heatmap_loss(maps, None, None, codec, (64, 48), target=maps.numpy())
