@@ -18,13 +18,14 @@ from . import (
     bench_oks,
     bench_oks_nms,
     bench_overhead,
+    bench_simcc,
 )
 from .harness import Case, measure
 from .report import CONDITIONS, Cells, machine, rewrite_readme, tables, write_json
 
 MODULES = (
     *(bench_affine_crop, bench_heatmap_encode, bench_heatmap_decode, bench_heatmap_loss, bench_oks, bench_oks_nms),
-    *(bench_box_nms, bench_layers, bench_overhead),
+    *(bench_box_nms, bench_simcc, bench_layers, bench_overhead),
 )
 WEIGHTS = {(1, "cold"): 2.0}
 """The condition of the goals gets twice the time of the others."""
