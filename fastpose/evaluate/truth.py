@@ -187,14 +187,15 @@ def _wanted(
     with_keypoints = [
         entry for entry in content.get("categories") or () if isinstance(entry, Mapping) and entry.get("keypoints")
     ]
-    if category is None and len(with_keypoints) > 1 and all(entry.get("name") != "person" for entry in with_keypoints):
+    several = len(with_keypoints) > 1 and all(entry.get("name") != "person" for entry in with_keypoints)
+    if category is None and several and (records.visible > 0).any():
         read = set(records.ids.tolist())
         numbers = {entry.get("category_id") for entry in content["annotations"] if entry.get("id") in read}
         return {**content, "annotations": [e for e in content["annotations"] if e.get("category_id") in numbers]}
     chosen = category_with_keypoints(path, content, category)
-    if chosen is None:
+    if chosen is None or "id" not in chosen:  # the only one, or all
         return content
-    number = chosen.get("id")
+    number = chosen["id"]
     own = [entry for entry in content["annotations"] if entry.get("category_id", number) == number]
     return {**content, "annotations": own}
 
