@@ -17,7 +17,8 @@ from ..metrics import PoseResults, Truth, read_results, result_entries
 from ..metrics.coco_files import read_content
 from ..metrics.truth import positions
 from ..metrics.wholebody_files import split_parts
-from ..skeletons import COCO_WHOLEBODY133, MPII16, POSETRACK18_17, Skeleton
+from ..skeletons import MPII16, POSETRACK18_17, Skeleton
+from ..skeletons.wholebody import COCO_WHOLEBODY133
 
 __all__ = ["read_predictions", "scored_entries", "write_predictions"]
 

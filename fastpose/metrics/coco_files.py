@@ -74,7 +74,7 @@ def read_truth(content: Content, skeleton: Skeleton, *, optional: Iterable[str] 
     ids = _ids("annotations", people, "id")
     _check_distinct("annotations", ids)
     image = listed.positions(people)
-    people = join_parts(people, joints, "annotations")
+    people = list(join_parts(people, joints, "annotations"))
 
     def wrong(name: Any, got: Any) -> str:
         return f"sigmas: expected one per annotated keypoint ({_thirds(got)}, annotation {name}), got {joints}"

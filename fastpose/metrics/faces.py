@@ -46,8 +46,7 @@ def face_sizes(truth: ArrayLike, visible: ArrayLike, boxes: ArrayLike, skeleton:
         ValueError: No length is known for such keypoints, or shapes do not agree.
     """
     if skeleton.keypoints not in _ENDS:
-        known = ", ".join(_EYES)
-        raise ValueError(f"face_nme: knows by what to divide errors on {known}, not on {skeleton.name!r}")
+        raise ValueError(f"face_nme: knows by what to divide errors on {', '.join(_EYES)}, not on {skeleton.name!r}")
     points, known, rectangles = np.asarray(truth, np.float64), np.asarray(visible) > 0, np.asarray(boxes, np.float64)
     count = skeleton.num_keypoints
     if (points.shape, known.shape, rectangles.shape) != (

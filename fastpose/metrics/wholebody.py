@@ -16,7 +16,7 @@ from fastpose.metrics.results import PoseResults
 from fastpose.metrics.similarity import POSE_AREAS, POSES_OF_A_PHOTO, keypoint_similarity
 from fastpose.metrics.truth import Truth
 from fastpose.metrics.wholebody_files import WHOLEBODY_PARTS
-from fastpose.skeletons import COCO_WHOLEBODY133
+from fastpose.skeletons.wholebody import COCO_WHOLEBODY133
 
 __all__ = ["WHOLEBODY_AP", "wholebody_ap"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fastpose.skeletons import COCO_WHOLEBODY133
+from fastpose.skeletons.wholebody import COCO_WHOLEBODY133
 
 __all__ = ["WHOLEBODY_PARTS", "join_parts", "split_parts"]
 
