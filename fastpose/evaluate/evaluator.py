@@ -25,6 +25,7 @@ from ..inference import Crop, Estimator, Pending
 from ..metrics import METRICS, Metric, PoseResults, Scores, Truth
 from ..metrics.results import by_name
 from ..metrics.scoring import NmsMode, ScoreMode, rank_poses
+from ..metrics.truth import positions
 from ..models import PoseModel
 from ..spec import PoseSpec
 from ..views import ViewAverage
@@ -299,11 +300,14 @@ class Evaluator:
 
     def _categories(self, rows: NDArray[np.int64]) -> NDArray[np.int64] | None:
         """[R] the annotated category of each of these people, where average precision is over several."""
-        if not self.metric.ranks_poses or len(self.truth.category_ids) == 1:
+        if not self.metric.ranks_poses or not self.records.visible.any() or len(self.truth.category_ids) == 1:
             return None
         order = np.argsort(self.truth.ids)
-        place = order[np.searchsorted(self.truth.ids[order], self.records.ids[rows])]
-        return np.asarray(self.truth.category_ids[self.truth.category[place]])
+        place = positions(self.truth.ids[order], self.records.ids[rows])
+        if (place < 0).any():
+            lost = self.records.ids[rows][np.argmax(place < 0)]
+            raise ValueError(f"annotations: {self.truth.source} has no annotation {lost}, which the records have")
+        return np.asarray(self.truth.category_ids[self.truth.category[order[place]]])
 
     def areas(self, spec: PoseSpec) -> NDArray[np.float32]:
         """[N] square pixels by which doubles are suppressed: in published figures of the crop, not of the box."""
