@@ -125,8 +125,8 @@ def predicted_people(points: NDArray[np.float64], times: Times) -> NDArray[np.in
     Returns:
         int64 [G].
     """
-    there = ~np.isnan(points).all((1, 2))
-    return there.astype(np.int64) if times is None else np.asarray(times * there)
+    there = np.asarray(~np.isnan(points).all((1, 2)), np.int64)
+    return there if times is None else times * there
 
 
 def _of_people(truth: Truth, results: PoseResults) -> tuple[NDArray[np.float64], int]:
