@@ -25,6 +25,7 @@ from ..inference import Crop, Estimator, Pending
 from ..metrics import METRICS, Metric, PoseResults, Scores, Truth
 from ..metrics.results import by_name
 from ..metrics.scoring import NmsMode, ScoreMode, rank_poses
+from ..metrics.truth import positions
 from ..models import PoseModel
 from ..spec import PoseSpec
 from ..views import ViewAverage
@@ -162,6 +163,8 @@ class Evaluator:
         """The annotated people, as the metric takes them."""
         if self.metric.ranks_poses:
             truth = read_annotated(self._annotations, self._everybody, self.metric.optional, self._category)
+            if not self.records.visible.any():  # found boxes, of which nobody says what animal is in them
+                truth = truth.of_one_category()
         else:
             truth = truth_of_records(self.records)
         truth = dataclasses.replace(truth, skeleton=self.skeleton)
@@ -288,11 +291,23 @@ class Evaluator:
             records.scores[read],
             self.areas(spec)[read],
             self.skeleton.sigmas,
+            category_ids=self._categories(read),
             score_mode=self.score_mode,
             nms=self.nms if self.metric.ranks_poses else "none",
             nms_threshold=self.nms_threshold,
         )
         return results if self.metric.ranks_poses else dataclasses.replace(results, ids=records.ids[read])
+
+    def _categories(self, rows: NDArray[np.int64]) -> NDArray[np.int64] | None:
+        """[R] the annotated category of each of these people, where average precision is over several."""
+        if not self.metric.ranks_poses or not self.records.visible.any() or len(self.truth.category_ids) == 1:
+            return None
+        order = np.argsort(self.truth.ids)
+        place = positions(self.truth.ids[order], self.records.ids[rows])
+        if (place < 0).any():
+            lost = self.records.ids[rows][np.argmax(place < 0)]
+            raise ValueError(f"annotations: {self.truth.source} has no annotation {lost}, which the records have")
+        return np.asarray(self.truth.category_ids[self.truth.category[order[place]]])
 
     def areas(self, spec: PoseSpec) -> NDArray[np.float32]:
         """[N] square pixels by which doubles are suppressed: in published figures of the crop, not of the box."""

@@ -16,7 +16,9 @@ from ..files import atomic_write
 from ..metrics import PoseResults, Truth, read_results, result_entries
 from ..metrics.coco_files import read_content
 from ..metrics.truth import positions
+from ..metrics.wholebody_files import split_parts
 from ..skeletons import MPII16, POSETRACK18_17, Skeleton
+from ..skeletons.wholebody import COCO_WHOLEBODY133
 
 __all__ = ["read_predictions", "scored_entries", "write_predictions"]
 
@@ -122,7 +124,10 @@ def write_predictions(
     elif not path.suffix and skeleton.keypoints == POSETRACK18_17.keypoints:
         _write_videos(path, results, annotations)
     else:
-        atomic_write(path, (json.dumps(result_entries(results, category_id=category_id)) + "\n").encode())
+        entries = result_entries(results, category_id=category_id)
+        if skeleton.keypoints == COCO_WHOLEBODY133.keypoints:
+            entries = list(map(split_parts, entries))
+        atomic_write(path, (json.dumps(entries) + "\n").encode())
 
 
 def _write_videos(path: Path, results: PoseResults, annotations: Path) -> None:

@@ -50,9 +50,9 @@ def default_metric(records: PoseRecords, predicted: Skeleton | None = None) -> s
             )
         return LIMB_PCK.name
     for metric in METRICS.values():
-        if metric.skeleton is not None and metric.skeleton.keypoints == own:
+        if any(skeleton.keypoints == own for skeleton in metric.skeletons):
             return metric.name
-    for_any = [metric for metric in METRICS.values() if metric.skeleton is None]
+    for_any = [metric for metric in METRICS.values() if not metric.skeletons]
     fitting = [metric for metric in for_any if all(getattr(records, need) is not None for need in metric.needs)]
     return max(fitting, key=lambda metric: len(metric.needs)).name  # the one that makes most of the data
 
@@ -177,14 +177,25 @@ def _coco_content(
     if path.suffix.lower() in (".mat", ".yaml", ".yml"):
         return None
     content = read_content(path)
-    return _one_category(path, content, category) if _is_coco(content) else None
+    return _wanted(path, content, records, category) if _is_coco(content) else None
 
 
-def _one_category(path: Path, content: Mapping[str, Any], category: int | str | None) -> Mapping[str, Any]:
+def _wanted(
+    path: Path, content: Mapping[str, Any], records: PoseRecords, category: int | str | None
+) -> Mapping[str, Any]:
+    """The file with the annotations of the category that was read, or of several (AP-10K's species)."""
+    with_keypoints = [
+        entry for entry in content.get("categories") or () if isinstance(entry, Mapping) and entry.get("keypoints")
+    ]
+    several = len(with_keypoints) > 1 and all(entry.get("name") != "person" for entry in with_keypoints)
+    if category is None and several and (records.visible > 0).any():
+        read = set(records.ids.tolist())
+        numbers = {entry.get("category_id") for entry in content["annotations"] if entry.get("id") in read}
+        return {**content, "annotations": [e for e in content["annotations"] if e.get("category_id") in numbers]}
     chosen = category_with_keypoints(path, content, category)
-    if chosen is None:
+    if chosen is None or "id" not in chosen:  # the only one, or all
         return content
-    number = chosen.get("id")
+    number = chosen["id"]
     own = [entry for entry in content["annotations"] if entry.get("category_id", number) == number]
     return {**content, "annotations": own}
 

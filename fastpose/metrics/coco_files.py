@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fastpose.files import parse_json, read_file
 from fastpose.metrics.results import BoxResults, PoseResults
 from fastpose.metrics.truth import AREA_OF_BOX, BoxTruth, Truth, positions
+from fastpose.metrics.wholebody_files import join_parts
 from fastpose.skeletons import Skeleton
 
 __all__ = [
@@ -66,15 +67,14 @@ def read_truth(content: Content, skeleton: Skeleton, *, optional: Iterable[str] 
     Raises:
         ValueError: Not such a file, nobody has keypoints, an id occurs twice, or an entry lacks something.
     """
-    listed = _Listed.read(content)
+    listed, joints = _Listed.read(content), skeleton.num_keypoints
     photos, people = listed.photos, [entry for entry in listed.annotations if entry.get("keypoints")]
     if not people:
         raise ValueError("annotations: none of them has keypoints")
     ids = _ids("annotations", people, "id")
     _check_distinct("annotations", ids)
     image = listed.positions(people)
-
-    joints = skeleton.num_keypoints
+    people = list(join_parts(people, joints, "annotations"))
 
     def wrong(name: Any, got: Any) -> str:
         return f"sigmas: expected one per annotated keypoint ({_thirds(got)}, annotation {name}), got {joints}"
@@ -258,7 +258,7 @@ def read_results(
     Raises:
         ValueError: There are none, or one lacks something, has the wrong length or a value that is not finite.
     """
-    entries = _result_list(content, "poses", ("image_id", "keypoints", "score"))
+    entries = join_parts(_result_list(content, "poses", ("image_id", "keypoints", "score")), num_keypoints, "results")
     if not entries:
         raise ValueError("results: empty, there is nothing to evaluate")
     numbers = np.arange(len(entries))

@@ -63,9 +63,7 @@ def jhmdb_pck(
 
 
 def _figures(truth: Truth, points: NDArray[np.float64], times: NDArray[np.int64] | None) -> dict[str, float]:
-    corner, size = truth.boxes_xywh[:, :2], truth.boxes_xywh[:, 2:]
-    boxes = np.concatenate([corner, corner + size], 1)
-    return jhmdb_pck(points, truth.keypoints, truth.visible, boxes, weights=times)
+    return jhmdb_pck(points, truth.keypoints, truth.visible, truth.boxes_xyxy, weights=times)
 
 
-JHMDB_PCK = Metric("jhmdb_pck", "PCK@0.2", by_person(_figures), skeleton=JHMDB15)
+JHMDB_PCK = Metric("jhmdb_pck", "PCK@0.2", by_person(_figures), skeletons=(JHMDB15,))

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastpose.metrics.truth import BoxTruth
 
-__all__ = ["AREA_RANGES", "THRESHOLDS", "Candidates", "Matches", "Similarity", "match"]
+__all__ = ["AREA_RANGES", "THRESHOLDS", "Candidates", "Matches", "Similarity", "match", "photo_pairs"]
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 """From which similarity on a prediction counts as found: ten times over."""
@@ -239,6 +239,27 @@ def _near_pairs(
     truth: BoxTruth, candidates: Candidates, rows: NDArray[np.int64], similarity: Similarity, least: float
 ) -> _Pairs:
     """Pairs of one photo and category whose similarity is not below the least that counts."""
+    of, person = photo_pairs(truth, candidates, rows)
+    close = np.empty(len(of))
+    for start in range(0, len(of), _PAIRS_AT_ONCE):
+        part = slice(start, start + _PAIRS_AT_ONCE)
+        close[part] = similarity(rows[of[part]], person[part])
+    return _Pairs(of, person, close).select(close >= least)
+
+
+def photo_pairs(
+    truth: BoxTruth, candidates: Candidates, rows: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pairs of a prediction and everybody of its photo and category.
+
+    Args:
+        truth: The annotated people.
+        candidates: The predictions.
+        rows: [R] which of them count.
+
+    Returns:
+        int64 [P] ascending positions in ``rows``, and int64 [P] people.
+    """
     photos = len(truth.image_ids)
     group, person_group = (side.category * photos + side.image for side in (candidates, truth))
     by_group = np.argsort(person_group, kind="stable")
@@ -247,12 +268,7 @@ def _near_pairs(
     count = np.searchsorted(ordered, group[rows], side="right") - low
     first = np.cumsum(count) - count
     of = np.repeat(np.arange(len(rows)), count)
-    person = by_group[np.arange(len(of)) + np.repeat(low - first, count)]
-    close = np.empty(len(of))
-    for start in range(0, len(of), _PAIRS_AT_ONCE):
-        part = slice(start, start + _PAIRS_AT_ONCE)
-        close[part] = similarity(rows[of[part]], person[part])
-    return _Pairs(of, person, close).select(close >= least)
+    return of, by_group[np.arange(len(of)) + np.repeat(low - first, count)]
 
 
 def _without_choice(pairs: _Pairs, predictions: int, people: int) -> NDArray[np.bool_]:

@@ -12,7 +12,7 @@ from fastpose.metrics.results import PoseResults
 from fastpose.metrics.truth import Truth
 from fastpose.skeletons import Skeleton
 
-__all__ = ["Metric", "Scores", "Times", "by_person"]
+__all__ = ["Metric", "Scores", "Times", "by_person", "predicted_people"]
 
 Times = NDArray[np.int64] | None
 """How often each photo ([I]) or person ([G]) counts; None is once for all."""
@@ -25,11 +25,11 @@ class Scores:
     """A metric of some results.
 
     Attributes:
-        figures: Called with [I] how often each photo counts, or None for once; returns the figures by name: between 0
-            and 1, NaN or -1 where there is nothing to measure.
+        figures: Called with [I] how often each photo counts, or None for once; returns the figures by name: shares
+            between 0 and 1, errors of 0 or more; NaN or -1 where there is nothing to measure.
         photos: I.
-        unpredicted: People of whom the results say nothing, which counts as wrong (not in average precision, whose
-            recall says it).
+        unpredicted: People of whom the results say nothing. That counts as wrong, except in a mean error, which is of
+            the others only; average precision says it by its recall, and counts nobody here.
     """
 
     figures: Callable[[Times], dict[str, float]]
@@ -48,10 +48,11 @@ class Metric:
         ranks_poses: Whether it is an average precision: poses compete by their scores, so boxes may come from a
             detector and doubles are suppressed. The others compare each person with the one pose that is of it.
         similarity: Whether poses are compared by their similarity (OKS), which is made with the skeleton's sigmas.
-        skeleton: Keypoints of the data set that publishes it; None where it is for any.
+        skeletons: Keypoints of the data sets that publish it; none where it is for any.
         needs: The optional arrays of :class:`Truth` without which it cannot be measured.
         uses: Those that it takes into account where there are any.
         keypoints: Names that a network must know; None asks for all of the data's.
+        error: Whether the figure is an error, so that less is better.
     """
 
     name: str
@@ -59,10 +60,15 @@ class Metric:
     compare: Callable[[Truth, PoseResults], Scores]
     ranks_poses: bool = False
     similarity: bool = False
-    skeleton: Skeleton | None = None
+    skeletons: tuple[Skeleton, ...] = ()
     needs: tuple[str, ...] = ()
     uses: tuple[str, ...] = ()
     keypoints: tuple[str, ...] | None = None
+    error: bool = False
+
+    def better(self, figure: float, than: float) -> bool:
+        """Whether one value of the deciding figure is better than another."""
+        return figure < than if self.error else figure > than
 
     @property
     def optional(self) -> tuple[str, ...]:
@@ -107,6 +113,20 @@ def by_person(
         return Scores(lambda times: dict(figures(truth, points, truth.times(times))), len(truth.image_ids), unpredicted)
 
     return compare
+
+
+def predicted_people(points: NDArray[np.float64], times: Times) -> NDArray[np.int64]:
+    """How often each person counts in a mean error: those of whom nothing was predicted have no distance.
+
+    Args:
+        points: [G, K, 2], NaN where nobody was predicted.
+        times: How often each would count.
+
+    Returns:
+        int64 [G].
+    """
+    there = np.asarray(~np.isnan(points).all((1, 2)), np.int64)
+    return there if times is None else times * there
 
 
 def _of_people(truth: Truth, results: PoseResults) -> tuple[NDArray[np.float64], int]:

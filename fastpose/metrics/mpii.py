@@ -62,4 +62,4 @@ def _figures(truth: Truth, points: NDArray[np.float64], times: NDArray[np.int64]
     return mpii_pckh(points, truth.keypoints, truth.visible, truth.head_sizes, weights=times)
 
 
-MPII_PCKH = Metric("mpii_pckh", "PCKh@0.5", by_person(_figures), skeleton=MPII16, needs=("head_sizes",))
+MPII_PCKH = Metric("mpii_pckh", "PCKh@0.5", by_person(_figures), skeletons=(MPII16,), needs=("head_sizes",))

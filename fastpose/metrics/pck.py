@@ -1,4 +1,4 @@
-"""Share of correct keypoints (PCK), its area under the curve, and the mean error in pixels.
+"""Share of correct keypoints (PCK), its area under the curve, and the mean error in pixels or in lengths (NME).
 
 A keypoint is correct if it lies *nearer* than ``threshold`` times a length of the person (Yang and Ramanan, PAMI
 2013). Only annotated keypoints count, and only people whose length is known.
@@ -25,6 +25,7 @@ __all__ = [
     "epe",
     "lsp_pck",
     "mean_of_parts",
+    "nme",
     "pck",
     "torso_size",
     "visible_columns",
@@ -118,16 +119,11 @@ def pck(
         ValueError: Shapes do not agree.
     """
     distances, counted = _distances(predicted, truth, visible)
-    lengths = np.asarray(norm, np.float64)
-    if lengths.shape != distances.shape[:1]:
-        raise ValueError(f"norm: expected shape {distances.shape[:1]}, got {lengths.shape}")
-    measured = np.isfinite(lengths) & (lengths > 0)
+    lengths, measured = _lengths(norm, len(distances))
     counted &= measured[:, None]
     with np.errstate(invalid="ignore"):
         near = distances < threshold * np.where(measured, lengths, 0)[:, None]
-    times = np.ones(len(lengths), np.int64) if weights is None else np.asarray(weights, np.int64)
-    if times.shape != lengths.shape:
-        raise ValueError(f"weights: expected shape {lengths.shape}, got {times.shape}")
+    times = _times(weights, len(lengths))
     return PCKResult.from_counts(
         times @ (near & counted), times @ counted, int(times[measured].sum()), float(threshold)
     )
@@ -213,13 +209,14 @@ def lsp_pck(
     return pck(points[:, theirs], np.asarray(truth)[:, own], annotated[:, own], norm, threshold, weights=weights)
 
 
-def epe(predicted: ArrayLike, truth: ArrayLike, visible: ArrayLike) -> float:
+def epe(predicted: ArrayLike, truth: ArrayLike, visible: ArrayLike, *, weights: ArrayLike | None = None) -> float:
     """Mean distance of the annotated keypoints (end-point error).
 
     Args:
         predicted: [N, K, 2] (x, y) in pixels.
         truth: [N, K, 2] (x, y) in pixels.
         visible: [N, K]; a keypoint counts where this is above 0.
+        weights: [N] int, how often each person counts; once where not given.
 
     Returns:
         Pixels; NaN if nothing is annotated or a counted point is not finite.
@@ -227,12 +224,49 @@ def epe(predicted: ArrayLike, truth: ArrayLike, visible: ArrayLike) -> float:
     Raises:
         ValueError: Shapes do not agree.
     """
+    return nme(predicted, truth, visible, np.ones(len(np.asarray(visible))), weights=weights)
+
+
+def nme(
+    predicted: ArrayLike,
+    truth: ArrayLike,
+    visible: ArrayLike,
+    norm: ArrayLike,
+    *,
+    weights: ArrayLike | None = None,
+) -> float:
+    """Mean distance of the annotated keypoints in lengths of each person (normalised mean error).
+
+    Args:
+        predicted: [N, K, 2] (x, y) in pixels.
+        truth: [N, K, 2] (x, y) in pixels.
+        visible: [N, K]; a keypoint counts where this is above 0.
+        norm: [N] length of each person in pixels; people where it is not finite or not above 0 are left out.
+        weights: [N] int, how often each person counts; once where not given.
+
+    Returns:
+        0 or more, of all keypoints counted together; NaN if nothing is annotated or a counted point is not finite.
+
+    Raises:
+        ValueError: Shapes do not agree.
+    """
     distances, counted = _distances(predicted, truth, visible)
-    return float(distances[counted].mean()) if counted.any() else float("nan")
+    lengths, measured = _lengths(norm, len(distances))
+    times = _times(weights, len(lengths))
+    counted &= (measured & (times > 0))[:, None]
+    errors = np.where(counted, distances, 0.0) / np.where(measured, lengths, 1.0)[:, None]
+    total = int((times @ counted).sum())
+    return float((times @ errors).sum() / total) if total else float("nan")
 
 
 def auc(
-    predicted: ArrayLike, truth: ArrayLike, visible: ArrayLike, norm_factor: float = 30.0, num_thresholds: int = 20
+    predicted: ArrayLike,
+    truth: ArrayLike,
+    visible: ArrayLike,
+    norm_factor: float = 30.0,
+    num_thresholds: int = 20,
+    *,
+    weights: ArrayLike | None = None,
 ) -> float:
     """Area under the PCK curve: mean over thresholds i / n of ``norm_factor``, i from 0 to n - 1.
 
@@ -242,6 +276,7 @@ def auc(
         visible: [N, K]; a keypoint counts where this is above 0.
         norm_factor: The largest distance looked at, in pixels.
         num_thresholds: n.
+        weights: [N] int, how often each person counts; once where not given.
 
     Returns:
         Between 0 and 1: the mean of ``PCKResult.mean_of_joints``.
@@ -253,7 +288,7 @@ def auc(
         raise ValueError(f"auc: expected norm_factor and num_thresholds above 0, got {norm_factor}, {num_thresholds}")
     norm = np.full(len(np.asarray(truth)), float(norm_factor))
     thresholds = [i / num_thresholds for i in range(num_thresholds)]
-    return float(np.mean([pck(predicted, truth, visible, norm, t).mean_of_joints for t in thresholds]))
+    return float(np.mean([pck(predicted, truth, visible, norm, t, weights=weights).mean_of_joints for t in thresholds]))
 
 
 def visible_columns(values: ArrayLike, count: int) -> NDArray[np.int64]:
@@ -280,6 +315,22 @@ def _distances(
         return np.linalg.norm(ours - theirs, axis=-1), counted
 
 
+def _lengths(norm: ArrayLike, people: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """[N] pixels, and [N] whether they are known."""
+    lengths = np.asarray(norm, np.float64)
+    if lengths.shape != (people,):
+        raise ValueError(f"norm: expected shape {(people,)}, got {lengths.shape}")
+    return lengths, np.isfinite(lengths) & (lengths > 0)
+
+
+def _times(weights: ArrayLike | None, people: int) -> NDArray[np.int64]:
+    """[N] how often each person counts."""
+    times = np.ones(people, np.int64) if weights is None else np.asarray(weights, np.int64)
+    if times.shape != (people,):
+        raise ValueError(f"weights: expected shape {(people,)}, got {times.shape}")
+    return times
+
+
 def _check_points(name: str, points: NDArray[np.float64], shape: tuple[int, ...]) -> None:
     if len(shape) != 2:
         raise ValueError(f"visible: expected [N, K], got shape {shape}")
@@ -301,4 +352,4 @@ def _limbs(truth: Truth, points: NDArray[np.float64], times: NDArray[np.int64] |
     return {"PCK@0.2": result.mean, **dict(zip(LIMB_KEYPOINTS, result.per_joint.tolist(), strict=True))}
 
 
-LIMB_PCK = Metric("pck", "PCK@0.2", by_person(_limbs), skeleton=LSP14, keypoints=LIMB_KEYPOINTS)
+LIMB_PCK = Metric("pck", "PCK@0.2", by_person(_limbs), skeletons=(LSP14,), keypoints=LIMB_KEYPOINTS)

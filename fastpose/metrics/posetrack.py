@@ -269,7 +269,7 @@ POSETRACK_AP = Metric(
     "AP",
     _compare,
     ranks_poses=True,
-    skeleton=POSETRACK18_17,
+    skeletons=(POSETRACK18_17,),
     needs=("head_sizes",),
     uses=("ignored_regions",),
 )

@@ -62,6 +62,7 @@ def rank_poses(
     sigmas: ArrayLike,
     *,
     ids: ArrayLike | None = None,
+    category_ids: ArrayLike | None = None,
     score_mode: ScoreMode = "bbox_keypoint",
     score_threshold: float = 0.2,
     nms: NmsMode = "oks_nms",
@@ -79,6 +80,8 @@ def rank_poses(
         sigmas: [K] of the OKS.
         ids: [N] int, the box that each pose comes from; of several with one id on one photo the first is kept, since
             samplers of several processes repeat some. By default all are kept.
+        category_ids: [N] int, where several categories are measured (AP-10K's species); poses of different ones are
+            doubles of each other all the same.
         score_mode: See :func:`score_poses`.
         score_threshold: Its threshold.
         nms: "none", "oks_nms" or "soft_oks_nms" (which limits the number; scores stay as they were).
@@ -102,7 +105,8 @@ def rank_poses(
     if sizes.shape != photos.shape:
         raise ValueError(f"areas: expected shape {photos.shape}, got {sizes.shape}")
     scores = score_poses(point_scores, box_scores, score_mode, threshold=score_threshold)
-    results = PoseResults(photos, points, point_scores, scores)
+    categories = None if category_ids is None else np.asarray(category_ids, np.int64)
+    results = PoseResults(photos, points, point_scores, scores, category_ids=categories)
     kept = np.arange(len(photos))
     if ids is not None:
         identities = np.asarray(ids, np.int64)
@@ -164,7 +168,7 @@ def coco_results(*poses: ArrayLike, category_id: int = 1, **options: Any) -> lis
 
     Args:
         *poses: Arguments of :func:`rank_poses`, in its order or by name.
-        category_id: Written to every entry.
+        category_id: Written to entries where ``category_ids`` is not among the options.
         **options: Those of :func:`rank_poses`.
 
     Returns:

@@ -11,12 +11,14 @@ from fastpose.metrics.matching import THRESHOLDS, Candidates, Matches, Similarit
 from fastpose.metrics.results import PoseResults
 from fastpose.metrics.truth import Truth
 
-__all__ = ["POSE_AREAS", "keypoint_similarity", "match_poses"]
+__all__ = ["POSES_OF_A_PHOTO", "POSE_AREAS", "keypoint_similarity", "match_poses"]
 
 POSE_AREAS = ("all", "medium", "large")
 """Sizes of people of whom COCO measures keypoints; of small ones they are not annotated."""
 
-_POSES_OF_A_PHOTO = 20  # those with the highest scores count
+POSES_OF_A_PHOTO = 20
+"""Those with the highest scores count."""
+
 _TINY = np.spacing(1)
 
 
@@ -68,7 +70,7 @@ def match_poses(
     width, height = by_joint.max(0).astype(np.float64) - by_joint.min(0)
     candidates = Candidates(image, results.categories(truth), results.scores, width * height)
     return match(
-        truth, candidates, _oks(truth, results), per_photo=_POSES_OF_A_PHOTO, thresholds=thresholds, areas=areas
+        truth, candidates, _oks(truth, results), per_photo=POSES_OF_A_PHOTO, thresholds=thresholds, areas=areas
     )
 
 

@@ -54,4 +54,4 @@ def _figures(truth: Truth, points: NDArray[np.float64], times: NDArray[np.int64]
     return trb_accuracy(points, truth.keypoints, truth.visible, truth.head_sizes, weights=times)
 
 
-TRB_ACCURACY = Metric("trb_accuracy", "mean", by_person(_figures), skeleton=MPII_TRB40, needs=("head_sizes",))
+TRB_ACCURACY = Metric("trb_accuracy", "mean", by_person(_figures), skeletons=(MPII_TRB40,), needs=("head_sizes",))

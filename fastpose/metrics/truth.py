@@ -46,6 +46,11 @@ class BoxTruth:
     crowd_index: NDArray[np.float64] | None = None
     source: str = ""
 
+    @property
+    def boxes_xyxy(self) -> NDArray[np.float64]:
+        """[G, 4] pixels."""
+        return np.concatenate([self.boxes_xywh[:, :2], self.boxes_xywh[:, :2] + self.boxes_xywh[:, 2:]], 1)
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Truth(BoxTruth):
@@ -70,6 +75,10 @@ class Truth(BoxTruth):
     def with_box_areas(self) -> Truth:
         """The same people, each of 0.53 of the annotated box instead of the annotated area."""
         return replace(self, areas=self.boxes_xywh[:, 2] * self.boxes_xywh[:, 3] * AREA_OF_BOX)
+
+    def of_one_category(self) -> Truth:
+        """The same people, all of the first category."""
+        return replace(self, category_ids=self.category_ids[:1], category=np.zeros_like(self.category))
 
     def times(self, photos: ArrayLike | None) -> NDArray[np.int64] | None:
         """How often each person counts ([G]), from how often each photo does ([I]); None is once for all."""

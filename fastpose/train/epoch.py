@@ -304,11 +304,14 @@ class Trainer:
         for kind, network in networks.items():
             results[kind] = evaluator(self.state.network.full_model(network), spec=phase.spec, **options)
             self._unjudged |= dict.fromkeys(evaluator.failed)
-        chosen = max(results, key=lambda kind: results[kind][name])
+        chosen = next(iter(results))
+        for kind in results:
+            if evaluator.metric.better(results[kind][name], results[chosen][name]):
+                chosen = kind
         run.last = results[chosen]
         # At another input size it is another model's figure.
         comparable = phase.spec.input_size == self.state.model.spec.input_size
-        best = comparable and (run.best is None or run.last[name] > run.best)
+        best = comparable and (run.best is None or evaluator.metric.better(run.last[name], run.best))
         if best:
             figure = run.last[name]
             metadata = {"epoch": str(epoch + 1), "weights": chosen, name: f"{figure:.4f}"}

@@ -13,9 +13,33 @@ from invented import content, records, results, score
 
 from fastpose.codecs import build_codec
 from fastpose.data.readers import read_annotations
-from fastpose.evaluate import Evaluator, Predictions, default_metric, read_annotated, truth_of_records
+from fastpose.evaluate import (
+    Evaluator,
+    Predictions,
+    default_metric,
+    read_annotated,
+    read_predictions,
+    truth_of_records,
+    write_predictions,
+)
 from fastpose.metrics import METRICS, read_results, result_entries
-from fastpose.skeletons import AIC14, COCO17, CROWDPOSE14, JHMDB15, LSP14, MPII16, MPII_TRB40, POSETRACK18_17, Skeleton
+from fastpose.skeletons import (
+    AIC14,
+    ANIMALKINGDOM23,
+    AP10K17,
+    COCO17,
+    COCO_WHOLEBODY133,
+    CROWDPOSE14,
+    FREIHAND21,
+    HALPE26,
+    JHMDB15,
+    LSP14,
+    MPII16,
+    MPII_TRB40,
+    POSETRACK18_17,
+    Skeleton,
+    get_skeleton,
+)
 from fastpose.spec import PoseSpec
 
 
@@ -31,6 +55,16 @@ def test_each_data_set_has_its_metric() -> None:
         (POSETRACK18_17, "posetrack_ap"),
     ):
         assert default_metric(records(skeleton)) == metric
+    for metric, names in {
+        "wholebody_ap": "coco_wholebody133",
+        "face_nme": "300w68 300wlp68 coco_wholebody_face68 aflw19 cofw29 wflw98 lapa106 horse22",
+        "box_pck": "coco_wholebody_hand21 onehand10k21 freihand21 rhd21 fly32 locust35 zebra9 deepfashion_full8 "
+        "deepfashion_upper6 deepfashion_lower4 deepfashion2_294 halpe136",
+        "box_pck_10": "halpe26",
+        "box_pck_5": "animalkingdom23",
+        "coco_ap": "ap10k17 animalpose20 macaque17 atrw15 ochuman17 humanart21",
+    }.items():
+        assert {default_metric(records(get_skeleton(name))) for name in names.split()} == {metric}, names
     assert default_metric(records(CROWDPOSE14, crowd_index=[0.1, 0.5, 0.9])) == "crowdpose_ap"
     assert default_metric(records(LSP14), COCO17) == "pck"
     assert default_metric(records(COCO17), LSP14) == "pck"
@@ -45,6 +79,10 @@ def test_each_data_set_has_its_metric() -> None:
         ("trb_accuracy", MPII_TRB40, {"head_sizes": [10.0] * 3}),
         ("jhmdb_pck", JHMDB15, {}),
         ("pck", LSP14, {}),
+        ("wholebody_ap", COCO_WHOLEBODY133, {}),
+        ("box_pck", FREIHAND21, {}),
+        ("box_pck_10", HALPE26, {}),
+        ("box_pck_5", ANIMALKINGDOM23, {}),
     ],
 )
 def test_the_truth_is_perfect(metric: str, skeleton: Skeleton, more: dict[str, Any]) -> None:
@@ -204,3 +242,58 @@ def perfect(evaluator: Evaluator, spec: PoseSpec) -> dict[str, float]:
     people = evaluator.records
     known = Predictions(people.keypoints, np.ones(people.visible.shape, np.float32), np.ones(len(people), bool))
     return evaluator.score(evaluator.results(known, spec)).figures(None)
+
+
+def test_species_are_measured_one_by_one(tmp_path: Path) -> None:
+    """AP-10K: average precision is over the species in which there is somebody, of a model's poses and of a file's."""
+    data = records(AP10K17)
+    whole = content(data)
+    whole["categories"] = [{"id": i, "name": f"animal {i}", "keypoints": list(AP10K17.keypoints)} for i in (1, 2, 3)]
+    for entry, category in zip(whole["annotations"], (1, 3, 3), strict=True):
+        entry["category_id"] = category
+    file = tmp_path / "animals.json"
+    file.write_text(json.dumps(whole))
+    spec = PoseSpec(skeleton=AP10K17, input_size=(64, 64), codec=build_codec("gaussian", heatmap_size=(16, 16)))
+    found = Predictions(data.keypoints.copy(), np.ones(data.visible.shape, np.float32), np.ones(3, bool))
+    found.keypoints[1] += 500  # one of the two of the second species
+    figures = []
+    for category in ("all", None):
+        evaluator = Evaluator(data, annotations=file, category=category)
+        poses = evaluator.results(found, spec)
+        assert poses.category_ids is not None
+        assert poses.category_ids.tolist() == [1, 3, 3]
+        figures.append(evaluator.score(poses).figures(None))
+    assert figures[0] == figures[1]
+    assert (figures[0]["AP"], figures[0]["AR"]) == pytest.approx(((1 + 0.25) / 2, (1 + 0.5) / 2), abs=0.01)
+    again = tmp_path / "poses.json"
+    write_predictions(again, poses, AP10K17, file)
+    assert evaluator.score(read_predictions(again, evaluator.truth)).figures(None) == figures[0]
+    # Boxes of a detector do not say what animal is in them: then all are of one kind.
+    boxes = data.with_boxes(data.image_index, data.boxes, np.ones(3))
+    evaluator = Evaluator(boxes, annotations=file, people=data)
+    assert evaluator.score(evaluator.results(found, spec)).figures(None)["AR"] == pytest.approx(2 / 3)
+
+
+def test_whole_bodies_in_the_official_layout(tmp_path: Path) -> None:
+    data = records(COCO_WHOLEBODY133)
+    whole, spans = content(data), np.cumsum([0, 17, 6, 68, 21, 21]) * 3
+    keys = ("keypoints", "foot_kpts", "face_kpts", "lefthand_kpts", "righthand_kpts")
+    for entry in whole["annotations"]:
+        values = entry["keypoints"]
+        entry |= {key: values[a:b] for key, a, b in zip(keys, spans[:-1], spans[1:], strict=True)}
+    file, predictions = tmp_path / "wholebody.json", tmp_path / "poses.json"
+    file.write_text(json.dumps(whole))
+    evaluator = Evaluator(data, annotations=file)
+    assert (evaluator.metric.name, evaluator.metric_name) == ("wholebody_ap", "AP")
+    spec = PoseSpec(
+        skeleton=COCO_WHOLEBODY133, input_size=(64, 64), codec=build_codec("gaussian", heatmap_size=(16, 16))
+    )
+    found = Predictions(data.keypoints.copy(), np.ones(data.visible.shape, np.float32), np.ones(3, bool))
+    found.keypoints[2, 91:112] += 500  # a left hand
+    poses = evaluator.results(found, spec)
+    figures = evaluator.score(poses).figures(None)
+    assert (figures["left hand AR"], figures["right hand AR"]) == pytest.approx((2 / 3, 1.0))
+    write_predictions(predictions, poses, COCO_WHOLEBODY133, file)
+    (first, *_) = json.loads(predictions.read_text())
+    assert [len(first[key]) for key in keys] == [51, 18, 204, 63, 63]
+    assert evaluator.score(read_predictions(predictions, evaluator.truth)).figures(None) == pytest.approx(figures)
