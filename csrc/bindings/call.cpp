@@ -295,6 +295,20 @@ py::object Call::copy(const void* from, DType from_dtype, int64_t n, DType dtype
   return result;
 }
 
+void expect_indices(const Arg& indices, int64_t count) {
+  if (!indices || indices.device != kCpu) return;
+  for (int64_t k = 0; k < count; ++k) {
+    const int64_t index = indices.as<int64_t>()[k];
+    if (index < 0 || index >= count) fail_value(indices.name, "indices from 0 to " + std::to_string(count - 1), std::to_string(index));
+  }
+}
+
+void expect_finite(const Arg& numbers) {
+  if (!numbers || numbers.device != kCpu) return;
+  for (int64_t i = 0; i < numbers.numel(); ++i)
+    if (!std::isfinite(numbers.as<double>()[i])) fail_value(numbers.name, "finite numbers", std::to_string(numbers.as<double>()[i]));
+}
+
 void fail_without_cuda(const char* op) {
   throw std::runtime_error(
       std::string(op) + ": got a CUDA tensor, but this build of fastpose has no CUDA kernels; rebuild where nvcc is on the PATH with " +

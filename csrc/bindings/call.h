@@ -186,6 +186,10 @@ class CallOf : private Slots<N>, public Call {
 // [B, C, h, w] with the channels side by side and the pixels one after another.
 bool is_channels_last(const TensorView& a);
 
+// What was given must be from 0 to count - 1, or finite. Not looked at on CUDA, where the kernel takes the nearest index.
+void expect_indices(const Arg& indices, int64_t count);
+void expect_finite(const Arg& numbers);
+
 [[noreturn]] void fail_without_cuda(const char* op);
 
 // --- binding ----------------------------------------------------------------------------------------------------------------------

@@ -116,21 +116,6 @@ constexpr Rule kDecode[] = {
     other("codec"),
 };
 
-// On CUDA the kernel takes the nearest keypoint.
-void expect_indices(const Arg& indices, int64_t count) {
-  if (!indices || indices.device != kCpu) return;
-  for (int64_t k = 0; k < count; ++k) {
-    const int64_t index = indices.as<int64_t>()[k];
-    if (index < 0 || index >= count) fail_value(indices.name, "indices from 0 to " + std::to_string(count - 1), std::to_string(index));
-  }
-}
-
-void expect_finite(const Arg& numbers) {
-  if (!numbers || numbers.device != kCpu) return;
-  for (int64_t i = 0; i < numbers.numel(); ++i)
-    if (!std::isfinite(numbers.as<double>()[i])) fail_value(numbers.name, "finite numbers", std::to_string(numbers.as<double>()[i]));
-}
-
 py::object heatmap_decode(Way way, const Objects<8>& objects) {
   CallOf call(way, kDecode, objects);
   const HeatmapCodec& codec = read_codec(call, objects[7]);

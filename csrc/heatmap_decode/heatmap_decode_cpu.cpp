@@ -6,61 +6,11 @@
 #include "core/simd.h"
 #include "heatmap_decode/heatmap_blur_cpu.h"
 #include "heatmap_decode/heatmap_decode_math.h"
+#include "heatmap_decode/peak_cpu.h"
 
 namespace fastpose {
 namespace FASTPOSE_SIMD_NS {
 namespace {
-
-struct Peak {
-  float value;    // 0 if nothing is above -infinity
-  int32_t index;
-};
-
-// Asks for what is read next while there is something else to do. The hardware sees the next lines of a map coming, but not early enough
-// to keep the bus busy, and it stops while a peak is refined. An address that is not ours does no harm here.
-struct Ahead {
-  static constexpr int64_t kLine = 64, kScan = 12 << 10, kIdle = 20 << 10;  // bytes
-  mutable const char* asked;
-  const char* end;
-
-  // At most `lines` more, up to `distance` bytes from `here`.
-  FASTPOSE_INLINE void ask(const void* here, int64_t distance, int lines) const {
-    const char* to = min_of(static_cast<const char*>(here) + distance, end);
-    for (int i = 0; i < lines && asked < to; ++i, asked += kLine) __builtin_prefetch(asked);
-  }
-};
-
-// First index of the largest value. Each block of `kBlock` is compared as a whole with the best so far; only the block that holds the
-// maximum is looked at again, while it is still in the cache.
-FASTPOSE_INLINE Peak first_maximum(const float* map, int n, const Ahead& ahead) {
-  constexpr int kBlock = Vec::lanes * 16;
-  float best = -__builtin_inff();
-  int block = -1, at = 0;
-  for (; at + kBlock <= n; at += kBlock) {
-    ahead.ask(map + at, Ahead::kScan, kBlock * static_cast<int>(sizeof(float)) / Ahead::kLine + 4);
-    // max() gives its second operand where one is NaN: what is kept must stand there.
-    Vec a = max(load(map + at), set(best)), b = max(load(map + at + Vec::lanes), set(best));
-    for (int i = 2 * Vec::lanes; i < kBlock; i += 2 * Vec::lanes) {
-      a = max(load(map + at + i), a);
-      b = max(load(map + at + i + Vec::lanes), b);
-    }
-    a = max(a, b);
-    if (any(a > set(best))) {
-      best = reduce_max(a);
-      block = at;
-    }
-  }
-  int index = -1;
-  for (int i = at; i < n; ++i)
-    if (beats(map[i], best)) best = map[i], index = i;
-  if (index < 0 && block >= 0) {
-    index = block;
-    while (map[index] != best) ++index;
-  }
-  return index < 0 ? Peak{0.f, 0} : Peak{best, index};
-}
-
-FASTPOSE_INLINE Peak first_maximum(const float* map, int n) { return first_maximum(map, n, Ahead{nullptr, nullptr}); }
 
 // First index whose value times `factor` is not below `limit`: products of different values may be equal.
 FASTPOSE_INLINE int first_product(const float* map, int n, float factor, float limit) {
@@ -80,13 +30,6 @@ FASTPOSE_INLINE float sample(const void* maps, DType dtype, int64_t index) {
     case DType::BFloat16: return bfloat16_value(static_cast<const uint16_t*>(maps)[index]);
     default: return static_cast<const float*>(maps)[index];
   }
-}
-
-FASTPOSE_INLINE void widen(const uint16_t* from, DType dtype, int n, float* to) {
-  const bool half = dtype == DType::Float16;
-  int i = 0;
-  for (; i + Vec::lanes <= n; i += Vec::lanes) store(to + i, half ? load_f16(from + i) : load_bf16(from + i));
-  for (; i < n; ++i) to[i] = half ? float16_value(from[i]) : bfloat16_value(from[i]);
 }
 
 struct Scratch {

@@ -1,160 +1,146 @@
 #include "simcc_decode/simcc_decode.h"
 
 #include "core/dispatch.h"
-#include "core/elements.h"
 #include "core/parallel.h"
 #include "core/scratch.h"
 #include "core/simd.h"
+#include "heatmap_decode/peak_cpu.h"
 #include "simcc_decode/simcc_decode_math.h"
 
 namespace fastpose {
 namespace FASTPOSE_SIMD_NS {
 namespace {
 
-struct Peak {
-  float value;  // -infinity if nothing is above it
-  int32_t index;
-};
-
-FASTPOSE_INLINE Peak first_maximum(const float* v, int n) {
-  const float lowest = -__builtin_inff();
-  // max() gives its second operand where one is NaN: what is kept must stand there.
-  Vec a = set(lowest), b = set(lowest);
-  int i = 0;
-  for (; i + 2 * Vec::lanes <= n; i += 2 * Vec::lanes) {
-    a = max(load(v + i), a);
-    b = max(load(v + i + Vec::lanes), b);
-  }
-  float best = reduce_max(max(a, b));
-  for (; i < n; ++i)
-    if (v[i] > best) best = v[i];
-  if (!(best > lowest)) return {lowest, 0};
-  int at = 0;
-  for (; at + Vec::lanes <= n; at += Vec::lanes) {
-    const uint32_t hit = bits(load(v + at) == set(best));
-    if (hit != 0) return {best, at + __builtin_ctz(hit)};
-  }
-  while (v[at] != best) ++at;
-  return {best, at};
-}
-
-template <class Type>
-FASTPOSE_INLINE void widen(const typename Type::Element* from, int n, float* to) {
-  int i = 0;
-  for (; i + Vec::lanes <= n; i += Vec::lanes) store(to + i, Type::load(from + i));
-  for (; i < n; ++i) to[i] = Type::get(from + i);
-}
-
-// One over the sum of exp(sharpness * (value - largest)): the peak of the softmax.
-FASTPOSE_INLINE float softmax_peak(const float* v, int n, float largest, float sharpness) {
-  Vec sum = zero();
-  const Vec top = set(largest), factor = set(sharpness);
-  int i = 0;
-  for (; i + Vec::lanes <= n; i += Vec::lanes) sum += exp((load(v + i) - top) * factor);
-  float total = reduce_add(sum);
-  if (i < n) {
-    float last[Vec::lanes];
-    store(last, exp((load_n(v + i, n - i) - top) * factor));
-    for (int j = 0; j < n - i; ++j) total += last[j];
-  }
-  return 1.f / total;
-}
-
-template <class Type>
 struct Reader {
-  using Element = typename Type::Element;
   const SimccDecodeArgs& args;
-  float *merged, *blurred;
+  const SimccReading& r;
+  float *merged_vectors[2], *mirror, *padded;
+  Ahead ahead[2];  // of the vectors of keypoints `begin` to `end`, where they are read in place
 
-  // The vector of one keypoint along one axis as floats, averaged with the mirrored one if there is one.
-  FASTPOSE_INLINE const float* values(const void* plain, const void* flipped, int64_t i, int64_t mirror, int n, bool reversed) const {
-    const Element* a = static_cast<const Element*>(plain) + i * n;
-    if (flipped == nullptr) {
-      if constexpr (sizeof(Element) == sizeof(float)) return a;
-      widen<Type>(a, n, merged);
-      return merged;
+  FASTPOSE_INLINE Reader(const SimccDecodeArgs& a, float* scratch, int64_t begin, int64_t end) : args(a), r(a.reading), ahead() {
+    for (int axis = 0; axis < 2; ++axis) {
+      if (args.dtype != DType::Float32 || args.flipped[axis] != nullptr) continue;
+      const float* all = static_cast<const float*>(args.vectors[axis]);
+      ahead[axis] = {reinterpret_cast<const char*>(all + begin * r.bins[axis]), reinterpret_cast<const char*>(all + end * r.bins[axis])};
     }
-    const Element* b = static_cast<const Element*>(flipped) + mirror * n;
-    if (reversed) {
-      for (int j = 0; j < n; ++j) merged[j] = simcc_merged(Type::get(a + j), Type::get(b + n - 1 - j));
-    } else {
-      int j = 0;
-      for (; j + Vec::lanes <= n; j += Vec::lanes) store(merged + j, (Type::load(a + j) + Type::load(b + j)) * set(0.5f));
-      for (; j < n; ++j) merged[j] = simcc_merged(Type::get(a + j), Type::get(b + j));
-    }
-    return merged;
+    const int64_t room = most(r);
+    merged_vectors[0] = scratch;
+    merged_vectors[1] = scratch + room;
+    mirror = scratch + 2 * room;
+    padded = scratch + 3 * room;
   }
-
-  FASTPOSE_INLINE float refined(const SimccAxis& axis, const float* v, const Peak& peak) const {
-    const int n = axis.size, reach = axis.taps / 2;
-    for (int j = 0; j < n; ++j) {
-      float sum = 0.f;
-      for (int t = max_of(0, reach - j); t < min_of(axis.taps, n - j + reach); ++t) sum = fused(v[j + t - reach], axis.tap[t], sum);
-      blurred[j] = sum;
-    }
-    const float factor = peak.value / first_maximum(blurred, n).value;
-    float logs[5];
-    for (int j = 0; j < 5; ++j) logs[j] = simcc_log(blurred[clamp(peak.index + j - 2, 0, n - 1)] * factor);
-    return simcc_refined(static_cast<float>(peak.index), logs);
-  }
+  static FASTPOSE_INLINE int64_t most(const SimccReading& reading) { return max_of(reading.bins[0], reading.bins[1]) + 2 * Vec::lanes; }
+  static FASTPOSE_INLINE int64_t scratch(const SimccReading& reading) { return 4 * most(reading) + kMaxTaps + 2 * kSimccReach; }
 
   FASTPOSE_INLINE void decode(int64_t i) const {
-    const int64_t person = i / args.keypoints_k, first = person * args.keypoints_k;
-    const int64_t mirror = first + simcc_mirrored_keypoint(args, i - first);
-    const float* x = values(args.x, args.flipped_x, i, mirror, args.axis_x.size, true);
-    const Peak peak_x = first_maximum(x, args.axis_x.size);
-    float visible = 0.f;
-    if (args.visibility != nullptr) visible = softmax_peak(x, args.axis_x.size, peak_x.value, args.axis_x.sharpness);
-    // The vector along x is done with before that along y takes its scratch, but for the refinement, whose place the score decides.
-    if (args.axis_x.taps > 0) return decode_refined(i, person, mirror, peak_x, visible);
-    const float* y = values(args.y, args.flipped_y, i, mirror, args.axis_y.size, false);
-    const Peak peak_y = first_maximum(y, args.axis_y.size);
-    tell_visibility(i, y, peak_y, visible);
-    const float score = min_of(peak_x.value, peak_y.value);
-    const bool found = score > 0.f;
-    simcc_store(args, i, person, found ? static_cast<float>(peak_x.index) : -1.f, found ? static_cast<float>(peak_y.index) : -1.f,
-                score > -__builtin_inff() ? score : 0.f);
-  }
-
-  FASTPOSE_INLINE void decode_refined(int64_t i, int64_t person, int64_t mirror, const Peak& peak_x, float visible) const {
-    const float* y = values(args.y, args.flipped_y, i, mirror, args.axis_y.size, false);
-    const Peak peak_y = first_maximum(y, args.axis_y.size);
-    tell_visibility(i, y, peak_y, visible);
-    const float score = min_of(peak_x.value, peak_y.value);
-    const bool found = score > 0.f;
-    float place_x = -1.f, place_y = -1.f;
-    if (found) {
-      place_y = refined(args.axis_y, y, peak_y);
-      const float* x = values(args.x, args.flipped_x, i, mirror, args.axis_x.size, true);
-      place_x = refined(args.axis_x, x, peak_x);
+    const float* lines[2];
+    Peak peaks[2];
+    for (int axis = 0; axis < 2; ++axis) {
+      lines[axis] = merged_vector(axis, i);
+      peaks[axis] = first_maximum(lines[axis], r.bins[axis], ahead[axis]);
     }
-    simcc_store(args, i, person, place_x, place_y, score > -__builtin_inff() ? score : 0.f);
+    const bool empty = is_empty(lines[0], peaks[0]) || is_empty(lines[1], peaks[1]);
+    const float score = empty ? 0.f : simcc_score(peaks[0].value, peaks[1].value);
+    float bins[2];
+    for (int axis = 0; axis < 2; ++axis) {
+      bins[axis] = static_cast<float>(peaks[axis].index);
+      if (score > 0.f && r.taps[axis] > 0) bins[axis] += refine(axis, lines[axis], peaks[axis]);
+    }
+    store_simcc(args, i, bins[0], bins[1], score);
+    if (args.visibility == nullptr) return;
+    float seen = empty ? 0.f : 1.f;
+    for (int axis = 0; axis < 2 && seen > 0.f; ++axis) seen = min_of(seen, sharpness(axis, lines[axis], peaks[axis].value));
+    args.visibility[i] = seen;
   }
 
-  FASTPOSE_INLINE void tell_visibility(int64_t i, const float* y, const Peak& peak_y, float visible_x) const {
-    if (args.visibility == nullptr) return;
-    args.visibility[i] = min_of(visible_x, softmax_peak(y, args.axis_y.size, peak_y.value, args.axis_y.sharpness));
+ private:
+  // Nothing is above -infinity: first_maximum() then says 0 at bin 0, which is not what stands there.
+  static FASTPOSE_INLINE bool is_empty(const float* line, Peak peak) { return peak.index == 0 && !(line[0] > -__builtin_inff()); }
+
+  // One vector as floats: where it lies, if it can be used as it is.
+  FASTPOSE_INLINE const float* floats(const void* vectors, int axis, int64_t i, float* to) const {
+    const int n = r.bins[axis];
+    if (args.dtype == DType::Float32) return static_cast<const float*>(vectors) + i * n;
+    widen(static_cast<const uint16_t*>(vectors) + i * n, args.dtype, n, to);
+    return to;
+  }
+
+  // Averaged with that of the mirrored input if there is one.
+  FASTPOSE_INLINE const float* merged_vector(int axis, int64_t i) const {
+    float* to = merged_vectors[axis];
+    const float* plain = floats(args.vectors[axis], axis, i, to);
+    if (args.flipped[axis] == nullptr) return plain;
+    const float* other = floats(args.flipped[axis], axis, simcc_mirrored(args, i), mirror);
+    const int n = r.bins[axis];
+    if (axis == 0) {
+      for (int bin = 0; bin < n; ++bin) to[bin] = merged(plain[bin], other[n - 1 - bin]);
+    } else {
+      for (int bin = 0; bin < n; ++bin) to[bin] = merged(plain[bin], other[bin]);
+    }
+    return to;
+  }
+
+  // Copies `count` elements from `first` on into `padded`, with zeros for those beyond the ends, and a vector of zeros behind.
+  FASTPOSE_INLINE void pad(const float* line, int n, int first, int count) const {
+    const int begin = clamp(first, 0, n), end = clamp(first + count, 0, n);
+    memset(padded, 0, bytes_of<float>(count + 2 * Vec::lanes));
+    memcpy(padded + (begin - first), line + begin, bytes_of<float>(end - begin));
+  }
+
+  // The blur of what begins at padded[at]: as many neighbours as the machine has lanes. Tap by tap from the left, fused, at every level.
+  FASTPOSE_INLINE Vec blurred(int axis, int at) const {
+    Vec sum = load(padded + at) * set(r.tap[axis][0]);
+    for (int k = 1; k < r.taps[axis]; ++k) sum = fused(load(padded + at + k), set(r.tap[axis][k]), sum);
+    return sum;
+  }
+
+  FASTPOSE_INLINE float refine(int axis, const float* line, Peak peak) const {
+    constexpr int kCount = 2 * kSimccReach + 1;
+    const int n = r.bins[axis], radius = r.taps[axis] / 2, first = peak.index - kSimccReach;
+    pad(line, n, first - radius, kCount + 2 * radius);
+    float values[kCount + Vec::lanes];
+    for (int j = 0; j < kCount; j += Vec::lanes) store(values + j, blurred(axis, j));
+    SimccAround around;
+    for (int j = 0; j < kCount; ++j) around.v[j] = values[clamp(first + j, 0, n - 1) - first];
+    float step;
+    if (simcc_step(around, peak.value, &step)) return step;
+    pad(line, n, -radius, n + 2 * radius);
+    float most_blurred = -__builtin_inff();
+    for (int bin = 0; bin < n; bin += Vec::lanes) {
+      const Vec inside = select(iota() < set(static_cast<float>(n - bin)), blurred(axis, bin), set(most_blurred));
+      most_blurred = reduce_max(max(inside, set(most_blurred)));
+    }
+    return simcc_exact_step(around, peak.value / most_blurred);
+  }
+
+  // The peak of the softmax.
+  FASTPOSE_INLINE float sharpness(int axis, const float* line, float peak) const {
+    if (!is_finite(peak)) return 0.f;
+    const int n = r.bins[axis];
+    const Vec top = set(peak), factor = set(r.sharpness[axis]);
+    Vec sum = zero();
+    int bin = 0;
+    for (; bin + Vec::lanes <= n; bin += Vec::lanes) {
+      const Vec exponent = (load(line + bin) - top) * factor;
+      const Mask counts = exponent > set(-87.f);  // not NaN
+      if (any(counts)) sum += select(counts, exp(exponent), zero());
+    }
+    float total = reduce_add(sum);
+    for (; bin < n; ++bin) {
+      const float exponent = (line[bin] - peak) * r.sharpness[axis];
+      if (exponent > -87.f) total += expf(exponent);
+    }
+    return 1.f / total;
   }
 };
-
-template <class Type>
-FASTPOSE_INLINE void run(const SimccDecodeArgs& args) {
-  const int64_t room = max_of(args.axis_x.size, args.axis_y.size) + Vec::lanes;
-  parallel_for(args.batch * args.keypoints_k, 16, [&](int64_t begin, int64_t end) {
-    float* const scratch = thread_scratch(2 * room);
-    const Reader<Type> reader{args, scratch, scratch + room};
-    for (int64_t i = begin; i < end; ++i) reader.decode(i);
-  });
-}
 
 }  // namespace
 
 void simcc_decode_cpu(const SimccDecodeArgs& args) {
-  switch (args.dtype) {
-    case DType::Float16: return run<Float16>(args);
-    case DType::BFloat16: return run<BFloat16>(args);
-    default: return run<Float32>(args);
-  }
+  parallel_for(args.batch * args.keypoints_k, 16, [&](int64_t begin, int64_t end) {
+    const Reader reader(args, thread_scratch(Reader::scratch(args.reading)), begin, end);
+    for (int64_t i = begin; i < end; ++i) reader.decode(i);
+  });
 }
 
 }  // namespace FASTPOSE_SIMD_NS

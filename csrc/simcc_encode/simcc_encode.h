@@ -1,30 +1,29 @@
-// A label along x and one along y for each keypoint of a batch (SimCC).
+// Coordinate vectors of a batch of poses: for each keypoint a label over the columns of the input and one over its rows.
 #pragma once
 
 #include <cstdint>
 
-#include "core/tensor_view.h"
-
 namespace fastpose {
 
-// What a label looks like.
-struct SimccLabel {
-  int32_t width, height;  // bins of the vectors along x and y
-  float ratio;            // bins in a pixel of the input
-  float sigma_x, sigma_y; // bins
-  bool gaussian;          // else one bin, whose others share `smoothing`
-  bool normalized;        // a Gaussian divided by sigma times the root of 2 pi
-  float smoothing;
+// The parameters of a codec that decide what a label looks like. Of two numbers the first is along x, the second along y.
+struct SimccTarget {
+  int32_t bins[2];
+  float split_ratio;  // bins in one pixel of the input
+  bool gaussian;      // else one bin stands above the others
+  float sigma[2];     // bins (gaussian)
+  float reach[2];     // how far beyond a vector's ends a label still counts, bins (gaussian: 3 sigma; else 0)
+  float peak[2];      // value at the keypoint's bin
+  float rest[2];      // of all others (not gaussian)
 };
 
 struct SimccEncodeArgs {
   const float* keypoints;      // [B, K, 2] x, y in input pixels
-  const float* visible;        // [B, K]; below 0.5 a keypoint is not drawn
+  const float* visible;        // [B, K]
   const float* joint_weights;  // [K], or null
-  float *x, *y;                // [B, K, width], [B, K, height]
+  float* vectors[2];           // [B, K, bins along x], [B, K, bins along y]
   float* weights;              // [B, K]
   int64_t batch, keypoints_k;
-  SimccLabel label;
+  SimccTarget target;
 };
 
 void simcc_encode_cpu(const SimccEncodeArgs& args);

@@ -1,72 +1,51 @@
-// How a keypoint becomes a label: the arithmetic that the CPU and the CUDA sources of simcc_encode and simcc_loss share.
+// What a coordinate vector's label looks like: the arithmetic that the CPU and the CUDA sources of simcc_encode and simcc_loss share.
 //
-// Decided here: a coordinate times the ratio is rounded to a bin, halves to the even one; a Gaussian label reaches a vector if three sigmas
-// around its bin do (the last of them widened by one bin, as MMPose does), another one if its bin lies in it; what does not reach both
-// vectors, or is not finite, is not drawn and has weight 0; what is not visible is not drawn and keeps its weight; a Gaussian ends where it
-// is below 1.2e-19 of its peak.
+// Decided here
+//   bin       the coordinate times the split ratio, rounded in float32; halves to the even one
+//   reach     a label that begins right of its vector, or ends left of bin 0, 3 sigma from its bin, does not reach it; then the keypoint has
+//             neither label, and weight 0. One that ends at bin 0, exclusively, reaches it, as in MMPose
+//   gaussian  the whole vector, but nothing below 1e-36 of the peak, so that no value is a denormal number (100 times slower)
+//   visible   as of heatmaps: below 0.5 no label; at most 1; NaN is 0. A keypoint that is not finite has no label and weight 0
 #pragma once
 
 #include "core/host_device.h"
+#include "heatmap_encode/heatmap_encode_math.h"
 #include "simcc_encode/simcc_encode.h"
 
 namespace fastpose {
 
-constexpr float kSimccSeen = 9.34f;  // sigmas
+constexpr float kSmallestLabel = 1e-36f;
 
-// Where a keypoint lies in one vector.
+// The bins of one keypoint, which may lie beyond its vectors by the labels' reach.
 struct SimccPlace {
-  float bin;
-  int32_t begin, end;  // bins begin <= i < end may differ from the label's value elsewhere
-};
-
-struct SimccPlaces {
   bool reaches;
-  SimccPlace x, y;
+  int32_t bin[2];
 };
 
-FASTPOSE_HD bool simcc_reaches(const SimccLabel& label, float bin, float sigma, int32_t size) {
-  if (!label.gaussian) return bin >= 0.f && bin < static_cast<float>(size);
-  const double reach = 3.0 * static_cast<double>(sigma), at = bin;
-  return at - reach < size && at + reach + 1.0 >= 0.0;
+FASTPOSE_HD SimccPlace simcc_place(const SimccTarget& t, float x, float y) {
+  SimccPlace place = {false, {0, 0}};
+  const float at[2] = {x, y};
+  for (int axis = 0; axis < 2; ++axis) {
+    if (!is_finite(at[axis])) return place;
+    const float bin = rintf(at[axis] * t.split_ratio), beyond = t.gaussian ? 1.f : 0.f;
+    const bool left = bin - t.reach[axis] < static_cast<float>(t.bins[axis]);
+    if (!left || !(bin + t.reach[axis] + beyond >= 0.f)) return place;
+    place.bin[axis] = static_cast<int32_t>(bin);
+  }
+  place.reaches = true;
+  return place;
 }
 
-FASTPOSE_HD SimccPlace simcc_place(const SimccLabel& label, float bin, float sigma, int32_t size) {
-  const float seen = label.gaussian ? kSimccSeen * sigma : 0.f, most = static_cast<float>(size);
-  return {bin, static_cast<int32_t>(clamp(bin - seen, 0.f, most)), static_cast<int32_t>(clamp(bin + seen + 1.f, 0.f, most))};
+FASTPOSE_HD float simcc_weight(float level, const SimccPlace& place, float x, float y) {
+  if (!is_finite(x) || !is_finite(y)) return 0.f;
+  return is_drawn(level) && !place.reaches ? 0.f : level;
 }
 
-FASTPOSE_HD SimccPlaces simcc_places(const SimccLabel& label, float keypoint_x, float keypoint_y) {
-  SimccPlaces p = {false, {0.f, 0, 0}, {0.f, 0, 0}};
-  const float x = rintf(keypoint_x * label.ratio), y = rintf(keypoint_y * label.ratio);
-  if (!is_finite(x) || !is_finite(y)) return p;
-  p.reaches = simcc_reaches(label, x, label.sigma_x, label.width) && simcc_reaches(label, y, label.sigma_y, label.height);
-  if (!p.reaches) return p;
-  p.x = simcc_place(label, x, label.sigma_x, label.width);
-  p.y = simcc_place(label, y, label.sigma_y, label.height);
-  return p;
-}
-
-FASTPOSE_HD bool simcc_drawn(float level) { return level >= 0.5f; }
-
-FASTPOSE_HD float simcc_weight(float level, const SimccPlaces& places, float keypoint_x, float keypoint_y) {
-  if (!is_finite(keypoint_x) || !is_finite(keypoint_y)) return 0.f;
-  return simcc_drawn(level) && !places.reaches ? 0.f : level;
-}
-
-// The peak of a Gaussian label; the value of another one at its bin.
-FASTPOSE_HD float simcc_peak(const SimccLabel& label, float sigma) {
-  if (!label.gaussian) return 1.f - label.smoothing;
-  return label.normalized ? 1.f / (sigma * 2.5066282746310002f) : 1.f;
-}
-
-// The value in all bins outside of begin..end.
-FASTPOSE_HD float simcc_rest(const SimccLabel& label, int32_t size) {
-  return label.gaussian || size < 2 ? 0.f : label.smoothing / static_cast<float>(size - 1);
-}
-
-FASTPOSE_HD float simcc_exponent(float bin, float centre, float sigma) {
-  const float d = bin - centre;
-  return -(d * d) / (2.f * sigma * sigma);
+// What stands `distance` bins beside the keypoint's.
+FASTPOSE_HD float simcc_label(const SimccTarget& t, int axis, int distance) {
+  if (!t.gaussian) return distance == 0 ? t.peak[axis] : t.rest[axis];
+  const float factor = expf(gaussian_exponent(static_cast<float>(distance), 0.f, t.sigma[axis]));
+  return factor < kSmallestLabel ? 0.f : factor * t.peak[axis];
 }
 
 }  // namespace fastpose

@@ -1,4 +1,4 @@
-// Kullback-Leibler divergence of predicted vectors from the labels of keypoints, which never exist in memory, with its gradient (SimCC).
+// Kullback-Leibler divergence of predicted coordinate vectors from the labels of keypoints, which never exist in memory, with its gradients.
 #pragma once
 
 #include <cstdint>
@@ -9,19 +9,19 @@
 namespace fastpose {
 
 struct SimccLossArgs {
-  const void *x, *y;              // [B, K, width], [B, K, height], predicted
-  DType dtype;                    // of these and of the gradients: Float32, Float16 or BFloat16
+  const void* predicted[2];       // [B, K, bins along x], [B, K, bins along y]
+  DType dtype;                    // of predicted and gradients: Float32, Float16 or BFloat16
   const float* keypoints;         // [B, K, 2] x, y in input pixels
-  const float* weights;           // [B, K]
-  const float* keypoint_weights;  // [K], or null
+  const float* weights;           // [B, K], or null: all 1
+  const float* keypoint_weights;  // [K], or null: all 1
   float* loss;                    // []
-  void *gradient_x, *gradient_y;  // shaped like x and y, or null
-  double* losses;                 // [B, K] working memory
+  void* gradients[2];             // shaped like predicted; both, or both null
+  double* losses;                 // [2, B, K] working memory: the loss of each vector
   int64_t batch, keypoints_k;
-  SimccLabel label;
-  float beta;                     // factor on what is predicted, before its softmax
-  bool label_softmax;             // whether labels are made distributions by a softmax
-  float label_beta;               // factor on them before it
+  float beta;        // factor on what is predicted, before its softmax
+  bool softmax;      // labels are made distributions
+  float label_beta;  // factor on labels before that
+  SimccTarget target;
 };
 
 void simcc_loss_cpu(const SimccLossArgs& args);

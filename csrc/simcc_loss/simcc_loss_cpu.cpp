@@ -5,149 +5,171 @@
 #include "core/parallel.h"
 #include "core/scratch.h"
 #include "core/simd.h"
-#include "simcc_encode/simcc_label_cpu.h"
+#include "simcc_encode/simcc_labels_cpu.h"
 #include "simcc_loss/simcc_loss_math.h"
 
 namespace fastpose {
 namespace FASTPOSE_SIMD_NS {
 namespace {
 
-template <class Type>
-struct Comparer {
-  using Element = typename Type::Element;
-  const SimccLossArgs& args;
-  float *values, *exps, *window;  // beta (v - largest); exp of it; the label's window
+// The labels' lines, as they are or as exponentials, and the sums of their stretches.
+struct SummedLabels {
+  SimccLabels labels;
+  double* sums[2];       // [length + 1] of what comes before
+  double* entropies[2];  // the same of l log l
 
-  // Reads a vector into `values`, less its largest value and times beta.
-  FASTPOSE_INLINE void read(const Element* from, int n) const {
-    const float lowest = -__builtin_inff();
-    Vec most = set(lowest);
-    int i = 0;
-    for (; i + Vec::lanes <= n; i += Vec::lanes) {
-      const Vec v = Type::load(from + i) * set(args.beta);
-      store(values + i, v);
-      most = max(most, v);
-    }
-    float largest = reduce_max(most);
-    for (; i < n; ++i) {
-      values[i] = Type::get(from + i) * args.beta;
-      largest = max_of(largest, values[i]);
-    }
-    for (i = 0; i + Vec::lanes <= n; i += Vec::lanes) store(values + i, load(values + i) - set(largest));
-    for (; i < n; ++i) values[i] -= largest;
-  }
-
-  // Sums over the whole vector; in double from vector to vector would cost more than it gives for so few values.
-  FASTPOSE_INLINE void sum_all(int n, SimccSums& s) const {
-    Vec e = zero(), v = zero();
-    int i = 0;
-    for (; i + Vec::lanes <= n; i += Vec::lanes) {
-      const Vec value = load(values + i), power = exp(value);
-      store(exps + i, power);
-      e += power;
-      v += value;
-    }
-    float of_exps = reduce_add(e), of_values = reduce_add(v);
-    if (i < n) {
-      float last[Vec::lanes];
-      store(last, exp(load_n(values + i, n - i)));
-      for (int j = 0; i + j < n; ++j) {
-        exps[i + j] = last[j];
-        of_exps += last[j];
-        of_values += values[i + j];
+  FASTPOSE_INLINE SummedLabels(const SimccLossArgs& args, float* scratch) : labels(args.target, scratch + doubles(args.target)) {
+    auto* next = reinterpret_cast<double*>(scratch);
+    float* logs = scratch + doubles(args.target) + label_scratch(args.target);
+    for (int axis = 0; axis < 2; ++axis) {
+      float* line = labels.lines[axis];
+      const int64_t n = SimccLabels::length(args.target, axis);
+      for (int64_t i = 0; i < n; i += Vec::lanes) {
+        const Vec label = load(line + i);
+        if (args.softmax) {
+          const Vec exponent = (label - set(max_of(args.target.peak[axis], args.target.rest[axis]))) * set(args.label_beta);
+          store(logs + i, exponent);
+          store(line + i, exp(exponent));
+        } else {
+          store(logs + i, select(label > zero(), log(label), zero()));
+        }
       }
-    }
-    s.exps = of_exps;
-    s.values = of_values;
-  }
-
-  // Makes the window's labels into targets that are not normalised yet, and sums over it.
-  FASTPOSE_INLINE void sum_window(const SimccPlace& place, float peak, SimccSums& s) const {
-    const int n = place.end - place.begin;
-    const float* const at = values + place.begin;
-    Vec sum = zero(), logs = zero(), dots = zero(), plain = zero();
-    for (int i = 0; i < n; i += Vec::lanes) {
-      const int left = n - i;
-      const Mask there = iota() < set(static_cast<float>(left));  // beyond, the window holds anything
-      Vec t = select(there, load(window + i), set(peak));
-      const Vec v = left < Vec::lanes ? load_n(at + i, left) : load(at + i);
-      Vec log_t;
-      if (args.label_softmax) {
-        log_t = (t - set(peak)) * set(args.label_beta);
-        t = exp(log_t);
-      } else {
-        log_t = log(max(t, set(1e-37f)));
+      sums[axis] = next;
+      entropies[axis] = next + n + 1;
+      next += 2 * (n + 1);
+      double sum = 0.0, entropy = 0.0;
+      for (int64_t i = 0; i < n; ++i) {
+        sums[axis][i] = sum;
+        entropies[axis][i] = entropy;
+        sum += static_cast<double>(line[i]);
+        entropy += static_cast<double>(line[i]) * static_cast<double>(logs[i]);
       }
-      t = select(there, t, zero());
-      store(window + i, t);
-      sum += t;
-      logs = madd(t, log_t, logs);
-      dots = madd(t, v, dots);
-      plain += v;
+      sums[axis][n] = sum;
+      entropies[axis][n] = entropy;
     }
-    s.window_exps = reduce_add(sum);
-    s.window_logs = reduce_add(logs);
-    s.window_dots = reduce_add(dots);
-    s.window_values = reduce_add(plain);
   }
 
-  FASTPOSE_INLINE double compare(const void* vectors, void* gradients, int64_t i, const SimccPlace& place, float sigma, int n,
-                                 float weight) const {
-    read(static_cast<const Element*>(vectors) + i * n, n);
-    SimccSums s{};
-    sum_all(n, s);
-    simcc_draw(args.label, place, sigma, window);
-    const float peak = simcc_peak(args.label, sigma), rest = simcc_rest(args.label, n);
-    sum_window(place, peak, s);
-    const float elsewhere = args.label_softmax ? expf(args.label_beta * (rest - peak)) : rest;
-    const int inside = place.end - place.begin;
-    const SimccTerms terms = simcc_terms(args, s, n, inside, elsewhere);
-    if (gradients != nullptr) {
-      const float factor = weight * args.beta / (static_cast<float>(n) * static_cast<float>(args.keypoints_k));
-      const float of_exps = factor * terms.total / static_cast<float>(s.exps), of_targets = factor * terms.scale;
-      write(static_cast<Element*>(gradients) + i * n, n, place, of_exps, of_targets, elsewhere);
-    }
-    return terms.loss * static_cast<double>(weight);
-  }
-
-  // of_exps * exp - of_targets * target.
-  FASTPOSE_INLINE void write(Element* to, int n, const SimccPlace& place, float of_exps, float of_targets, float elsewhere) const {
-    for (int i = 0; i < place.end - place.begin; ++i) exps[place.begin + i] -= (window[i] - elsewhere) * of_targets / of_exps;
-    const Vec factor = set(of_exps), less = set(of_targets * elsewhere);
-    int i = 0;
-    for (; i + Vec::lanes <= n; i += Vec::lanes) Type::store(to + i, load(exps + i) * factor - less);
-    for (; i < n; ++i) Type::put(to + i, exps[i] * of_exps - of_targets * elsewhere);
-  }
-
-  FASTPOSE_INLINE void clear(void* gradients, int64_t i, int n) const {
-    if (gradients != nullptr) memset(static_cast<Element*>(gradients) + i * n, 0, bytes_of<Element>(n));
-  }
-
-  FASTPOSE_INLINE double compare(int64_t i) const {
-    const SimccLabel& label = args.label;
-    const SimccPlaces places = simcc_places(label, args.keypoints[2 * i], args.keypoints[2 * i + 1]);
-    const float weight = simcc_loss_weight(args, i, places);
-    if (!(weight > 0.f)) {
-      clear(args.gradient_x, i, label.width);
-      clear(args.gradient_y, i, label.height);
-      return 0.0;
-    }
-    return compare(args.x, args.gradient_x, i, places.x, label.sigma_x, label.width, weight) +
-           compare(args.y, args.gradient_y, i, places.y, label.sigma_y, label.height, weight);
+  static FASTPOSE_INLINE int64_t doubles(const SimccTarget& t) { return (2 * 2 * (label_scratch(t) + 2) + 15) / 16 * 16; }
+  static FASTPOSE_INLINE int64_t scratch(const SimccTarget& t) {
+    return doubles(t) + label_scratch(t) + max_of(SimccLabels::length(t, 0), SimccLabels::length(t, 1));
   }
 };
 
-template <class Type>
+template <class P>
+struct Loss {
+  using Element = typename P::Element;
+  const SimccLossArgs& args;
+  const SimccTarget& t;
+  SummedLabels made;
+  float* exponents;
+  const bool streamed;
+
+  FASTPOSE_INLINE Loss(const SimccLossArgs& a, float* scratch)
+      : args(a), t(a.target), made(a, scratch), exponents(scratch + SummedLabels::scratch(t)),
+        streamed(a.batch * a.keypoints_k * (t.bins[0] + t.bins[1]) * static_cast<int64_t>(sizeof(Element)) >= kStreamBytes) {}
+
+  static FASTPOSE_INLINE int64_t scratch(const SimccTarget& t) {
+    return SummedLabels::scratch(t) + max_of(t.bins[0], t.bins[1]) + Vec::lanes;
+  }
+
+  FASTPOSE_INLINE void keypoint(int64_t i) {
+    const SimccPlace place = simcc_place(t, args.keypoints[2 * i], args.keypoints[2 * i + 1]);
+    const float weight = place.reaches ? simcc_loss_weight(args, i) : 0.f;
+    for (int axis = 0; axis < 2; ++axis) {
+      const int64_t n = t.bins[axis];
+      Element* gradient = args.gradients[axis] == nullptr ? nullptr : static_cast<Element*>(args.gradients[axis]) + i * n;
+      double loss = 0.0;
+      if (weight > 0.f) loss = vector(axis, static_cast<const Element*>(args.predicted[axis]) + i * n, gradient, place.bin[axis], weight);
+      else if (gradient != nullptr) memset(gradient, 0, bytes_of<Element>(n));
+      args.losses[axis * args.batch * args.keypoints_k + i] = loss;
+    }
+  }
+
+ private:
+  // The last elements of a vector, as many as do not fill one of the machine's.
+  static FASTPOSE_INLINE Vec rest_of(const Element* from, int rest) {
+    Element last[Vec::lanes] = {};
+    memcpy(last, from, bytes_of<Element>(rest));
+    return P::load(last);
+  }
+
+  // The largest value; NaN is passed over, and comes back in the sums.
+  static FASTPOSE_INLINE float largest(const Element* x, int n) {
+    const Vec nothing = set(-__builtin_inff());
+    Vec a = nothing, b = nothing;
+    int i = 0;
+    for (; i + 2 * Vec::lanes <= n; i += 2 * Vec::lanes) {
+      a = max(P::load(x + i), a);
+      b = max(P::load(x + i + Vec::lanes), b);
+    }
+    for (; i + Vec::lanes <= n; i += Vec::lanes) a = max(P::load(x + i), a);
+    if (i < n) b = max(select(iota() < set(static_cast<float>(n - i)), rest_of(x + i, n - i), nothing), b);
+    return reduce_max(max(a, b));
+  }
+
+  FASTPOSE_INLINE double vector(int axis, const Element* x, Element* gradient, int32_t bin, float weight) const {
+    const int n = t.bins[axis], whole = n / Vec::lanes * Vec::lanes;
+    const int64_t start = SimccLabels::start(t, axis, bin);
+    const float* label = made.labels.lines[axis] + start;
+    const Vec top = set(largest(x, n)), beta = set(args.beta);
+    Vec exponent_sum[2] = {zero(), zero()}, product_sum[2] = {zero(), zero()};
+    const auto add = [&](int at, int i) {
+      const Vec v = P::load(x + i) - top, e = exp(v * beta);
+      store(exponents + i, e);
+      exponent_sum[at] += e;
+      product_sum[at] = madd(load(label + i), v, product_sum[at]);
+    };
+    int i = 0;
+    for (; i + 2 * Vec::lanes <= whole; i += 2 * Vec::lanes) {
+      add(0, i);
+      add(1, i + Vec::lanes);
+    }
+    if (i < whole) add(0, i);
+    if (whole < n) {
+      const Mask inside = iota() < set(static_cast<float>(n - whole));
+      const Vec v = rest_of(x + whole, n - whole) - top, e = exp(v * beta);
+      store(exponents + whole, e);
+      exponent_sum[0] += select(inside, e, zero());
+      product_sum[0] += select(inside, load(label + whole) * v, zero());
+    }
+    SimccSums sums;
+    sums.labels = made.sums[axis][start + n] - made.sums[axis][start];
+    sums.entropies = made.entropies[axis][start + n] - made.entropies[axis][start];
+    sums.products = static_cast<double>(reduce_add(product_sum[0] + product_sum[1]));
+    sums.exponents = static_cast<double>(reduce_add(exponent_sum[0] + exponent_sum[1]));
+    const float factor = simcc_factor(args, axis, weight);
+    if (gradient != nullptr) write_gradient(gradient, label, simcc_slopes(args, sums, factor), n);
+    return static_cast<double>(factor) * simcc_divergence(args, sums);
+  }
+
+  FASTPOSE_INLINE void write_gradient(Element* gradient, const float* label, SimccSlopes slopes, int n) const {
+    const Vec a = set(slopes.predicted), b = set(slopes.label);
+    const int whole = n / Vec::lanes * Vec::lanes;
+    const auto at = [&](int i) { return load(exponents + i) * a - load(label + i) * b; };
+    if (streamed && P::can_stream(gradient)) {
+      for (int i = 0; i < whole; i += Vec::lanes) P::stream(gradient + i, at(i));
+    } else {
+      for (int i = 0; i < whole; i += Vec::lanes) P::store(gradient + i, at(i));
+    }
+    if (whole == n) return;
+    Element last[Vec::lanes];
+    P::store(last, at(whole));
+    memcpy(gradient + whole, last, bytes_of<Element>(n - whole));
+  }
+};
+
+template <class P>
 FASTPOSE_INLINE void run(const SimccLossArgs& args) {
-  const int64_t room = max_of(args.label.width, args.label.height) + 2 * Vec::lanes, count = args.batch * args.keypoints_k;
-  parallel_for(count, 8, [&](int64_t begin, int64_t end) {
-    float* const scratch = thread_scratch(3 * room);
-    const Comparer<Type> comparer{args, scratch, scratch + room, scratch + 2 * room};
-    for (int64_t i = begin; i < end; ++i) args.losses[i] = comparer.compare(i);
+  const int64_t count = args.batch * args.keypoints_k;
+  parallel_for(count, 16, [&](int64_t begin, int64_t end) {
+    Loss<P> loss(args, thread_scratch(Loss<P>::scratch(args.target)));
+    for (int64_t i = begin; i < end; ++i) loss.keypoint(i);
+    stream_fence();
   });
+  // In one order, whatever the number of threads.
   double sum = 0.0;
-  for (int64_t i = 0; i < count; ++i) sum += args.losses[i];
-  *args.loss = count == 0 ? 0.f : static_cast<float>(sum / static_cast<double>(args.keypoints_k));
+  for (int64_t i = 0; i < 2 * count; ++i) sum += args.losses[i];
+  *args.loss = static_cast<float>(sum);
 }
 
 }  // namespace
@@ -156,7 +178,7 @@ void simcc_loss_cpu(const SimccLossArgs& args) {
   switch (args.dtype) {
     case DType::Float16: return run<Float16>(args);
     case DType::BFloat16: return run<BFloat16>(args);
-    default: return run<Float32>(args);
+    default: run<Float32>(args);
   }
 }
 

@@ -6,130 +6,146 @@
 namespace fastpose {
 namespace {
 
-constexpr int kThreads = 128, kSumThreads = 256;
+constexpr int kThreads = 128, kWarps = kThreads / 32, kSumThreads = 1024;
 
-FASTPOSE_DEVICE float warp_max(float mine) {
+FASTPOSE_DEVICE float warp_most(float mine) {
 #pragma unroll
-  for (int step = 16; step > 0; step /= 2) mine = max_of(mine, __shfl_xor_sync(0xffffffffu, mine, step));
+  for (int step = 16; step > 0; step /= 2) mine = fmaxf(mine, __shfl_xor_sync(0xffffffffu, mine, step));
   return mine;
 }
 
-FASTPOSE_DEVICE double warp_sum(double mine) {
+FASTPOSE_DEVICE float warp_total(float mine) {
 #pragma unroll
   for (int step = 16; step > 0; step /= 2) mine += __shfl_xor_sync(0xffffffffu, mine, step);
   return mine;
 }
 
-// A label's value in a bin of its window, before it is normalised; and its logarithm.
-FASTPOSE_DEVICE float target_at(const SimccLossArgs& args, const SimccPlace& place, float sigma, float peak, int i, float* log_t) {
-  const SimccLabel& label = args.label;
-  const float drawn = label.gaussian ? expf(simcc_exponent(static_cast<float>(i), place.bin, sigma)) * peak : peak;
-  if (args.label_softmax) {
-    *log_t = (drawn - peak) * args.label_beta;
-    return expf(*log_t);
+// Calls f(j, i) for every bin i of this lane. With kKept, the j-th is a register's index known at compile time; else j is 0.
+template <int kKept, class F>
+FASTPOSE_DEVICE void each_bin(int lane, int bins, F f) {
+  if constexpr (kKept > 0) {
+#pragma unroll
+    for (int j = 0; j < kKept; ++j)
+      if (lane + 32 * j < bins) f(j, lane + 32 * j);
+  } else {
+#pragma unroll 4
+    for (int i = lane; i < bins; i += 32) f(0, i);
   }
-  *log_t = logf(max_of(drawn, 1e-37f));
-  return drawn;
 }
 
-// One vector, by a warp.
-template <class T>
-FASTPOSE_DEVICE double compare(const SimccLossArgs& args, const T* from, T* to, const SimccPlace& place, float sigma, int n, float weight) {
+// One warp a vector: first those along x, then those along y. Of a vector of up to 32 kKept bins each lane keeps its values: neighbours in memory belong to
+// neighbouring lanes, so that nothing has to be aligned, and kKept loads are on their way at once. Longer ones (kKept 0) are read three times,
+// from the first-level cache but once, and their exponentials are taken twice.
+template <class P, int kKept>
+__global__ void __launch_bounds__(kThreads, kKept == 32 ? 4 : 7) simcc_loss_kernel(const __grid_constant__ SimccLossArgs args) {
+  const SimccTarget& t = args.target;
   const int lane = static_cast<int>(threadIdx.x % 32);
-  float largest = -INFINITY;
-  for (int i = lane; i < n; i += 32) largest = max_of(largest, to_float(read_only(from + i)) * args.beta);
-  largest = warp_max(largest);
-  const float peak = simcc_peak(args.label, sigma), rest = simcc_rest(args.label, n);
-  SimccSums s{};
-  for (int i = lane; i < n; i += 32) {
-    const float value = to_float(read_only(from + i)) * args.beta - largest;
-    s.exps += expf(value);
-    s.values += value;
-    if (i >= place.begin && i < place.end) {
-      float log_t;
-      const float t = target_at(args, place, sigma, peak, i, &log_t);
-      s.window_exps += t;
-      s.window_logs += t * log_t;
-      s.window_dots += t * value;
-      s.window_values += value;
+  const int64_t count = args.batch * args.keypoints_k, step = static_cast<int64_t>(gridDim.x) * kWarps;
+  for (int64_t vector = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32; vector < 2 * count; vector += step) {
+    const int axis = vector < count ? 0 : 1, bins = axis == 0 ? t.bins[0] : t.bins[1];
+    const int64_t i = vector - axis * count;
+    const P* from = static_cast<const P*>(axis == 0 ? args.predicted[0] : args.predicted[1]) + i * bins;
+    P* to = static_cast<P*>(axis == 0 ? args.gradients[0] : args.gradients[1]);
+    if (to != nullptr) to += i * bins;
+    const SimccPlace place = simcc_place(t, args.keypoints[2 * i], args.keypoints[2 * i + 1]);
+    const float weight = place.reaches ? simcc_loss_weight(args, i) : 0.f;
+    if (!(weight > 0.f)) {
+      if (to != nullptr) each_bin<0>(lane, bins, [&](int, int bin) { put(to + bin, 0.f); });
+      if (lane == 0) args.losses[vector] = 0.0;
+      continue;
     }
+    const int middle = axis == 0 ? place.bin[0] : place.bin[1];
+    float values[kKept > 0 ? kKept : 1], labels[kKept > 0 ? kKept : 1];
+    const auto exponent_of = [&](int bin) {  // of the label, before the exponential
+      return simcc_exponent(args, axis, simcc_label(t, axis, bin - middle));
+    };
+    float top = -INFINITY;
+    each_bin<kKept>(lane, bins, [&](int j, int bin) {
+      const float value = to_float(read_only(from + bin));
+      if constexpr (kKept > 0) values[j] = value;
+      top = fmaxf(top, value);
+    });
+    top = warp_most(top);
+    const auto value_at = [&](int j, int bin) {
+      if constexpr (kKept > 0) return values[j];
+      else return to_float(read_only(from + bin));
+    };
+    float label_sum = 0.f, entropy_sum = 0.f, product_sum = 0.f, exponent_sum = 0.f;
+    each_bin<kKept>(lane, bins, [&](int j, int bin) {
+      const float v = value_at(j, bin) - top, e = expf(v * args.beta);
+      float label, logarithm;
+      if (args.softmax) {
+        logarithm = exponent_of(bin);
+        label = expf(logarithm);
+      } else {
+        label = simcc_label(t, axis, bin - middle);
+        logarithm = label > 0.f ? logf(label) : 0.f;
+      }
+      label_sum += label;
+      entropy_sum = fmaf(label, logarithm, entropy_sum);
+      product_sum = fmaf(label, v, product_sum);
+      exponent_sum += e;
+      if constexpr (kKept > 0) values[j] = e, labels[j] = label;
+    });
+    const SimccSums sums = {static_cast<double>(warp_total(label_sum)), static_cast<double>(warp_total(entropy_sum)),
+                            static_cast<double>(warp_total(product_sum)), static_cast<double>(warp_total(exponent_sum))};
+    const float factor = simcc_factor(args, axis, weight);
+    if (lane == 0) args.losses[vector] = static_cast<double>(factor) * simcc_divergence(args, sums);
+    if (to == nullptr) continue;
+    const SimccSlopes slopes = simcc_slopes(args, sums, factor);
+    each_bin<kKept>(lane, bins, [&](int j, int bin) {
+      float e, label;
+      if constexpr (kKept > 0) {
+        e = values[j], label = labels[j];
+      } else {
+        e = expf((value_at(0, bin) - top) * args.beta);
+        label = args.softmax ? expf(exponent_of(bin)) : simcc_label(t, axis, bin - middle);
+      }
+      put(to + bin, e * slopes.predicted - label * slopes.label);
+    });
   }
-  s = {warp_sum(s.exps), warp_sum(s.values), warp_sum(s.window_exps), warp_sum(s.window_logs), warp_sum(s.window_dots), warp_sum(s.window_values)};
-  const float elsewhere = args.label_softmax ? expf(args.label_beta * (rest - peak)) : rest;
-  const SimccTerms terms = simcc_terms(args, s, n, place.end - place.begin, elsewhere);
-  if (to != nullptr) {
-    const float factor = weight * args.beta / (static_cast<float>(n) * static_cast<float>(args.keypoints_k));
-    const float of_exps = factor * terms.total / static_cast<float>(s.exps), of_targets = factor * terms.scale;
-    for (int i = lane; i < n; i += 32) {
-      float log_t, t = elsewhere;
-      if (i >= place.begin && i < place.end) t = target_at(args, place, sigma, peak, i, &log_t);
-      put(to + i, expf(to_float(read_only(from + i)) * args.beta - largest) * of_exps - of_targets * t);
-    }
-  }
-  return terms.loss * static_cast<double>(weight);
 }
 
-template <class T>
-FASTPOSE_DEVICE void clear(T* to, int n) {
-  if (to == nullptr) return;
-  for (int i = static_cast<int>(threadIdx.x % 32); i < n; i += 32) put(to + i, 0.f);
-}
-
-// A warp a keypoint.
-template <class T>
-__global__ void __launch_bounds__(kThreads) simcc_loss_kernel(const SimccLossArgs args) {
-  const SimccLabel& label = args.label;
-  const int64_t count = args.batch * args.keypoints_k, step = static_cast<int64_t>(gridDim.x) * (kThreads / 32);
-  for (int64_t i = static_cast<int64_t>(blockIdx.x) * (kThreads / 32) + threadIdx.x / 32; i < count; i += step) {
-    const T *x = static_cast<const T*>(args.x) + i * label.width, *y = static_cast<const T*>(args.y) + i * label.height;
-    T* const to_x = args.gradient_x == nullptr ? nullptr : static_cast<T*>(args.gradient_x) + i * label.width;
-    T* const to_y = args.gradient_y == nullptr ? nullptr : static_cast<T*>(args.gradient_y) + i * label.height;
-    const SimccPlaces places = simcc_places(label, args.keypoints[2 * i], args.keypoints[2 * i + 1]);
-    const float weight = simcc_loss_weight(args, i, places);
-    double loss = 0.0;
-    if (weight > 0.f) {
-      loss = compare(args, x, to_x, places.x, label.sigma_x, label.width, weight) +
-             compare(args, y, to_y, places.y, label.sigma_y, label.height, weight);
-    } else {
-      clear(to_x, label.width);
-      clear(to_y, label.height);
-    }
-    if (threadIdx.x % 32 == 0) args.losses[i] = loss;
-  }
-}
-
-// One block; the order of additions is always the same.
-__global__ void __launch_bounds__(kSumThreads) simcc_loss_sum_kernel(const SimccLossArgs args) {
-  __shared__ double shared[kSumThreads / 32];
-  const int64_t count = args.batch * args.keypoints_k;
-  double mine = 0.0;
-  for (int64_t i = threadIdx.x; i < count; i += kSumThreads) mine += args.losses[i];
-  mine = warp_sum(mine);
-  if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = mine;
-  __syncthreads();
-  if (threadIdx.x != 0) return;
+// One block, always in the same order: see heatmap_loss.
+__global__ void __launch_bounds__(kSumThreads) simcc_sum_kernel(SimccLossArgs args) {
+  __shared__ double parts[kSumThreads / 32];
   double sum = 0.0;
-  for (int w = 0; w < kSumThreads / 32; ++w) sum += shared[w];
-  *args.loss = count == 0 ? 0.f : static_cast<float>(sum / static_cast<double>(args.keypoints_k));
+#pragma unroll 8
+  for (int64_t i = threadIdx.x; i < 2 * args.batch * args.keypoints_k; i += kSumThreads) sum += args.losses[i];
+  for (int step = 16; step > 0; step /= 2) sum += __shfl_down_sync(0xffffffffu, sum, step);
+  if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = sum;
+  __syncthreads();
+  if (threadIdx.x >= 32) return;
+  sum = parts[threadIdx.x];
+  for (int step = 16; step > 0; step /= 2) sum += __shfl_down_sync(0xffffffffu, sum, step);
+  if (threadIdx.x == 0) *args.loss = static_cast<float>(sum);
 }
 
-template <class T>
+template <class P, int kKept>
 void launch(const SimccLossArgs& args, cudaStream_t stream) {
-  const unsigned blocks = grid_blocks(args.batch * args.keypoints_k, kThreads / 32);
-  cuda_launch("simcc_loss", simcc_loss_kernel<T>, dim3(blocks), kThreads, 0, stream, args);
+  const unsigned blocks = grid_blocks(2 * args.batch * args.keypoints_k, kWarps, 1 << 20);
+  cuda_launch("simcc_loss", simcc_loss_kernel<P, kKept>, blocks, kThreads, 0, stream, args);
+}
+
+template <class P>
+void run(const SimccLossArgs& args, cudaStream_t stream) {
+  const int most = max_of(args.target.bins[0], args.target.bins[1]);
+  if (args.batch * args.keypoints_k > 0) {
+    if (most <= 32 * 16) launch<P, 16>(args, stream);
+    else if (most <= 32 * 32) launch<P, 32>(args, stream);
+    else launch<P, 0>(args, stream);
+  }
+  cuda_launch("simcc_loss: sum", simcc_sum_kernel, 1, kSumThreads, 0, stream, args);
 }
 
 }  // namespace
 
 void simcc_loss_cuda(const SimccLossArgs& args, void* stream) {
-  if (args.batch * args.keypoints_k > 0) {
-    switch (args.dtype) {
-      case DType::Float16: launch<__half>(args, as_stream(stream)); break;
-      case DType::BFloat16: launch<__nv_bfloat16>(args, as_stream(stream)); break;
-      default: launch<float>(args, as_stream(stream));
-    }
+  switch (args.dtype) {
+    case DType::Float16: return run<__half>(args, as_stream(stream));
+    case DType::BFloat16: return run<__nv_bfloat16>(args, as_stream(stream));
+    default: run<float>(args, as_stream(stream));
   }
-  cuda_launch("simcc_loss", simcc_loss_sum_kernel, dim3(1), kSumThreads, 0, as_stream(stream), args);
 }
 
 }  // namespace fastpose

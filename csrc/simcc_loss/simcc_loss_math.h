@@ -1,10 +1,13 @@
-// How vectors become a loss: the arithmetic that the CPU and the CUDA sources of simcc_loss share.
+// How labels and what is predicted become a loss: the arithmetic that the CPU and the CUDA sources of simcc_loss share.
 //
-//   mean over the bins of  t (log t - log p),   p = softmax(beta v),   t = the label, or softmax(label_beta * label)
-//   times the weight, summed over keypoints and both axes, over K
+//   loss      sum over keypoints and their two vectors of  w / (K n) sum over the n bins of  t (log t - log p),   p = softmax(beta x)
+//   t         the label, or with `softmax` e / Z,  e = exp(label_beta (label - the largest that a label has)), Z the sum of e over the vector
+//   gradient  w beta / (K n) (S p - t),   S the sum of t
 //
-// Decided here: a weight that is not above 0 is 0; a keypoint whose label does not reach its vectors has weight 0; what has weight 0 is not
-// looked at, whatever its vectors hold. Outside of its window a label has one value, so that two sums over the vector are enough there.
+// With v = x - max x, d = exp(beta v) and D the sum of d, everything is sums over one reading of a vector:
+//   sum t log t - beta sum t v + S log D
+//
+// Decided here: a weight that is not above 0 is 0; a keypoint of weight 0, or whose label does not reach its vectors, is not looked at.
 #pragma once
 
 #include "core/host_device.h"
@@ -13,37 +16,43 @@
 
 namespace fastpose {
 
-FASTPOSE_HD float simcc_loss_weight(const SimccLossArgs& a, int64_t i, const SimccPlaces& places) {
-  const float weight = a.weights[i] > 0.f && places.reaches ? a.weights[i] : 0.f;
-  return a.keypoint_weights == nullptr ? weight : weight * a.keypoint_weights[i % a.keypoints_k];
+FASTPOSE_HD float simcc_loss_weight(const SimccLossArgs& a, int64_t i) {
+  float weight = a.weights == nullptr ? 1.f : a.weights[i];
+  if (!(weight > 0.f)) return 0.f;
+  if (a.keypoint_weights != nullptr) weight *= a.keypoint_weights[i % a.keypoints_k];
+  return weight > 0.f ? weight : 0.f;
 }
 
-// What is known of a vector after one pass over it and its window.
+// With softmax: of a label, the exponent of e.
+FASTPOSE_HD float simcc_exponent(const SimccLossArgs& a, int axis, float label) {
+  return a.label_beta * (label - max_of(a.target.peak[axis], a.target.rest[axis]));
+}
+
+// The sums of one vector.
 struct SimccSums {
-  double exps;         // of exp(beta (v - largest))
-  double values;       // of beta (v - largest)
-  double window_exps;  // in the window: of the targets, not normalised
-  double window_logs;  // of t log t, not normalised
-  double window_dots;  // of t beta (v - largest), not normalised
-  double window_values;  // of beta (v - largest)
+  double labels;      // of labels, with softmax of e
+  double entropies;   // of label log label, with softmax of e log e
+  double products;    // of (label or e) v
+  double exponents;   // of d
 };
 
-// One vector's divergence, the mean over its bins; and what its gradient is made of.
-struct SimccTerms {
-  double loss;
-  float total;  // sum of the normalised targets
-  float scale;  // what makes targets normalised
-};
+// Factors of d and of the label (or e) in the gradient.
+struct SimccSlopes { float predicted, label; };
 
-FASTPOSE_HD SimccTerms simcc_terms(const SimccLossArgs& a, const SimccSums& s, int32_t size, int32_t window, float elsewhere) {
-  const double others = static_cast<double>(size - window), rest = elsewhere;
-  const double sum = s.window_exps + others * rest;
-  const double scale = a.label_softmax ? 1.0 / sum : 1.0;
-  const double total = sum * scale;
-  // t log t with t = scale * raw: scale * (raw log raw) + log(scale) * t
-  const double logs = scale * (s.window_logs + others * (rest > 0.0 ? rest * log(rest) : 0.0)) + (a.label_softmax ? log(scale) * total : 0.0);
-  const double dots = scale * (s.window_dots + rest * (s.values - s.window_values));
-  return {(logs - dots + total * log(s.exps)) / size, static_cast<float>(total), static_cast<float>(scale)};
+// In double precision, because what remains of large terms may be small.
+FASTPOSE_HD double simcc_divergence(const SimccLossArgs& a, const SimccSums& s) {
+  const double over = a.softmax ? 1.0 / s.labels : 1.0, total = a.softmax ? 1.0 : s.labels;
+  const double entropy = s.entropies * over - (a.softmax ? log(s.labels) : 0.0);
+  return entropy - static_cast<double>(a.beta) * s.products * over + total * log(s.exponents);
+}
+
+FASTPOSE_HD float simcc_factor(const SimccLossArgs& a, int axis, float weight) {
+  return weight / (static_cast<float>(a.keypoints_k) * static_cast<float>(a.target.bins[axis]));
+}
+
+FASTPOSE_HD SimccSlopes simcc_slopes(const SimccLossArgs& a, const SimccSums& s, float factor) {
+  const float slope = factor * a.beta, labels = static_cast<float>(s.labels), exponents = static_cast<float>(s.exponents);
+  return {a.softmax ? slope / exponents : slope * labels / exponents, a.softmax ? slope / labels : slope};
 }
 
 }  // namespace fastpose

@@ -27,6 +27,7 @@ __all__ = [
     "looked_on",
     "needs_grad",
     "number_argument",
+    "pair_argument",
     "refuse_grad",
     "tensor_argument",
     "transformed",
@@ -127,6 +128,20 @@ def tensor_argument(name: str, value: Any) -> Tensor:
         raise TypeError(f"{name}: expected a tensor, got {type(value).__name__}")
     _expect_memory(value, name)
     return value
+
+
+def pair_argument(name: str, value: Any) -> tuple[Any, Any]:
+    """Two things, one along x and one along y; two times None of None.
+
+    Raises:
+        TypeError: It is no tuple or list of two.
+    """
+    if value is None:
+        return None, None
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        count = f" of {len(value)}" if isinstance(value, (tuple, list)) else ""
+        raise TypeError(f"{name}: expected a pair, along x and along y, got {type(value).__name__}{count}")
+    return value[0], value[1]
 
 
 def number_argument(name: str, value: Any) -> float:

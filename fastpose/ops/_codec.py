@@ -12,7 +12,6 @@ from ._native import C
 
 __all__ = [
     "UDP_KINDS",
-    "VECTOR_SCHEMA",
     "HeatmapCodec",
     "VectorCodec",
     "blur_size",
@@ -27,6 +26,7 @@ __all__ = [
     "native_vectors",
     "native_vectors_of",
     "parameter",
+    "vector_blur",
     "vector_sizes",
     "vector_values",
 ]
@@ -70,7 +70,7 @@ def check_vectors(codec: VectorCodec, input_size: tuple[int, int]) -> tuple[int,
 
     Raises:
         TypeError: ``codec`` is no codec.
-        ValueError: The codec has no vectors, or a size does not fit.
+        ValueError: The codec has no vectors, or a size or a parameter is out of the native core's range.
     """
     kind = getattr(codec, "kind", None)
     if not isinstance(kind, str):
@@ -81,42 +81,23 @@ def check_vectors(codec: VectorCodec, input_size: tuple[int, int]) -> tuple[int,
     whole = isinstance(sides, (tuple, list)) and all(isinstance(side, (int, np.integer)) for side in sides)
     if not whole or len(sides) != 2 or sides[0] < 1 or sides[1] < 1:
         raise ValueError(f"input_size: expected (height, width) of at least 1 pixel, got {input_size!r}")
-    return vector_sizes(codec, input_size)
+    sizes = vector_sizes(codec, input_size)
+    if min(sizes) < 1 or max(sizes) > MAX_BINS:
+        raise ValueError(
+            f"codec: expected 1 to {MAX_BINS} bins, got {sizes} of an input of {tuple(input_size)} and split_ratio "
+            f"{codec.split_ratio}"
+        )
+    if not all(1e-3 <= sigma <= MAX_VECTOR_SIGMA for sigma in codec.sigma):
+        raise ValueError(f"codec: expected a sigma of 0.001 to {MAX_VECTOR_SIGMA} bins, got {codec.sigma}")
+    if codec.dark and max(map(vector_blur, codec.sigma)) > MAX_TAPS:
+        raise ValueError(f"codec: dark expected a sigma whose blur has at most {MAX_TAPS} taps, got {codec.sigma}")
+    return sizes
 
 
-VECTOR_SCHEMA = (
-    "int width, int height, float ratio, float sigma_x, float sigma_y, bool gaussian, bool normalized, "
-    "float smoothing, bool dark, bool visibility"
-)
-VectorValues = tuple[int, int, float, float, float, bool, bool, float, bool, bool]
-_vectors: dict[int, tuple[VectorCodec, tuple[int, int], Any]] = {}
-
-
-def vector_values(codec: VectorCodec, input_size: tuple[int, int]) -> VectorValues:
-    """A codec of vectors in numbers, as torch's dispatcher takes it (`VECTOR_SCHEMA`); checked."""
-    width, height = check_vectors(codec, input_size)
-    return (
-        *(width, height, float(codec.split_ratio), float(codec.sigma[0]), float(codec.sigma[1])),
-        *(codec.smoothing == "gaussian", codec.normalized, float(codec.label_smoothing), codec.dark, codec.visibility),
-    )
-
-
-@lru_cache(maxsize=256)
-def native_vectors_of(values: VectorValues) -> Any:
-    """What the native core takes, of `vector_values`."""
-    return C.SimccCodec(*values)
-
-
-def native_vectors(codec: VectorCodec, input_size: tuple[int, int]) -> Any:
-    """A codec of vectors as the native core takes it; checked and made once per codec object."""
-    seen = _vectors.get(id(codec))
-    if seen is not None and seen[0] is codec and type(input_size) is tuple and seen[1] == input_size:
-        return seen[2]
-    native = native_vectors_of(vector_values(codec, input_size))
-    if len(_vectors) >= 256:
-        _vectors.clear()
-    _vectors[id(codec)] = codec, (int(input_size[0]), int(input_size[1])), native
-    return native
+def vector_blur(sigma: float) -> int:
+    """Taps of the blur before DARK's step, for labels of that sigma: the next odd number below."""
+    taps = int((sigma * 20 - 7) // 3)
+    return max(taps - (taps % 2 == 0), 1)
 
 
 def vector_sizes(codec: VectorCodec, input_size: tuple[int, int]) -> tuple[int, int]:
@@ -124,6 +105,10 @@ def vector_sizes(codec: VectorCodec, input_size: tuple[int, int]) -> tuple[int, 
     return int(input_size[1] * codec.split_ratio), int(input_size[0] * codec.split_ratio)
 
 
+MAX_BINS = 32768
+MAX_VECTOR_SIGMA = 4096
+
+VectorValues = tuple[int, int, float, bool, float, float, float, bool, int, int, bool]
 CodecValues = tuple[int, int, int, int, int, float, float, int, int]
 
 UDP_KINDS = ("udp", "udp_combined")
@@ -246,6 +231,52 @@ def native_codec(codec: HeatmapCodec, input_size: tuple[int, int]) -> Any:
     native = native_codec_of(values)
     _seen[id(codec)] = codec, (values[3], values[4]), native
     return native
+
+
+def vector_values(codec: VectorCodec, input_size: tuple[int, int]) -> VectorValues:
+    """A codec of vectors in numbers, as torch's dispatcher takes it; checked as :func:`check_vectors` does.
+
+    Returns:
+        Bins along x and y, split ratio, whether labels are Gaussian, sigma along x and y, label smoothing, whether they
+        are normalized, taps of the blur along x and y (0: no refinement), whether visibility is told.
+    """
+    bins = check_vectors(codec, input_size)
+    taps = tuple(vector_blur(sigma) if codec.dark else 0 for sigma in codec.sigma)
+    return (
+        *bins,
+        float(codec.split_ratio),
+        codec.smoothing == "gaussian",
+        float(codec.sigma[0]),
+        float(codec.sigma[1]),
+        float(codec.label_smoothing),
+        codec.normalized,
+        taps[0],
+        taps[1],
+        codec.visibility,
+    )
+
+
+@lru_cache(maxsize=256)
+def native_vectors_of(values: VectorValues) -> Any:
+    """What the native core takes, of :func:`vector_values`."""
+    return C.SimccCodec(*values)
+
+
+def native_vectors(codec: VectorCodec, input_size: tuple[int, int]) -> Any:
+    """A codec of vectors as the native core takes it; checked and made once per codec object and input size."""
+    key = id(codec), input_size if type(input_size) is tuple else None
+    seen = _seen_vectors.get(key)
+    if seen is not None and seen[0] is codec:
+        return seen[1]
+    native = native_vectors_of(vector_values(codec, input_size))
+    if len(_seen_vectors) >= 256:
+        _seen_vectors.clear()
+    if key[1] is not None:
+        _seen_vectors[key] = codec, native
+    return native
+
+
+_seen_vectors: dict[Any, tuple[VectorCodec, Any]] = {}
 
 
 @lru_cache(maxsize=64)

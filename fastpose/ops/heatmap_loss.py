@@ -19,8 +19,9 @@ from ._arguments import (
     whole_argument,
 )
 from ._codec import HeatmapCodec, codec_values, native_codec, native_codec_of
+from ._made_gradient import made_loss
 from ._native import Array, C, is_dynamo_compiling
-from ._registration import differentiable_once, plain, register
+from ._registration import plain, register
 from .reference.heatmap_loss import heatmap_loss as reference
 
 __all__ = ["heatmap_loss"]
@@ -95,7 +96,7 @@ def heatmap_loss(
         native = native_codec(codec, input_size)
         made = C.try_heatmap_loss(predicted, keypoints, weights, target, ohkm_topk, wanted, native)
         if made is not None:
-            return _Loss.apply(predicted, made) if wanted else made[0]
+            return _Loss.apply(made[0], made[1:], False, predicted) if wanted else made[0]
     refuse_grad("heatmap_loss", keypoints=keypoints, weights=weights, target=target)
     topk = 0 if ohkm_topk is None else whole_argument("ohkm_topk", ohkm_topk)
     if ohkm_topk is not None and topk < 1:
@@ -114,7 +115,7 @@ def heatmap_loss(
         return torch.ops.fastpose.heatmap_loss(maps, points, factors, given, topk, wanted, *values)[0]
     native = native_codec(codec, input_size)
     made = C.heatmap_loss(array_argument("predicted", maps), points, factors, given, topk or None, wanted, native)
-    return _Loss.apply(maps, made) if wanted else made[0]
+    return _Loss.apply(made[0], made[1:], False, maps) if wanted else made[0]
 
 
 def _plainly(maps: Any, points: Any, factors: Any, given: Any, topk: int, codec: HeatmapCodec, size: Any) -> Any:
@@ -145,43 +146,7 @@ def _plainly(maps: Any, points: Any, factors: Any, given: Any, topk: int, codec:
 _MAPS = "[B, K (udp_combined: 3K), height, width]"
 
 
-class _Loss(torch.autograd.Function):
-    """A loss whose gradient was made together with the value, in the one pass over the maps."""
-
-    @staticmethod
-    def forward(ctx: Any, predicted: Tensor, made: tuple[Tensor, Tensor], shared: bool = False) -> Any:
-        loss, gradient = made
-        ctx.save_for_backward(gradient)
-        ctx.shared = shared  # somebody else holds the gradient, too
-        ctx.inputs = (predicted,)  # not saved: its values do not matter, and may be overwritten
-        return loss
-
-    @staticmethod
-    @differentiable_once("heatmap_loss")
-    def backward(ctx: Any, slope: Tensor) -> tuple[Any, ...]:
-        (gradient,) = ctx.saved_tensors
-        if dispatched(gradient, slope) or _is_batched(slope):
-            return _scaled(gradient, slope), None, None
-        slope = argument("slope", slope.detach(), torch.float32, gradient)
-        # The last backward of this graph may have the gradient itself, which a slope of 1 (that of loss.backward())
-        # leaves as it is: on CUDA the kernel looks at the slope, so that nobody waits for it.
-        kept = _graph_is_kept()
-        out = torch.empty_like(gradient) if ctx.shared or kept else gradient
-        if not kept:
-            ctx.inputs = ()
-        return C.scale_gradient(gradient, slope, out), None, None
-
-
-_graph_is_kept = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
-"""Whether the backward under way may be followed by another of the same graph (retain_graph=True)."""
-
-_is_batched = getattr(torch._C._functorch, "is_legacy_batchedtensor", lambda _: False)
-"""Whether it stands for many slopes at once (is_grads_batched=True)."""
-
-
-def _scaled(gradient: Tensor, slope: Tensor) -> Tensor:
-    """The same by operations that can be traced, and that inductor makes one of: rounded once."""
-    return (gradient.float() * slope).to(gradient.dtype)
+_Loss: Any = made_loss("heatmap_loss")
 
 
 def _registered(
@@ -225,7 +190,7 @@ def _derivatives(
         raise TypeError("torch.ops.fastpose.heatmap_loss: for torch.func and forward-mode AD call the public function")
     with torch._C._AutoDispatchBelowAutograd():
         made = torch.ops.fastpose.heatmap_loss(predicted, keypoints, weights, target, topk, True, *values)
-    return _Loss.apply(predicted, made, True), made[1]
+    return _Loss.apply(made[0], made[1:], True, predicted), made[1]
 
 
 register(

@@ -135,8 +135,8 @@ def test_a_codec_is_what_its_header_says() -> None:
 def test_what_does_not_fit_is_refused() -> None:
     codec, x, y = SimCC(), torch.zeros(2, 3, 384), torch.zeros(2, 3, 512)
     for call, error, message in (
-        (lambda: codec.decode((x, x), SIZE), ValueError, r"y: expected shape \[B, K, H\]"),
-        (lambda: codec.decode((x, y.half()), SIZE), TypeError, "y: expected"),
+        (lambda: codec.decode((x, x), SIZE), ValueError, r"y: expected shape \[B, K, Y\]"),
+        (lambda: codec.decode((x, y.half()), SIZE), TypeError, "y: expected dtype float32, got float16"),
         (lambda: codec.decode((x, y.numpy()), SIZE), TypeError, "y: expected"),
         (lambda: codec.decode((x, y), SIZE, flipped=(x, y)), ValueError, "flip_index"),
         (lambda: codec.encode(torch.zeros(2, 3), torch.ones(2, 3), SIZE), ValueError, "keypoints: expected shape"),

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 from heatmap_cases import CODECS, INPUT, network_maps, poses
+from simcc_cases import CODECS as VECTORS
+from simcc_cases import network_vectors
 from torch import Tensor
 
 from fastpose import ops
@@ -118,6 +120,44 @@ def loss_call(name: str, topk: int | None = None, given: bool = False) -> Call:
     return Call(run, inputs)
 
 
+def vectors_decode_call(name: str, mirrored: bool) -> Call:
+    codec = VECTORS[name]
+
+    def inputs(seed: int) -> tuple[Tensor, ...]:
+        vectors = (*network_vectors(codec, 3, 17, seed), matrices(3, seed))
+        return (*vectors, *network_vectors(codec, 3, 17, seed + 50), FLIP) if mirrored else vectors
+
+    def run(x: Tensor, y: Tensor, inverse: Tensor, *more: Tensor) -> Any:
+        options = {"flipped": more[:2], "flip_index": more[2]} if more else {}
+        found = ops.simcc_decode(x, y, codec, INPUT, inverse=inverse, **options)
+        return found if codec.visibility else found[:2]
+
+    return Call(run, inputs, atol=5e-3)
+
+
+def vectors_encode_call(name: str) -> Call:
+    codec = VECTORS[name]
+    weights = torch.ones(17)
+    return Call(
+        lambda points, visible, factors: ops.simcc_encode(points, visible, codec, INPUT, joint_weights=factors),
+        lambda seed: (*poses(4, 17, seed), weights),
+    )
+
+
+def vectors_loss_call(name: str, **options: Any) -> Call:
+    codec = VECTORS[name]
+
+    def run(x: Tensor, y: Tensor, points: Tensor, weights: Tensor, factors: Tensor) -> tuple[Tensor, ...]:
+        leaves = x.detach().requires_grad_(), y.detach().requires_grad_()
+        loss = ops.simcc_loss(leaves, points, weights, codec, INPUT, keypoint_weights=factors, **options)
+        return loss.detach(), *torch.autograd.grad(loss, leaves)
+
+    def inputs(seed: int) -> tuple[Tensor, ...]:
+        return *network_vectors(codec, 3, 17, seed), *poses(3, 17, seed), torch.rand(17)
+
+    return Call(run, inputs)
+
+
 def people(seed: int, count: int = 70) -> tuple[Tensor, ...]:
     """Poses [N,17,3] float32 in heaps, scores, areas and images."""
     generator = torch.Generator().manual_seed(seed)
@@ -159,6 +199,11 @@ CALLS: dict[str, Call] = {
     "heatmap_loss hardest": loss_call("gaussian", topk=5),
     "heatmap_loss given": loss_call("udp", given=True),
     "heatmap_loss combined given": loss_call("udp_combined", topk=5, given=True),
+    **{f"simcc_decode {name}": vectors_decode_call(name, mirrored=False) for name in VECTORS},
+    **{f"simcc_decode {name} mirrored": vectors_decode_call(name, mirrored=True) for name in VECTORS},
+    **{f"simcc_encode {name}": vectors_encode_call(name) for name in VECTORS},
+    **{f"simcc_loss {name}": vectors_loss_call(name) for name in VECTORS},
+    "simcc_loss softmax": vectors_loss_call("rtmpose", beta=10.0, label_softmax=True),
     **{f"box_nms {method}": boxes_call(method) for method in ("hard", "linear", "gaussian")},
     "oks": Call(run_oks, people),
     "oks_nms": nms_call(soft=False),

@@ -19,9 +19,15 @@ POSES = RNG.uniform(0, 100, (6, 17, 3)).astype(np.float32)
 SCORES = RNG.random(6).astype(np.float32)
 AREAS = RNG.uniform(1e3, 1e4, 6).astype(np.float32)
 SIGMAS = np.array(COCO17.sigmas)
-GATES = ("try_heatmap_encode", "try_heatmap_decode", "try_heatmap_loss", "try_oks", "try_oks_nms", "try_box_nms")
+GATES = tuple(
+    f"try_{op}"
+    for op in (
+        *("heatmap_encode", "heatmap_decode", "heatmap_loss", "oks", "oks_nms", "box_nms"),
+        *("simcc_encode", "simcc_decode", "simcc_loss"),
+    )
+)
 GAUSSIAN, COMBINED = (build_codec(kind, heatmap_size=(16, 12)) for kind in ("gaussian", "udp_combined"))
-SIZE = (64, 48)
+VECTORS, SIZE = build_codec("simcc", visibility=True), (64, 48)
 POINTS = RNG.uniform(0, 48, (2, 17, 2)).astype(np.float32)
 MAPS = RNG.random((2, 17, 16, 12)).astype(np.float32)
 
@@ -96,6 +102,23 @@ def heatmap_calls(to: To) -> dict[str, Call]:
     }
 
 
+def vectors_calls(to: To) -> dict[str, Call]:
+    points, visible, weights = to(POINTS), to(np.ones((2, 17), np.float32)), to(RNG.random(17).astype(np.float32))
+    x, y = (to(RNG.random((2, 17, bins)).astype(np.float32)) for bins in (96, 128))
+    half = tuple(to(RNG.random((2, 17, bins)).astype(np.float16)) for bins in (96, 128))
+    out = tuple(to(np.zeros((2, 17, bins), np.float32)) for bins in (96, 128))
+    found, scores, inverse = to(np.zeros((2, 17, 2), np.float32)), to(np.zeros((2, 17), np.float32)), np.eye(2, 3)
+    encode, decode, loss = ops.simcc_encode, ops.simcc_decode, ops.simcc_loss
+    return {
+        "vectors encode": lambda: encode(points, visible, VECTORS, SIZE, joint_weights=weights),
+        "vectors encode out": lambda: encode(points, visible, VECTORS, SIZE, out=out, out_weights=scores),
+        "vectors decode": lambda: decode(x, y, VECTORS, SIZE, inverse=np.tile(inverse, (2, 1, 1)), out=found),
+        "vectors decode half": lambda: decode(*half, VECTORS, SIZE, flipped=half, flip_index=COCO17.flip_index),
+        "vectors loss": lambda: loss((x, y), points, visible, VECTORS, SIZE, keypoint_weights=weights),
+        "vectors loss half": lambda: loss(half, points, None, VECTORS, SIZE, beta=10, label_softmax=True),
+    }
+
+
 def loss_and_gradient(dtype: torch.dtype, **options: Any) -> Any:
     predicted = torch.from_numpy(MAPS).to(dtype).requires_grad_()
     points = torch.from_numpy(POINTS)
@@ -124,9 +147,11 @@ CALLS = {
     **box_calls(lambda a: a),
     **oks_calls(lambda a: a),
     **heatmap_calls(lambda a: a),
+    **vectors_calls(lambda a: a),
     **{f"{k}, tensors": v for k, v in box_calls(torch.from_numpy).items()},
     **{f"{k}, tensors": v for k, v in oks_calls(torch.from_numpy).items()},
     **{f"{k}, tensors": v for k, v in heatmap_calls(torch.from_numpy).items()},
+    **{f"{k}, tensors": v for k, v in vectors_calls(torch.from_numpy).items()},
     "gradient": lambda: loss_and_gradient(torch.float32),
     "gradient, half": lambda: loss_and_gradient(torch.bfloat16, ohkm_topk=2),
 }

@@ -16,7 +16,7 @@ from fuzz_cases import NOT_FINITE, Source, arrays, fuzz, tensor
 from heatmap_cases import suitable
 
 from fastpose import ops
-from fastpose.codecs import Codec, build_codec
+from fastpose.codecs import Codec, SimCC, build_codec
 from fastpose.ops import reference
 from fastpose.skeletons import COCO17
 
@@ -226,6 +226,115 @@ def test_heatmap_loss(seed: int, data: Any) -> None:
     if source.tensors and topk is None and batch > 0:
         slope = torch.autograd.grad(wanted, exact)[0].numpy()
         np.testing.assert_allclose(got[1], slope, rtol=1e-4, atol=1e-5 * np.abs(slope).max() + 1e-12)
+
+
+# --- coordinate vectors -----------------------------------------------------------------------------------------------
+def vectors_codec(source: Source) -> tuple[SimCC, tuple[int, int]]:
+    gaussian = source.count(0, 3) > 0
+    sigma = source.pick([0.4, 2.0, 4.9, 6.0]), source.pick([1.0, 5.66, 19.0])
+    codec = SimCC(
+        sigma=sigma,
+        split_ratio=source.pick([0.9, 1.0, 2.0, 3.0]),
+        smoothing="gaussian" if gaussian else "standard",
+        label_smoothing=0.0 if gaussian else source.pick([0.0, 0.1, 1.0]),
+        normalized=source.flag(),
+        dark=source.flag(),
+        visibility=source.flag(),
+    )
+    return codec, (source.count(2, 90), source.count(2, 90))
+
+
+def vectors_of(source: Source, codec: SimCC, size: tuple[int, int], people: tuple[int, int], dtype: Any) -> Any:
+    """Noise, or bumps on noise; some values not finite, if it so happens."""
+    vectors, bumps = [], source.flag()
+    for bins in codec.sizes(size):
+        values = source.numbers((*people, bins), 0.0, source.pick([1.0, 0.01]))
+        if bumps:
+            middle = source.rng.uniform(0, bins, (*people, 1))
+            values = 0.02 * values + np.exp(-((np.arange(bins) - middle) ** 2) / 60)
+        with np.errstate(over="ignore"):
+            vectors.append(values.astype(dtype))
+    return tuple(vectors)
+
+
+@fuzz(60)
+def test_simcc_encode(seed: int, data: Any) -> None:
+    source = Source(seed, data)
+    codec, size = vectors_codec(source)
+    people = source.count(0, 3), source.count(0, 6)
+    points = points_of(source, *people, size)
+    visible = source.numbers(people, -0.5, 2.5).astype(source.pick([np.float32, np.float64]))
+    factors = source.rng.uniform(0, 2, people[1]).astype(np.float32) if source.flag() else None
+    where = source.memory(points), source.memory(visible)
+    weights_of = None if factors is None else source.memory(factors)
+    got = source.run(lambda: ops.simcc_encode(*where, codec, size, joint_weights=weights_of))
+    wanted = reference.simcc_encode(
+        *(tensor(points), tensor(visible.astype(np.float32)), codec, size),
+        joint_weights=None if factors is None else tensor(factors),
+    )
+    for one, other in zip(got, wanted, strict=True):
+        np.testing.assert_allclose(one, other.numpy(), rtol=2e-6, atol=2e-7)
+
+
+@fuzz(100)
+def test_simcc_decode(seed: int, data: Any) -> None:
+    source = Source(seed, data)
+    codec, size = vectors_codec(source)
+    people = source.count(0, 3), source.count(1, 5)
+    dtype = source.pick([np.float32, np.float32, np.float16])
+    vectors = vectors_of(source, codec, size, people, dtype)
+    options: dict[str, Any] = {}
+    plain: dict[str, Any] = {}
+    if source.flag():
+        other, index = vectors_of(source, codec, size, people, dtype), source.rng.permutation(people[1])
+        options = {"flipped": tuple(map(source.memory, other)), "flip_index": source.memory(index)}
+        plain = {"flipped": tuple(map(tensor, other)), "flip_index": tensor(index)}
+    where = tuple(map(source.memory, vectors))
+    got = source.run(lambda: tuple(p for p in ops.simcc_decode(*where, codec, size, **options) if p is not None))
+    wanted = reference.simcc_decode(*map(tensor, vectors), codec, size, **plain)
+    assert len(got) == (3 if codec.visibility else 2)
+    assert not any(np.isnan(part).any() for part in got)
+    np.testing.assert_allclose(got[1], wanted[1].numpy(), rtol=1e-5, atol=1e-6)
+    if codec.visibility:
+        np.testing.assert_allclose(got[2], wanted[2].numpy(), rtol=1e-3, atol=1e-5)
+    if not codec.dark:  # on noise a Newton step is all rounding
+        np.testing.assert_allclose(got[0], wanted[0].numpy(), rtol=1e-5, atol=1e-4)
+
+
+@fuzz(60)
+def test_simcc_loss(seed: int, data: Any) -> None:
+    source = Source(seed, data)
+    codec, size = vectors_codec(source)
+    people = source.count(0, 3), source.count(1, 5)
+    vectors = vectors_of(source, codec, size, people, np.float32)
+    points = points_of(source, *people, size)
+    weights = source.rng.choice([0.0, 0.5, 1.0, 2.0, -1.0, np.nan], people).astype(np.float32)
+    weights = weights if source.flag() else None
+    each = source.rng.choice([0.0, 0.5, 1.0, -1.0], people[1]).astype(np.float32) if source.flag() else None
+    options = {"beta": source.pick([1.0, 10.0]), "label_softmax": source.flag(), "label_beta": source.pick([10.0, 1.0])}
+    where = tuple(map(source.memory, vectors))
+    rest = source.memory(points), None if weights is None else source.memory(weights), codec, size
+    factors = None if each is None else source.memory(each)
+
+    def call() -> Any:
+        leaves = tuple(part.clone().requires_grad_() for part in where) if source.tensors else where
+        loss = ops.simcc_loss(leaves, *rest, keypoint_weights=factors, **options)
+        return (loss, *torch.autograd.grad(loss, leaves)) if source.tensors else loss
+
+    got = source.run(call)
+    exact = tuple(tensor(part).double().requires_grad_() for part in vectors)
+    wanted = reference.simcc_loss(
+        *(exact, tensor(points), None if weights is None else tensor(weights).double(), codec, size),
+        keypoint_weights=None if each is None else tensor(each).double(),
+        **options,
+    )
+    if not np.isfinite(got[0]) or abs(wanted.item()) > 1e30:
+        return  # overflow in float32
+    np.testing.assert_allclose(got[0], wanted.item(), rtol=1e-4, atol=1e-6)
+    if source.tensors and people[0] > 0:
+        for mine, slope in zip(got[1:], torch.autograd.grad(wanted, exact), strict=True):
+            largest, terms = float(slope.abs().max()), 2 * options["beta"] / slope.shape[-1]
+            np.testing.assert_allclose(mine, slope.numpy(), rtol=1e-3, atol=1e-4 * largest + 2e-7 * terms)
 
 
 # --- oks ------------------------------------------------------------------------------------------------------------

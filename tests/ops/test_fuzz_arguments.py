@@ -21,6 +21,7 @@ from fastpose import ops
 from fastpose.codecs import build_codec
 
 CODEC = build_codec("udp", heatmap_size=(16, 12))
+VECTORS = build_codec("simcc", visibility=True)
 
 
 def correct_calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
@@ -31,6 +32,8 @@ def correct_calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
     poses = rng.uniform(0, 99, (5, 4, 3)).astype(np.float32)
     eye = np.tile(np.eye(2, 3), (2, 1, 1))
     heatmap = {"codec": CODEC, "input_size": (64, 48)}
+    x, y = (rng.random((2, 4, bins)).astype(np.float32) for bins in (96, 128))
+    vectors = {"codec": VECTORS, "input_size": (64, 48)}
     return {
         "affine_crop": (
             ops.affine_crop,
@@ -86,6 +89,44 @@ def correct_calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
                 **heatmap,
                 "target": None,
                 "ohkm_topk": 2,
+            },
+        ),
+        "simcc_encode": (
+            ops.simcc_encode,
+            {
+                "keypoints": points,
+                "visible": np.ones((2, 4), np.float32),
+                **vectors,
+                "joint_weights": np.ones(4, np.float32),
+                "out": (np.zeros((2, 4, 96), np.float32), np.zeros((2, 4, 128), np.float32)),
+                "out_weights": np.zeros((2, 4), np.float32),
+            },
+        ),
+        "simcc_decode": (
+            ops.simcc_decode,
+            {
+                "x": x,
+                "y": y,
+                **vectors,
+                "flipped": (x, y),
+                "flip_index": np.array([1, 0, 3, 2]),
+                "inverse": eye,
+                "out": np.zeros((2, 4, 2), np.float32),
+                "out_scores": np.zeros((2, 4), np.float32),
+                "out_visibility": np.zeros((2, 4), np.float32),
+            },
+        ),
+        "simcc_loss": (
+            ops.simcc_loss,
+            {
+                "predicted": (x, y),
+                "keypoints": points,
+                "weights": np.ones((2, 4), np.float32),
+                **vectors,
+                "beta": 10.0,
+                "label_softmax": True,
+                "label_beta": 5.0,
+                "keypoint_weights": np.ones(4, np.float32),
             },
         ),
         "oks": (
@@ -151,7 +192,9 @@ def layer_calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
 
 
 def as_tensor(value: Any) -> Any:
-    """An array as a tensor; anything else as it is."""
+    """An array, or each of several, as a tensor; anything else as it is."""
+    if isinstance(value, tuple):
+        return tuple(map(as_tensor, value))
     return torch.from_numpy(value.copy()) if isinstance(value, np.ndarray) else value
 
 
@@ -201,10 +244,15 @@ def spoiled(source: Source, value: Any) -> Any:
 @pytest.mark.parametrize("op", list(correct_calls()))
 def test_a_tensor_without_memory_is_named(op: str) -> None:
     function, arguments = correct_calls()[op]
-    tensors = {k: as_tensor(v) for k, v in arguments.items() if isinstance(v, np.ndarray | torch.Tensor)}
-    for name, tensor in tensors.items():
-        with pytest.raises(TypeError, match=rf"^{name}: expected a .*tensor.* meta[^\n]*$"):
-            function(**arguments | tensors | {name: tensor.to("meta")})
+    tensors = {name: as_tensor(value) for name, value in arguments.items()}
+    for name, value in tensors.items():
+        pair = isinstance(value, tuple) and isinstance(value[0], torch.Tensor)
+        if not pair and not isinstance(value, torch.Tensor):
+            continue
+        without = (value[0].to("meta"), value[1]) if pair else value.to("meta")
+        named = re.escape(f"{name}[0]" if pair else name)
+        with pytest.raises(TypeError, match=rf"^{named}: expected a .*tensor.* meta[^\n]*$"):
+            function(**tensors | {name: without})
 
 
 @pytest.mark.parametrize("op", list(correct_calls()))
@@ -217,7 +265,7 @@ def test_what_does_not_fit_is_named(op: str, seed: int, data: Any) -> None:
         arguments = {k: as_tensor(v) for k, v in arguments.items()}
     for name in {source.pick(list(arguments)) for _ in range(source.count(1, 2))}:
         arguments[name] = spoiled(source, arguments[name])
-    for name in source.pick([[], ["out", "out_scores", "out_weights"]]):
+    for name in source.pick([[], ["out", "out_scores", "out_weights", "out_visibility"]]):
         arguments.pop(name, None)
     refusal, result = None, None
     try:
@@ -240,8 +288,12 @@ def test_calls_at_once(op: str) -> None:
     arguments = {name: value for name, value in arguments.items() if not name.startswith("out")}
     longer = {"heatmap_encode": ("keypoints", "visible"), "heatmap_decode": ("heatmaps", "flipped", "inverse")}
     longer |= {"heatmap_loss": ("predicted", "keypoints", "weights"), "oks": ("poses_b", "areas_b")}
+    longer |= {"simcc_encode": ("keypoints", "visible"), "simcc_decode": ("x", "y", "flipped", "inverse")}
+    longer |= {"simcc_loss": ("predicted", "keypoints", "weights")}
     for name in longer.get(op, ()):  # enough for the work to be shared out
-        arguments[name] = np.concatenate([arguments[name]] * 8)
+        given = arguments[name]
+        parts = [np.concatenate([part] * 8) for part in (given if isinstance(given, tuple) else (given,))]
+        arguments[name] = tuple(parts) if isinstance(given, tuple) else parts[0]
     wanted = arrays(function(**arguments))
     with ThreadPoolExecutor(8) as callers:
         for result in callers.map(lambda _: arrays(function(**arguments)), range(100)):

@@ -13,6 +13,7 @@ from torch import Tensor
 from fastpose import _C, ops
 
 LOSS = importlib.import_module("fastpose.ops.heatmap_loss")
+GRADIENT = importlib.import_module("fastpose.ops._made_gradient")
 CODEC = CODECS["gaussian"]
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 SLOPES = (1.0, 65536.0, 0.37, -3.0, 0.0, float("inf"), float("nan"))
@@ -138,7 +139,7 @@ def test_where_torch_does_not_say_whether_the_graph_is_kept(
 ) -> None:
     gradient = gradient_of(device)
     scaled.clear()
-    monkeypatch.setattr(LOSS, "_graph_is_kept", lambda: True)
+    monkeypatch.setattr(GRADIENT, "_graph_is_kept", lambda: True)
     leaf, loss = leaf_and_loss(device)
     loss.backward()
     ((source, target),) = scaled
@@ -157,7 +158,7 @@ def test_this_torch_says_whether_the_graph_is_kept(device: str) -> None:
 
         @staticmethod
         def backward(ctx: Any, slope: Tensor) -> Tensor:
-            said.append(LOSS._graph_is_kept())
+            said.append(GRADIENT._graph_is_kept())
             return slope
 
     value = Asking.apply(torch.ones((), device=device, requires_grad=True))

@@ -200,7 +200,10 @@ SECOND: dict[str, Callable[[Function, Tensor], Any]] = {
 
 
 # What raises, by transform and op; all else gives a value.
-WITHOUT = ("box_nms", "box_nms, padded", "heatmap_decode", "heatmap_encode", "oks", "oks_nms", "oks_nms, padded")
+WITHOUT = (
+    *("box_nms", "box_nms, padded", "heatmap_decode", "heatmap_encode", "oks", "oks_nms", "oks_nms, padded"),
+    *("simcc_decode", "simcc_encode"),
+)
 NO_GRADIENT: dict[str, Refusal] = dict.fromkeys(WITHOUT, ((TypeError, RuntimeError), "has no gradient"))
 IN_PLACE: dict[str, Refusal] = {"batch_norm_act": (RuntimeError, "running_mean or running_var, which will be updated")}
 REFUSED: dict[str, dict[str, Refusal]] = {

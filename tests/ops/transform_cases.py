@@ -14,6 +14,7 @@ from fastpose.codecs import build_codec
 from fastpose.ops import reference
 
 CODEC, SIZE = build_codec("udp", heatmap_size=(8, 6)), (32, 24)
+VECTORS = build_codec("simcc", sigma=3.0, normalized=False, visibility=True)
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ def _ops() -> dict[str, Op]:
     people, boxes, kinds = uniform(4, 3, 2, high=30), uniform(4, 4, high=30), torch.tensor([0, 1, 0, 1])
     matrices = torch.tensor([[[1.1, 0.2, -0.3], [-0.1, 0.9, 0.4]]])
     mean, std = (10.0, 20.0, 30.0), (50.0, 60.0, 70.0)
+    down = uniform(2, 3, 64)(5)  # vectors along y
     batch, kernel = channels_last(2, 4, 5, 5)(9), uniform(4, 1, 3, 3, low=-1)(8)
 
     def crop(module: Any) -> Callable[[Tensor], Any]:
@@ -85,6 +87,9 @@ def _ops() -> dict[str, Op]:
             "heatmap_encode": lambda x: module.heatmap_encode(x, visible, CODEC, SIZE),
             "heatmap_loss": lambda x: module.heatmap_loss(x, points, visible, CODEC, SIZE),
             "interleave": lambda x: module.interleave(batch, x, torch.ones(2, 4) / 3),
+            "simcc_decode": lambda x: module.simcc_decode(x, down, VECTORS, SIZE),
+            "simcc_encode": lambda x: module.simcc_encode(x, visible, VECTORS, SIZE),
+            "simcc_loss": lambda x: module.simcc_loss((x, down), points, visible, VECTORS, SIZE, label_softmax=True),
             "oks": lambda x: module.oks(x, points.new_ones(3, 3, 2), areas, sigmas),
             "oks_nms": lambda x: module.oks_nms(x, scores, areas, sigmas, 0.2),
             "box_nms": lambda x: module.box_nms(x, scores, threshold=0.2),
@@ -104,6 +109,9 @@ def _ops() -> dict[str, Op]:
         "heatmap_encode": uniform(2, 3, 2, low=2, high=20),
         "heatmap_loss": uniform(2, 3, 8, 6),
         "interleave": channels_last(2, 4, 5, 5),
+        "simcc_decode": uniform(2, 3, 48),
+        "simcc_encode": uniform(2, 3, 2, low=2, high=20),
+        "simcc_loss": uniform(2, 3, 48),
         "oks": people,
         "oks_nms": people,
         "box_nms": boxes,

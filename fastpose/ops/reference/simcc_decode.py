@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .._codec import VectorCodec, gaussian_taps, vector_sizes
+from .._codec import VectorCodec, gaussian_taps, vector_blur, vector_sizes
 
 __all__ = ["VISIBILITY_BETA", "simcc_decode", "unmirror_vectors"]
 
@@ -43,13 +43,14 @@ def simcc_decode(
     scores = torch.where(scores.isneginf(), torch.zeros_like(scores), scores)
     places = [torch.where(scores > 0, part.indices, -1).to(scores.dtype) for part in found]
     if codec.dark:
-        places = [_refine(part, place, sigma) for part, place, sigma in zip(vectors, places, codec.sigma, strict=True)]
+        refined = [_refine(part, place, sigma) for part, place, sigma in zip(vectors, places, codec.sigma, strict=True)]
+        places = [torch.where(scores > 0, moved, place) for moved, place in zip(refined, places, strict=True)]
     points = torch.stack(places, -1) / codec.split_ratio
     visibility = None
     if codec.visibility:
         peaks = [
-            torch.softmax(part * (VISIBILITY_BETA * sigma), -1).amax(-1)
-            for part, sigma in zip(vectors, codec.sigma, strict=True)
+            _sharpness(part, most.values, VISIBILITY_BETA * sigma)
+            for part, most, sigma in zip(vectors, found, codec.sigma, strict=True)
         ]
         visibility = torch.minimum(peaks[0], peaks[1])
     if inverse is not None:
@@ -64,18 +65,18 @@ def unmirror_vectors(x: Tensor, y: Tensor, flip_index: Tensor) -> tuple[Tensor, 
     return x[:, index].flip(-1), y[:, index]
 
 
-def blur_taps(sigma: float) -> int:
-    """Taps of the blur before DARK's step, for labels of that sigma: the next odd number below."""
-    taps = int((sigma * 20 - 7) // 3)
-    return max(taps - (taps % 2 == 0), 1)
+def _sharpness(vectors: Tensor, most: Tensor, factor: float) -> Tensor:
+    """The softmax's peak, without what is not a number; 0 where the maximum is not finite."""
+    exponents = ((vectors - most[..., None]) * factor).nan_to_num(nan=-math.inf, neginf=-math.inf)
+    return torch.where(most.isfinite(), 1 / exponents.exp().sum(-1), torch.zeros_like(most))
 
 
 def _refine(vectors: Tensor, places: Tensor, sigma: float) -> Tensor:
     """A Newton step on the logarithm of the blurred vectors, on a scale of two bins."""
-    taps = blur_taps(sigma)
-    kernel = torch.tensor(gaussian_taps(taps), dtype=vectors.dtype, device=vectors.device)
+    taps = vector_blur(sigma)
     if not vectors.numel():
         return places
+    kernel = torch.tensor(gaussian_taps(taps), dtype=vectors.dtype, device=vectors.device)
     flat = vectors.reshape(-1, 1, vectors.shape[-1])
     blurred = F.conv1d(flat, kernel[None, None], padding=taps // 2).view_as(vectors)
     blurred = blurred * (vectors.amax(-1, keepdim=True) / blurred.amax(-1, keepdim=True))
@@ -86,4 +87,4 @@ def _refine(vectors: Tensor, places: Tensor, sigma: float) -> Tensor:
     left2, left, here, right, right2 = (logs.gather(-1, at + step)[..., 0] for step in (-2, -1, 0, 1, 2))
     slope, curve = 0.5 * (right - left), 1e-9 + 0.25 * (right2 - 2 * here + left2)
     moved = places - slope / curve
-    return torch.where(moved.isfinite() & (places >= 0), moved, places)
+    return torch.where(moved.isfinite(), moved, places)

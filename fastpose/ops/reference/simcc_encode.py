@@ -21,10 +21,11 @@ def simcc_encode(
     joint_weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Vectors [B,K,Wx], [B,K,Wy] and weights [B,K]; see :func:`fastpose.ops.simcc_encode`."""
-    drawn = visible >= 0.5
+    levels = torch.where(visible > 0, visible.clamp(max=1), torch.zeros_like(visible))  # NaN is 0
+    drawn = levels >= 0.5
     x, y, inside = simcc_targets(keypoints, drawn, codec, input_size)
     finite = keypoints.isfinite().all(-1)
-    weights = torch.where((inside | ~drawn) & finite, visible, torch.zeros_like(visible)).to(x.dtype)
+    weights = torch.where((inside | ~drawn) & finite, levels, torch.zeros_like(levels)).to(x.dtype)
     return x, y, weights if joint_weights is None else weights * joint_weights.to(weights)
 
 
@@ -42,11 +43,10 @@ def simcc_targets(
     sizes = vector_sizes(codec, input_size)
     finite = keypoints.isfinite().all(-1)
     bins = (torch.where(finite[..., None], keypoints, torch.zeros_like(keypoints)) * codec.split_ratio).round()
-    inside = finite.clone()
+    inside, beyond = finite, 1 if codec.smoothing == "gaussian" else 0
     for axis, size in enumerate(sizes):
-        place = bins[..., axis]
-        reach = 3 * codec.sigma[axis] if codec.smoothing == "gaussian" else 0.0
-        inside &= (place - reach < size) & (place + reach + (reach > 0) >= 0)
+        place, reach = bins[..., axis], 3 * codec.sigma[axis] * beyond
+        inside = inside & (place - reach < size) & (place + reach + beyond >= 0)
     vectors = []
     for axis, size in enumerate(sizes):
         distance = torch.arange(size, device=bins.device, dtype=bins.dtype) - bins[..., axis, None]

@@ -14,7 +14,7 @@ __all__ = ["simcc_loss", "simcc_loss_of_labels"]
 def simcc_loss(
     predicted: tuple[Tensor, Tensor],
     keypoints: Tensor,
-    weights: Tensor,
+    weights: Tensor | None,
     codec: VectorCodec,
     input_size: tuple[int, int],
     *,
@@ -26,14 +26,18 @@ def simcc_loss(
     """Scalar loss; see :func:`fastpose.ops.simcc_loss`."""
     x, y = (part if part.dtype == torch.float64 else part.float() for part in predicted)
     points = keypoints.to(x.dtype)
-    counted = torch.where(weights > 0, weights, torch.zeros_like(weights)).to(x.dtype)
+    counted = x.new_ones(x.shape[:2]) if weights is None else _positive(weights.to(x.dtype))
     label_x, label_y, inside = simcc_targets(points, counted > 0, codec, input_size)
-    counted = counted * inside
     if keypoint_weights is not None:
-        counted = counted * keypoint_weights.to(counted)
+        counted = _positive(counted * keypoint_weights.to(counted))
+    counted = torch.where(inside, counted, torch.zeros_like(counted))
     return simcc_loss_of_labels(
         (x, y), (label_x, label_y), counted, beta=beta, label_softmax=label_softmax, label_beta=label_beta
     )
+
+
+def _positive(weights: Tensor) -> Tensor:
+    return torch.where(weights > 0, weights, torch.zeros_like(weights))
 
 
 def simcc_loss_of_labels(
