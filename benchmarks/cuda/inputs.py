@@ -109,6 +109,39 @@ def map_set(people: int, heatmap: tuple[int, int], device: torch.device, dtype: 
     return MapSet(maps, points * 4, torch.ones(people, KEYPOINTS, device=device), peaks)
 
 
+@dataclass
+class VectorSet:
+    """Coordinate vectors and what belongs to them, on the device.
+
+    Attributes:
+        x, y: [B,17,Wx], [B,17,Wy]: a peak and some noise.
+        keypoints: [B,17,2] float32, input pixels.
+        weights: [B,17] float32, all 1.
+        out: float32 vectors to fill, shaped like x and y.
+    """
+
+    x: torch.Tensor
+    y: torch.Tensor
+    keypoints: torch.Tensor
+    weights: torch.Tensor
+    out: tuple[torch.Tensor, torch.Tensor]
+
+
+def vector_set(people: int, bins: tuple[int, int], device: torch.device, dtype: torch.dtype) -> VectorSet:
+    """Vectors made on the device, of two bins a pixel, the same in every call."""
+    generator = torch.Generator().manual_seed(1)
+    points = torch.rand((people, KEYPOINTS, 2), generator=generator) * (torch.tensor(bins) / 2 - 1)
+    points = points.to(device)
+    vectors = []
+    for axis, size in enumerate(bins):
+        distance = torch.arange(size, device=device, dtype=torch.float32) - 2 * points[..., axis, None]
+        noise = torch.randn((1, 1, size), generator=generator).to(device) * 0.03
+        vectors.append((torch.exp(-distance.square() / 50) + noise).to(dtype))
+    weights = torch.ones(people, KEYPOINTS, device=device)
+    out = [torch.empty(part.shape, device=device) for part in vectors]
+    return VectorSet(vectors[0], vectors[1], points, weights, (out[0], out[1]))
+
+
 def normalised(crop: Array) -> Array:
     """A uint8 BGR crop [h,w,3] as a network takes it, float32 [3,h,w]; with cv2 and NumPy."""
     values = crop[..., ::-1].astype(np.float32)

@@ -9,17 +9,31 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastpose.codecs import build_codec
-from fastpose.ops import affine_crop, box_nms, heatmap_decode, heatmap_encode, heatmap_loss, oks, oks_nms, reference
+from fastpose.codecs import SimCC, build_codec
+from fastpose.ops import (
+    affine_crop,
+    box_nms,
+    heatmap_decode,
+    heatmap_encode,
+    heatmap_loss,
+    oks,
+    oks_nms,
+    reference,
+    simcc_decode,
+    simcc_encode,
+    simcc_loss,
+)
 from fastpose.skeletons import COCO17
 
 from ..data import MEAN, STD, detections
 from ..data import people as found_people
 from . import peers
-from .inputs import KEYPOINTS, MapSet, PhotoSet, crowd, map_set, photo_set
+from .inputs import KEYPOINTS, MapSet, PhotoSet, VectorSet, crowd, map_set, photo_set, vector_set
 from .timing import OP, Case
 
 HEATMAP, INPUT = (64, 48), (256, 192)
+BINS = (384, 512)
+RTMPOSE: dict[str, Any] = {"beta": 10.0, "label_softmax": True}
 HOST = f"{OP} (parameters on the CPU)"
 SCALED = f"{OP} (the loss times 65536)"
 
@@ -34,11 +48,16 @@ def cases(device: torch.device, people: tuple[int, ...], crowd: int) -> list[Cas
         found.append(loss_case(count, device, torch.float32))
         found.append(loss_case(count, device, torch.bfloat16))
         found.append(encode_case(count, device, "gaussian"))
+        found.append(vectors_decode_case(count, device, torch.float32))
+        found += [vectors_loss_case(count, device, dtype) for dtype in (torch.float32, torch.bfloat16)]
+        found.append(vectors_encode_case(count, device))
     found += [few_crops_case(count, device) for count in (32, 33)]
     for case in found:
         if f" {crowd}×" in case.name:
             case.contenders = {name: call for name, call in case.contenders.items() if name in (OP, HOST, SCALED)}
     for count in people:
+        found.append(vectors_decode_case(count, device, torch.float32, mirrored=True))
+        found += [vectors_decode_case(count, device, torch.float32, **{name: True}) for name in ("dark", "visibility")]
         found += [decode_case(count, device, kind, torch.float32) for kind in ("dark", "udp")]
         found.append(decode_case(count, device, "gaussian", torch.float32, mirrored=True))
         found.append(encode_case(count, device, "udp"))
@@ -228,6 +247,90 @@ def loss_case(people: int, device: torch.device, dtype: torch.dtype) -> Case:
         check,
         frozenset({OP, SCALED}),
     )
+
+
+# --- coordinate vectors ---------------------------------------------------------------------------------------------
+def vectors_decode_case(
+    people: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    mirrored: bool = False,
+    dark: bool = False,
+    visibility: bool = False,
+) -> Case:
+    codec = SimCC(sigma=(4.9, 5.66), normalized=False, dark=dark, visibility=visibility)
+    pairs = torch.tensor(COCO17.flip_index, device=device) if mirrored else None
+
+    def by(decode: Callable[..., Any]) -> Callable[[VectorSet], Any]:
+        def run(data: VectorSet) -> Any:
+            flipped = (data.x, data.y) if mirrored else None
+            return decode(data.x, data.y, codec, INPUT, flipped=flipped, flip_index=pairs)
+
+        return run
+
+    def check(ours: Any, theirs: Any) -> None:
+        near = float(((ours[0].cpu() - theirs[0].cpu()).abs().amax(-1) <= 0.05).float().mean())
+        assert near > 0.999, f"{near:.4f} of the keypoints lie within 0.05 px"
+        close("scores", ours[1], theirs[1], 1e-5)
+
+    kinds = {"mirrored": mirrored, "dark": dark, "visibility": visibility}
+    kind = "".join(f" {name}" for name, wanted in kinds.items() if wanted)
+    return Case(
+        f"simcc_decode{kind} {_vectors(people)} {_name(dtype)}",
+        people * KEYPOINTS * sum(BINS) * dtype.itemsize * (2 if mirrored else 1),
+        lambda: vector_set(people, BINS, device, dtype),
+        {OP: by(simcc_decode), "torch (reference, made for exactness)": by(reference.simcc_decode)},
+        check,
+        frozenset({OP}),
+    )
+
+
+def vectors_encode_case(people: int, device: torch.device) -> Case:
+    codec = SimCC(sigma=(4.9, 5.66), normalized=False)
+
+    def fastpose(data: VectorSet) -> Tensor:
+        return simcc_encode(data.keypoints, data.weights, codec, INPUT, out=data.out)[0]
+
+    def plain(data: VectorSet) -> Tensor:
+        return reference.simcc_encode(data.keypoints, data.weights, codec, INPUT)[0]
+
+    return Case(
+        f"simcc_encode {_vectors(people)}",
+        people * KEYPOINTS * sum(BINS) * 4,
+        lambda: vector_set(people, BINS, device, torch.float32),
+        {OP: fastpose, "torch (reference, made for exactness)": plain},
+        lambda ours, theirs: close("vectors", ours, theirs, 1e-5),
+        frozenset({OP}),
+    )
+
+
+def vectors_loss_case(people: int, device: torch.device, dtype: torch.dtype) -> Case:
+    codec = SimCC(sigma=(4.9, 5.66), normalized=False)
+
+    def by(loss: Callable[..., Tensor]) -> Callable[[VectorSet], Any]:
+        def run(data: VectorSet) -> Any:
+            leaves = data.x.detach().requires_grad_(), data.y.detach().requires_grad_()
+            value = loss(leaves, data.keypoints, data.weights, codec, INPUT, **RTMPOSE)
+            return value.detach(), *torch.autograd.grad(value, leaves)
+
+        return run
+
+    def check(ours: Any, theirs: Any) -> None:
+        close("losses, of the size of 1,", ours[0] / theirs[0], torch.ones(()), 1e-3)
+
+    return Case(
+        f"simcc_loss forward and backward {_vectors(people)} {_name(dtype)}",
+        2 * people * KEYPOINTS * sum(BINS) * dtype.itemsize,
+        lambda: vector_set(people, BINS, device, dtype),
+        {OP: by(simcc_loss), "torch (reference, made for exactness)": by(reference.simcc_loss)},
+        check,
+        frozenset({OP}),
+    )
+
+
+def _vectors(people: int) -> str:
+    return f"{people}×{KEYPOINTS}×{BINS[0]}+{BINS[1]}"
 
 
 # --- poses ----------------------------------------------------------------------------------------------------------

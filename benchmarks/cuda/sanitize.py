@@ -12,8 +12,19 @@ from typing import Any, get_args
 import numpy as np
 import torch
 
-from fastpose.codecs import build_codec
-from fastpose.ops import affine_crop, box_nms, heatmap_decode, heatmap_encode, heatmap_loss, oks, oks_nms
+from fastpose.codecs import SimCC, build_codec
+from fastpose.ops import (
+    affine_crop,
+    box_nms,
+    heatmap_decode,
+    heatmap_encode,
+    heatmap_loss,
+    oks,
+    oks_nms,
+    simcc_decode,
+    simcc_encode,
+    simcc_loss,
+)
 
 KINDS = tuple(kind for kind in get_args(str) if kind != "regression")
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
@@ -78,6 +89,26 @@ def wide_blur(device: torch.device) -> None:
         close(ours, theirs, 1e-2)
 
 
+def vectors(device: torch.device) -> None:
+    """Vectors that lanes keep, that more registers keep, and that are read again; whole 16 bytes and not."""
+    generator = torch.Generator().manual_seed(0)
+    for size in ((64, 48), (31, 45), (400, 300), (700, 9)):
+        codec = SimCC(sigma=(4.9, 5.66), normalized=False, dark=True, visibility=True)
+        points = torch.rand((3, 5, 2), generator=generator) * (torch.tensor(size[::-1]) + 20) - 10
+        weights = torch.rand((3, 5), generator=generator)
+        made = simcc_encode(points, weights, codec, size)
+        for ours, theirs in zip(simcc_encode(points.to(device), weights, codec, size), made, strict=True):
+            close(ours, theirs, 1e-5)
+        for dtype in FLOATS:
+            x, y = ((part + 0.01 * torch.rand(part.shape, generator=generator)).to(device, dtype) for part in made[:2])
+            for flipped in (None, (x, y)):
+                pairs = None if flipped is None else [1, 0, 2, 4, 3]
+                simcc_decode(x, y, codec, size, flipped=flipped, flip_index=pairs)
+            for softmax in (False, True):
+                leaves = x.detach().requires_grad_(), y.detach().requires_grad_()
+                (3 * simcc_loss(leaves, points.to(device), weights, codec, size, label_softmax=softmax)).backward()
+
+
 def poses(device: torch.device) -> None:
     rng = np.random.default_rng(0)
     sigmas = [0.05, 0.1, 0.2]
@@ -123,7 +154,7 @@ def main() -> int:
     """Runs on the device that is named, CUDA if none is."""
     device = torch.device(sys.argv[1] if len(sys.argv) > 1 else "cuda")
     named = sys.argv[2:]
-    for part in (crops, heatmaps, poses, boxes, wide_blur):
+    for part in (crops, heatmaps, vectors, poses, boxes, wide_blur):
         if part.__name__ not in named and (named or part is wide_blur):  # that one may be refused: only by its name
             continue
         part(device)
