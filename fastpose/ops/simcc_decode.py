@@ -77,7 +77,8 @@ def simcc_decode(
         result = C.try_simcc_decode(x, y, flipped_x, flipped_y, flip_index, inverse, *outs, native)
         if result is not None:
             return result
-    refuse_grad("simcc_decode", x=x, y=y, inverse=inverse)
+    mirrored = {"flipped[0]": flipped_x, "flipped[1]": flipped_y}
+    refuse_grad("simcc_decode", x=x, y=y, inverse=inverse, **mirrored)
     across = array_argument("x", x)
     down = array_argument("y", y, across)
     if (flipped is None) != (flip_index is None):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from test_fuzz_arguments import as_tensor, correct_calls
 from test_transforms import Wrapped
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
 from fastpose import ops
 from fastpose.codecs import build_codec
@@ -32,6 +32,17 @@ def calls(op: str, outputs: bool = True) -> tuple[Callable[..., Any], dict[str, 
     return function, kept
 
 
+def places(arguments: dict[str, Any]) -> Iterator[tuple[str, Tensor, Callable[[Any], dict[str, Any]]]]:
+    """Name and tensor of each argument, or part of a pair, and what makes the arguments with another in its place."""
+    for name, value in arguments.items():
+        if isinstance(value, Tensor):
+            yield name, value, lambda other, name=name: arguments | {name: other}
+        elif isinstance(value, tuple) and isinstance(value[0], Tensor):
+            one, two = value
+            yield f"{name}[0]", one, lambda other, name=name, two=two: arguments | {name: (other, two)}
+            yield f"{name}[1]", two, lambda other, name=name, one=one: arguments | {name: (one, other)}
+
+
 def parts(result: Any) -> list[Tensor]:
     return list(result) if isinstance(result, tuple) else [result]
 
@@ -41,7 +52,11 @@ def parts(result: Any) -> list[Tensor]:
 @pytest.mark.filterwarnings("ignore")
 def test_outputs_are_filled(op: str, way: str) -> None:
     function, arguments = calls(op)
-    outputs = {name: torch.full_like(arguments[name], 77) for name in arguments if name.startswith("out")}
+    outputs = {
+        name: tree_map(lambda out: torch.full_like(out, 77), value)
+        for name, value in arguments.items()
+        if name.startswith("out")
+    }
     first, *_ = (name for name in arguments if isinstance(arguments[name], Tensor))
     whole = {"padded": True} if op in ("box_nms", "oks_nms") else {}
     wanted = parts(function(**calls(op, outputs=False)[1] | whole))
@@ -51,10 +66,11 @@ def test_outputs_are_filled(op: str, way: str) -> None:
 
     x = arguments[first]
     trace: Any = make_fx(run)(x) if way == "make_fx" else torch.jit.trace(run, (x,), check_trace=False)
-    for out in outputs.values():
+    filled = tree_leaves(list(outputs.values()))
+    for out in filled:
         out.fill_(77)
     trace(x)
-    for out, value in zip(outputs.values(), wanted, strict=False):
+    for out, value in zip(filled, wanted, strict=False):
         torch.testing.assert_close(out, value)
 
 
@@ -63,12 +79,11 @@ def test_one_wrapped_argument_is_enough(op: str) -> None:
     """A tensor whose memory the core cannot see sends the call to the dispatcher, at whatever place it stands."""
     function, arguments = calls(op, outputs=False)
     wanted = parts(function(**calls(op, outputs=False)[1]))
-    for name, value in arguments.items():
-        if not isinstance(value, Tensor) or name in ("running_mean", "running_var"):
+    for name, value, replaced in places(arguments):
+        if name in ("running_mean", "running_var"):
             continue
         Wrapped.seen.clear()
-        _, again = calls(op, outputs=False)
-        result = parts(function(**again | {name: Wrapped(value)}))
+        result = parts(function(**replaced(Wrapped(value))))
         assert any("fastpose" in seen or "aten" in seen for seen in Wrapped.seen), name
         for got, right in zip(result, wanted, strict=True):
             plain = tree_map_only(Wrapped, lambda w: w.inner, got)
@@ -79,14 +94,11 @@ def test_one_wrapped_argument_is_enough(op: str) -> None:
 def test_gradients_are_given_or_refused_by_name(op: str) -> None:
     """Of no argument a gradient is lost."""
     function, _ = calls(op)
-    for name in calls(op, outputs=False)[1]:
-        _, arguments = calls(op, outputs=False)
-        value = arguments[name]
-        if name == "images":
-            value = value.float()
-        if not isinstance(value, Tensor) or not value.is_floating_point():
+    for name, given, replaced in places(calls(op, outputs=False)[1]):
+        value = given.float() if name == "images" else given.clone()
+        if not value.is_floating_point():
             continue
-        arguments[name] = value.requires_grad_()
+        arguments = replaced(value.requires_grad_())
         refusal, result = "", None
         try:
             result = function(**arguments)
