@@ -51,7 +51,7 @@ def test_every_entry_builds_optimizer_schedule_and_augmentation(name):
 
 
 def test_no_entry_of_the_table_is_without_a_recipe():
-    assert len(TABLE) == 183
+    assert len(TABLE) == 372
     assert all({"augment", "train", "eval"} <= set(find_entry(name).recipe) for name in TABLE)
 
 
@@ -84,9 +84,22 @@ def test_cspnext_changes_its_augmentation_after_epoch_180():
 
 def test_evaluation_is_that_of_the_table():
     evals = {name: load_recipe(name, DATA).eval for name in TABLE}
-    counts = Counter(settings.metric for settings in evals.values())
-    assert counts == {"coco_ap": 134, "mpii_pckh": 29, "jhmdb_pck": 9, "crowdpose_ap": 6, "posetrack_ap": 5}
-    assert sum(not settings.use_area for settings in evals.values()) == 9
+    counts = Counter((find_entry(name).topic, settings.metric) for name, settings in evals.items())
+    assert counts == {
+        ("body", "coco_ap"): 161,
+        ("body", "mpii_pckh"): 31,
+        ("body", "jhmdb_pck"): 9,
+        ("body", "crowdpose_ap"): 7,
+        ("body", "auto"): 7,  # Halpe
+        ("body", "posetrack_ap"): 5,
+        ("wholebody", "auto"): 49,
+        ("hand", "auto"): 22,
+        ("face", "auto"): 23,
+        ("animal", "coco_ap"): 11,
+        ("animal", "auto"): 13,
+        ("fashion", "auto"): 34,
+    }
+    assert sum(not settings.use_area for settings in evals.values()) == 10
     assert sum(settings.nms == "none" for settings in evals.values()) == 8
     assert sum(settings.score_mode == "bbox_rle" for settings in evals.values()) == 6
 
