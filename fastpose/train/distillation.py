@@ -148,7 +148,8 @@ def _load_teacher(settings: DistillSettings) -> PoseModel:
         try:
             return find_model(Path(name).expanduser() if is_file else name)
         except ValueError as error:
-            raise RecipeError(f"train.distill.teacher: {error}") from None
+            hint = "" if is_file else " (train.distill.weights takes those of a file)"
+            raise RecipeError(f"train.distill.teacher: {error}{hint}") from None
     if is_file:
         raise RecipeError(f"train.distill.weights: go with a zoo name, and the teacher is the file {name}")
     try:
