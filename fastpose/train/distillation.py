@@ -8,8 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..models import Output, PoseModel, feature_distillation, find_model, vector_distillation
+from ..models import (
+    Output,
+    PoseModel,
+    create_model,
+    feature_distillation,
+    find_model,
+    load_checkpoint,
+    vector_distillation,
+)
 from ..models.find import is_weights_file
+from ..models.hub import fetch
 from .optim import freeze
 from .recipe import Recipe, RecipeError
 from .settings import DistillSettings
@@ -118,11 +127,7 @@ def build_distillation(recipe: Recipe, model: PoseModel) -> Distillation | None:
     settings = recipe.train.distill
     if settings is None:
         return None
-    name: Any = settings.teacher
-    try:
-        teacher = find_model(Path(name).expanduser() if is_weights_file(name) else name)
-    except ValueError as error:
-        raise RecipeError(f"train.distill.teacher: {error}") from None
+    teacher = _load_teacher(settings)
     try:
         _check_fit(model, teacher, settings)
         if settings.head_only:
@@ -131,8 +136,28 @@ def build_distillation(recipe: Recipe, model: PoseModel) -> Distillation | None:
         for size in {phase.input_size or model.spec.input_size for phase in recipe.train.phases}:
             distillation.check(size)
     except ValueError as error:
-        raise RecipeError(f"train.distill: teacher {name} does not fit: {error}") from None
+        raise RecipeError(f"train.distill: teacher {settings.teacher} does not fit: {error}") from None
     return distillation
+
+
+def _load_teacher(settings: DistillSettings) -> PoseModel:
+    """The teacher with its weights; a RecipeError where it cannot be had."""
+    name, weights = settings.teacher, settings.weights
+    is_file = is_weights_file(name)
+    if weights is None:
+        try:
+            return find_model(Path(name).expanduser() if is_file else name)
+        except ValueError as error:
+            hint = "" if is_file else " (train.distill.weights takes those of a file)"
+            raise RecipeError(f"train.distill.teacher: {error}{hint}") from None
+    if is_file:
+        raise RecipeError(f"train.distill.weights: go with a zoo name, and the teacher is the file {name}")
+    try:
+        teacher = create_model(name)
+        load_checkpoint(teacher, fetch(weights) if "://" in weights else Path(weights).expanduser())
+    except ValueError as error:
+        raise RecipeError(f"train.distill: teacher {name}: {error}") from None
+    return teacher
 
 
 def _check_fit(model: PoseModel, teacher: PoseModel, settings: DistillSettings) -> None:

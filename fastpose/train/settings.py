@@ -273,6 +273,7 @@ class DistillSettings(Settings):
 
     Attributes:
         teacher: A zoo name, or a saved model (safetensors), relative to the working directory.
+        weights: A file or address of the teacher's weights where they are not those of the zoo entry that it names.
         features: Factor on the squared difference of the feature maps that the heads get; those of the network are
             mixed by a 1x1 convolution first, trained with it, where it has another number of channels.
         logits: Factor on the divergence of the coordinate vectors from the teacher's, which both are sharpened by the
@@ -282,6 +283,7 @@ class DistillSettings(Settings):
     """
 
     teacher: str
+    weights: str | None = None
     features: Annotated[float, Field(ge=0)] = 0.0
     logits: Annotated[float, Field(ge=0)] = 0.0
     fade: bool = True

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from fastpose.models import create_model, feature_distillation, load_model, save_model, vector_distillation
 from fastpose.train.checkpoint import CheckpointError, load_state
-from fastpose.train.distillation import build_distillation
+from fastpose.train.distillation import Distillation, build_distillation
 from fastpose.train.loop import train
 from fastpose.train.recipe import RecipeError, parse_recipe
 from fastpose.train.run import Run
@@ -97,11 +97,14 @@ def test_the_pupil_learns_and_is_saved_alone(recipe_text: str, teachers: Path, t
 def test_the_factors_fade_from_epoch_to_epoch(
     recipe_text: str, teachers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fastpose.train import distillation
-
     asked: list[float] = []
-    before = distillation.Distillation.factor
-    monkeypatch.setattr(distillation.Distillation, "factor", lambda self, x: asked.append(before(self, x)) or asked[-1])
+    before = Distillation.factor
+
+    def noted(self: Distillation, progress: float) -> float:
+        asked.append(before(self, progress))
+        return asked[-1]
+
+    monkeypatch.setattr(Distillation, "factor", noted)
     run(recipe(recipe_text, teachers, FIRST, "train.epochs=3", "train.batch_size=12"), tmp_path)
     assert asked == pytest.approx([1, 1, 2 / 3, 2 / 3, 1 / 3, 1 / 3])
 
@@ -226,6 +229,26 @@ def test_a_teacher_that_is_not_there(teacher: str, told: str, recipe_text: str, 
     of = parse_recipe(recipe_text, [*PUPIL, f"train.distill={{teacher: {teacher}, logits: 1}}"])
     with pytest.raises(RecipeError, match=rf"train\.distill\.teacher: .*{told}"):
         run(of, tmp_path)
+
+
+def test_a_zoo_entry_with_weights_of_ones_own(recipe_text: str, tmp_path: Path) -> None:
+    file = tmp_path / "teacher.pth"
+    torch.manual_seed(1)
+    teacher = create_model("mobilenetv2.coco_256x192")
+    torch.save(teacher.state_dict(), file)
+    words = ["model.name=mobilenetv2", "model.options={input_size: [256, 192]}", "data.val=null"]
+    distill = f"train.distill={{teacher: mobilenetv2.coco_256x192, weights: {file}, features: 1.0e-4}}"
+    of = parse_recipe(recipe_text, [*words, distill])
+    taught = build_distillation(of, build_model(of, print))
+    assert taught is not None
+    (loaded,) = taught._teacher
+    assert all(torch.equal(value, teacher.state_dict()[name]) for name, value in loaded.state_dict().items())
+    file.write_bytes(b"nothing")
+    with pytest.raises(RecipeError, match=r"train\.distill: teacher mobilenetv2\.coco_256x192: .*teacher\.pth"):
+        build_distillation(of, build_model(of, print))
+    of = parse_recipe(recipe_text, [*words, distill, f"train.distill.teacher={file}"])
+    with pytest.raises(RecipeError, match="weights: go with a zoo name, and the teacher is the file"):
+        build_distillation(of, build_model(of, print))
 
 
 def worker(rank: int, size: int, text: str, teachers: Path, folder: Path) -> None:
