@@ -78,6 +78,11 @@ class Distillation(nn.Module):
         """Factor on the distance after a fraction of the run's epochs."""
         return 1.0 - progress if self._settings.fade else 1.0
 
+    @property
+    def labels(self) -> float:
+        """Factor on the loss of the labels."""
+        return self._settings.labels
+
     def state(self) -> dict[str, Tensor]:
         """What is trained besides the network."""
         return self.align.state_dict() if self.align is not None else {}

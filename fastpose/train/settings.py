@@ -278,7 +278,8 @@ class DistillSettings(Settings):
             mixed by a 1x1 convolution first, trained with it, where it has another number of channels.
         logits: Factor on the divergence of the coordinate vectors from the teacher's, which both are sharpened by the
             ``beta`` of ``train.loss.options``.
-        fade: Lower both factors from epoch to epoch, to 0 at the end of the run.
+        labels: Factor on the loss of the labels; 0 learns from the teacher alone.
+        fade: Lower the factors of features and logits from epoch to epoch, to 0 at the end of the run.
         head_only: The second stage: backbone and neck are the teacher's and stay as they are, a head learns anew.
     """
 
@@ -286,6 +287,7 @@ class DistillSettings(Settings):
     weights: str | None = None
     features: Annotated[float, Field(ge=0)] = 0.0
     logits: Annotated[float, Field(ge=0)] = 0.0
+    labels: Annotated[float, Field(ge=0)] = 1.0
     fade: bool = True
     head_only: bool = False
 

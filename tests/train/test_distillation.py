@@ -119,6 +119,23 @@ def test_the_second_stage_trains_the_head_alone(recipe_text: str, teachers: Path
         assert same == name.startswith("backbone."), name
 
 
+@pytest.mark.parametrize("labels", [0.0, 1.0])
+def test_labels_of_no_weight_teach_nothing(labels: float, recipe_text: str, teachers: Path, tmp_path: Path) -> None:
+    """DWPose's second stage computes the labels' loss, but does not add it: its weight must not matter then."""
+    heads = []
+    for weight in (1.0, 1000.0):
+        more = (
+            f"train.distill.labels={labels}",
+            f"train.loss.weight={weight}",
+            "train.epochs=1",
+            "train.clip_grad=null",
+        )
+        outcome = run(recipe(recipe_text, teachers, SECOND, *more), tmp_path / f"{weight:g}")
+        heads.append(load_model(outcome.last_checkpoint).head.state_dict())
+    same = all(torch.equal(heads[0][name], heads[1][name]) for name in heads[0])
+    assert same == (labels == 0)
+
+
 @pytest.mark.parametrize("stage", [FIRST, SECOND], ids=["first", "second"])
 def test_resume_gives_the_weights_of_an_uninterrupted_run(
     stage: list[str], recipe_text: str, teachers: Path, tmp_path: Path, at_step: Any

@@ -10,6 +10,7 @@ import torch
 from fastpose.data.augment import draw_seeds, draw_table, make_crops
 from fastpose.data.pixels import change_pixels
 from fastpose.models import create_model, find_entry, list_entries
+from fastpose.train.distillation import _check_fit
 from fastpose.train.optim import build_optimizer, learning_rate_factor, scaled_lr
 from fastpose.train.recipe import RecipeError, load_recipe, parse_recipe
 from fastpose.train.setup import build_phases
@@ -80,6 +81,22 @@ def test_cspnext_changes_its_augmentation_after_epoch_180():
     assert (first.augmentation.pixels.holes.prob, second.augmentation.pixels.holes.prob) == (1.0, 0.5)
     assert (first.augmentation.scale, second.augmentation.scale) == ((0.6, 1.4), (0.75, 1.25))
     assert first.lr == second.lr == 4e-3 * 1024 / recipe.train.base_batch_size
+
+
+def test_distilled_entries_name_teachers_that_fit():
+    taught = {name: recipe.train.distill for name in TABLE if (recipe := load_recipe(name, DATA)).train.distill}
+    assert len(taught) == 14
+    assert sum(settings.head_only for settings in taught.values()) == 7
+    for name, settings in taught.items():
+        assert (settings.features, settings.logits) == ((0, 1) if settings.head_only else (7e-5, 0.1))
+        assert settings.fade != settings.head_only
+        assert settings.labels == (0 if settings.head_only else 1)
+        teacher = find_entry(settings.teacher)
+        # A second stage learns from a first one of one's own.
+        assert bool(settings.weights or teacher.weights) != settings.head_only
+        assert (teacher.architecture == find_entry(name).architecture) == settings.head_only
+        with torch.device("meta"):
+            _check_fit(create_model(name), create_model(settings.teacher), settings)
 
 
 def test_evaluation_is_that_of_the_table():
