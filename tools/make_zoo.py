@@ -23,7 +23,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from zoo_table.models import Training, read_model
 from zoo_table.node import Node, NotYetError
-from zoo_table.recipes import read_recipe
+from zoo_table.recipes import read_distillation, read_recipe
 
 from fastpose.codecs import build_codec
 from fastpose.models import build_model, list_architectures
@@ -110,11 +110,10 @@ def entry(row: Json, students: dict[str, Json], unsaid: Counter[str]) -> tuple[s
     """The file and the entry of one row of the table; ``students``: all rows by name."""
     alias = Path(row["config"]).stem
     dataset = _dataset(row, alias)
-    distilled = row["model"]["type"] == "DWPoseDistiller"
-    if distilled:  # its network is the student's
+    distiller = Node(row["model"], alias) if row["model"]["type"] == "DWPoseDistiller" else None
+    if distiller:  # its network is the student's
         student = students[Path(row["model"]["student_cfg"]).stem]
         row = {**row, "model": student["model"]}
-        unsaid["distillation"] += 1
     decoder = row["model"]["head"].get("decoder")
     if "deepfashion" in alias and decoder != row["codec"]:
         # Six configurations name UDP's codec after their pipelines and heads have taken the ordinary one; what the
@@ -145,6 +144,8 @@ def entry(row: Json, students: dict[str, Json], unsaid: Counter[str]) -> tuple[s
     missing: set[str] = set()
     recipe = read_recipe(row, alias, training, stages, missing)
     unsaid.update(missing)
+    if distiller:
+        recipe["train"]["distill"] = read_distillation(distiller)
     parameters, gflops = size(network.architecture, json.dumps(arguments), json.dumps(spec))
     data = {
         "name": f"{'_'.join([network.architecture, *words])}.{dataset}_{height}x{width}",
@@ -347,6 +348,20 @@ def _weights(row: Json, size: str) -> Json:
     return {"url": url, "sha256": found[1]} if found else {"url": url}
 
 
+def name_teachers(entries: list[Json]) -> None:
+    """Give teachers in recipes their zoo names, and leave out weights that their entries have."""
+    by_alias = {data["alias"]: data for data in entries}
+    for data in entries:
+        distill = data["recipe"]["train"].get("distill")
+        if distill:
+            alias = distill["teacher"]
+            teacher = by_alias.get(alias) or by_alias[alias.replace("dwpose_", "rtmpose_")]
+            distill["teacher"] = teacher["name"]
+            published = teacher.get("weights", {}).get("url", "").split("/")[-1]
+            if distill.get("weights", "").split("/")[-1] == published:
+                distill.pop("weights", None)
+
+
 def write(path: Path, entries: list[Json]) -> None:
     """One key a line, so that a change of one value is a change of one line."""
     blocks = []
@@ -383,6 +398,7 @@ def main() -> None:
             left_out[str(reason)] += 1
         else:
             files.setdefault(family, []).append(data)
+    name_teachers([data for entries in files.values() for data in entries])
     for family, entries in sorted(files.items()):
         write(arguments.out / f"{family}.json", sorted(entries, key=rank))
         print(f"{family}.json: {len(entries)} entries")

@@ -57,7 +57,7 @@ def models(pattern: str, names: bool) -> None:
         )
     console = Console()
     if not console.is_terminal:
-        console = Console(width=160)  # a pipe has no width, and a cut name is of no use
+        console = Console(width=200)  # a pipe has no width, and a cut name is of no use
     if table.row_count:
         console.print(table)
     architectures = [name for name in list_architectures() if name in found]

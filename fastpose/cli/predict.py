@@ -256,7 +256,8 @@ def _check_usage(
     if demo and (photos or boxes):
         raise click.UsageError("--demo renders its own scene and finds its people; give it no photo and no --boxes")
     if form in _OF_VIDEOS:
-        raise click.UsageError(f"--format {form} is for a video; photos have json, coco, {', '.join(_PARTS)}")
+        others = f"json, coco, {', '.join(_PARTS)}"
+        raise click.UsageError(f"--format {form} is for a video (a folder of frames has --fps); photos have {others}")
     if form not in _PARTS and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise click.UsageError(f"--format {form} is of one process; several share out --format jsonl or parquet")
     if not demo and not photos:

@@ -130,7 +130,10 @@ class SimCC:
     def make_loss(
         self, input_size: Size, hardest: int | None = None, *, kind: str | None = None, **options: Any
     ) -> LossFunction:
-        """The loss: Kullback-Leibler divergence of the vectors from those of the keypoints.
+        """The loss: Kullback-Leibler divergence of the vectors from those of the keypoints, averaged over the batch.
+
+        `fastpose.ops.simcc_loss` adds it up over the batch, as MMPose does on each GPU; that sum would depend on how a
+        step's crops are divided among batches and processes.
 
         Args:
             input_size: (height, width) of the network's input, pixels.
@@ -157,7 +160,8 @@ class SimCC:
             if mask:
                 factors = torch.ones(weights.shape[1], device=weights.device)
                 factors[mask] = mask_weight
-            return simcc_loss(output, keypoints, weights, self, input_size, keypoint_weights=factors, **values)
+            total = simcc_loss(output, keypoints, weights, self, input_size, keypoint_weights=factors, **values)
+            return total / max(len(keypoints), 1)
 
         return loss
 

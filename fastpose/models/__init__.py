@@ -7,7 +7,7 @@ from .find import CARRIED_MODEL, carried_file, find_model
 from .fuse import fuse_batchnorm
 from .heads import HeatmapHead, MapsHead, RegressionHead, VisibilityHead
 from .identify import Match, find_matches
-from .losses import RLELoss, heatmap_mse, visibility_loss
+from .losses import RLELoss, feature_distillation, heatmap_mse, vector_distillation, visibility_loss
 from .objective import Loss, LossSettings, StageLoss, build_loss
 from .output import Output
 from .pose_model import PoseModel
@@ -35,6 +35,7 @@ __all__ = [
     "build_model",
     "carried_file",
     "create_model",
+    "feature_distillation",
     "find_entry",
     "find_matches",
     "find_model",
@@ -50,5 +51,6 @@ __all__ = [
     "read_checkpoint",
     "register_model",
     "save_model",
+    "vector_distillation",
     "visibility_loss",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -54,6 +56,41 @@ def visibility_loss(probability: Tensor, weights: Tensor, annotated: Tensor | No
     labelled = (weights > 0).float()
     counted = None if annotated is None else annotated.float()
     return F.binary_cross_entropy(probability.float(), labelled, weight=counted)
+
+
+def feature_distillation(pupil: Tensor, teacher: Tensor) -> Tensor:
+    """Squared difference of two networks' feature maps.
+
+    Args:
+        pupil: [B, C, h, w].
+        teacher: the same shape.
+
+    Returns:
+        The sum, averaged over the batch; float32.
+
+    Source: Yang et al., "Effective Whole-body Pose Estimation with Two-stages Distillation" (DWPose), 2023.
+    """
+    return (pupil.float() - teacher.float()).square().sum() / max(len(pupil), 1)
+
+
+def vector_distillation(pupil: Iterable[Tensor], teacher: Iterable[Tensor], beta: float = 1.0) -> Tensor:
+    """Kullback-Leibler divergence of one network's coordinate vectors from another's, as distributions.
+
+    Args:
+        pupil: vectors [B, K, Wx] and [B, K, Wy], before a softmax.
+        teacher: the same shapes.
+        beta: factor on both before the softmax.
+
+    Returns:
+        The sum over both axes, averaged over keypoints and batch; float32.
+
+    Source: as `feature_distillation`.
+    """
+    parts = []
+    for ours, theirs in zip(pupil, teacher, strict=True):
+        logarithms, wanted = (ours.float() * beta).log_softmax(-1), (theirs.float() * beta).softmax(-1)
+        parts.append(F.kl_div(logarithms, wanted, reduction="sum") / max(ours.shape[0] * ours.shape[1], 1))
+    return torch.stack(parts).sum()
 
 
 class RLELoss(nn.Module):

@@ -77,11 +77,13 @@ class PoseModel(nn.Module):
         """
         if x.ndim != 4 or x.shape[1] != 3:
             raise ValueError(f"x: expected crops [B, 3, h, w], got shape {tuple(x.shape)}")
-        features = self.backbone(x)
-        if self.neck is not None:
-            features = self.neck(features)
-        output: Output = self.head(features)
+        output: Output = self.head(self.features(x))
         return output
+
+    def features(self, x: Tensor) -> Any:
+        """What the head gets of crops [B, 3, h, w]: a feature map, or several, the coarsest last."""
+        features = self.backbone(x)
+        return features if self.neck is None else self.neck(features)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Train with less memory and about a third more time: recompute the blocks' insides for the gradients.

@@ -182,6 +182,8 @@ class _Crops:
             photos = [detached(photo) for photo in photos]
         if out is None:
             out = empty(shape, kind, self.like)
+        if native is None:  # torch.compile began in another thread, and ended, since the plan was made
+            native = native_options(size, options, nhwc)
         return C.affine_crop(photos[0] if self.batched else photos, *small, native, out)
 
     def _plainly(self, kind: torch.dtype) -> Tensor:

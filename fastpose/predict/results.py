@@ -63,7 +63,8 @@ class Poses:
         track_ids: int64 [N], or None where nobody was followed.
         milliseconds: Time by stage, of this photo: read, detect, crop, network, decode; of a batch that held people
             of several photos, this photo's share.
-        path: The file, or its address on the web; None where pixels were given.
+        path: The file (of a video's frame the video, or its picture in a folder of them), or the photo's address on the
+            web; None where pixels were given.
         visibility: float32 [N, K], probability that a keypoint can be seen, or None where the network does not say.
         dropped: What was wrong with each box that was left out.
         error: Why nothing could be found in this photo, where a `Predictor` was told to skip such; else None.
@@ -287,6 +288,7 @@ class Poses:
             ImageError: The photo cannot be read.
             OSError: The drawing cannot be written.
         """
+        from ..video import is_video
         from .draw import draw_poses, write_image
         from .inputs import as_picture
         from .reading import Photo, read
@@ -296,6 +298,8 @@ class Poses:
             image = self.image if self.image is not None else self.path
             if image is None:
                 raise ValueError("image: these poses come from no file; give the photo to draw on")
+            if self.image is None and self.frame is not None and self.path is not None and is_video(self.path):
+                raise ValueError(f"image: expected frame {self.frame} of {self.path} to draw on, which was not kept")
         if isinstance(image, str) and url_scheme(image):
             raise ValueError(f"image: expected a file or pixels to draw on, got the address {image}")
         photo = read(image)

@@ -197,7 +197,8 @@ def _without_nobody(poses: Poses, found: Detections) -> Poses:
 
 def _placed(poses: Poses, frame: Frame) -> Poses:
     image = frame.pixels if poses.image is not None else None  # not one that came back from a GPU
-    return replace(poses, frame=frame.index, time=frame.time, image=image if frame.pixels.size else poses.image)
+    image = image if frame.pixels.size else poses.image
+    return replace(poses, frame=frame.index, time=frame.time, path=frame.path, image=image)
 
 
 def _tracked(tracker: PoseTracker, poses: Poses, frame: Frame, options: FollowOptions, *, detected: bool) -> Poses:

@@ -102,4 +102,7 @@ def _state_to_resume(recipe: Recipe, out: Path) -> dict[str, Any]:
     kinds = before.train.optimizer.name, recipe.train.optimizer.name
     if kinds[0] != kinds[1]:
         raise CheckpointError(f"{out / STATE}: its optimizer is {kinds[0]}, that of the recipe {kinds[1]}")
+    taught = ["with" if of.train.distill else "without" for of in (before, recipe)]
+    if taught[0] != taught[1]:
+        raise CheckpointError(f"{out / STATE}: was trained {taught[0]} train.distill, and the recipe is {taught[1]}")
     return state

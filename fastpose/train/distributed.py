@@ -110,6 +110,7 @@ class DistributedModel:
         world: The processes.
         model: The network; its weights become those of the first process. Not yet given to an optimizer.
         average: Another network that is to be kept in the same way (a moving average), or None.
+        around: A module that has the network as a part, and is called and trained instead of it; not ``sharded``.
         sharded: Each process keeps a part of weights, gradients and the optimizer's state only (FSDP2: Zhao et al.,
             "PyTorch FSDP", VLDB 2023), block by block.
         sync_batchnorm: Let BatchNorm take its statistics over the crops of all processes.
@@ -127,16 +128,18 @@ class DistributedModel:
         model: PoseModel,
         average: PoseModel | None = None,
         *,
+        around: nn.Module | None = None,
         sharded: bool = False,
         sync_batchnorm: bool = False,
     ) -> None:
         self._world, self._model = world, model
         self._plain: PoseModel | None = None
-        self.forward: nn.Module = model
+        whole: nn.Module = around or model
+        self.forward = whole
         networks = [model] if average is None else [model, average]
         if sharded and not world.running:
             raise RecipeError("train.sharded: there is one process only; start several with torchrun")
-        for network in networks:
+        for network in (whole, *networks[1:]):
             world.copy_from_main([*network.parameters(), *network.buffers()])
         if sharded:
             self._plain = copy.deepcopy(model).requires_grad_(False)
@@ -150,9 +153,9 @@ class DistributedModel:
             # Channels last and first are the same memory for a 1x1 kernel, by other numbers.
             warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
             self.forward = nn.parallel.DistributedDataParallel(
-                model, device_ids=[device] if device.type == "cuda" else None, gradient_as_bucket_view=True
+                whole, device_ids=[device] if device.type == "cuda" else None, gradient_as_bucket_view=True
             )
-        self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self._parameters = [parameter for parameter in whole.parameters() if parameter.requires_grad]
 
     def set_grad_sync(self, enabled: bool) -> None:
         """Whether backward passes add up gradients over the processes: those before the last of a step need not.

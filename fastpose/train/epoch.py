@@ -178,8 +178,10 @@ class Trainer:
         Returns:
             Their losses, scalars, and the crops of this process in them.
         """
-        network = self.state.network
+        network, distillation = self.state.network, self.state.distillation
         self.state.optimizer.zero_grad(set_to_none=True)
+        factor = distillation.factor(self.run.epoch / self.recipe.train.epochs) if distillation else 0.0
+        labels = distillation.labels if distillation else 1.0
         losses: list[Tensor] = []
         crops = 0
         for number, batch in enumerate(batches, 1):
@@ -190,7 +192,9 @@ class Trainer:
             network.set_grad_sync(number == count)
             with self.autocast():
                 output = self.forward(batch.images)
+            output, distance = output if distillation else (output, 0.0)
             loss = phase.loss(output, batch.keypoints, batch.weights * self.joint_weights, batch.annotated)
+            loss = labels * loss + factor * distance
             loss = loss * (own / (phase.images * count))
             network.backward(self.state.scaler.scale(loss), empty=not own)
             self.run.images_seen += phase.images

@@ -19,6 +19,7 @@ from ..devices import pick_device
 from ..files import atomic_write
 from .averaging import WeightAverage
 from .checkpoint import SKIPPED, STATE, open_folder
+from .distillation import build_distillation
 from .distributed import DistributedModel, FirstProcessError, TrainingError, World, join_processes
 from .ema import MovingAverage
 from .epoch import Trainer
@@ -145,6 +146,7 @@ def _prepare(
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     dataset = build_data(recipe, model.spec, say)
     evaluator = build_evaluator(recipe, model.spec)
+    distillation = build_distillation(recipe, model)
     phases = build_phases(recipe, model, world.size)
     if dataset.epoch_length < phases[0].least_crops:
         raise RecipeError(f"data: {dataset.epoch_length} crop in an epoch, and this network needs two in a batch")
@@ -153,11 +155,17 @@ def _prepare(
     if world.rank:
         seed_process(settings.seed + world.rank, device)  # each process drops other paths
     run.precision = world.from_main(lambda: _precision(recipe, saved, device))
-    options = {"sharded": settings.sharded, "sync_batchnorm": settings.sync_batchnorm}
-    network = DistributedModel(world, model, ema.model if ema else None, **options)
+    network = DistributedModel(
+        world,
+        model,
+        ema.model if ema else None,
+        around=distillation,
+        sharded=settings.sharded,
+        sync_batchnorm=settings.sync_batchnorm,
+    )
     scaler = torch.amp.GradScaler(device.type, enabled=run.precision == "float16")
-    optimizer = build_optimizer(model, settings.optimizer)
-    state = TrainState(run, world, device, model, network, ema, swa, optimizer, scaler)
+    optimizer = build_optimizer(model, settings.optimizer, distillation.align if distillation else None)
+    state = TrainState(run, world, device, model, network, ema, swa, optimizer, scaler, distillation)
     if saved:
         state.load_state_dict(saved, run.folder / STATE)
     loaders = [_loader(recipe, phase, dataset, state) for phase in phases]
@@ -223,6 +231,7 @@ def _first_line(trainer: Trainer, steps: int, *, resumed: bool) -> str:
         f"{recipe.model.name}: {parameters / 1e6:.2f} M parameters, {len(trainer.dataset)} people, "
         f"{recipe.train.epochs} epochs, {run.precision} on {trainer.state.device}"
         + (f" and {world.size - 1} more processes" if world.size > 1 else "")
+        + (f", taught by {recipe.train.distill.teacher}" if recipe.train.distill else "")
         + f", {_describe_rate(recipe, trainer.phases)}"
         + (f", warm-up {warmup} of {steps} steps" if warmup < wanted else "")
         + (f", resumed at epoch {run.epoch + 1}, step {run.steps}" if resumed else "")

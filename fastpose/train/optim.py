@@ -29,12 +29,15 @@ __all__ = [
 _NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
 
 
-def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
+def build_optimizer(
+    model: nn.Module, settings: OptimizerSettings, beside: nn.Module | None = None
+) -> torch.optim.Optimizer:
     """The optimizer of a recipe.
 
     Args:
         model: Its parameters that require a gradient are trained.
         settings: Which optimizer, and its values.
+        beside: What is trained with it without being a part of it, at the full rate.
 
     Returns:
         The optimizer, parameters in groups of one weight decay and one learning rate; ``lr_scale`` of a group is its
@@ -48,6 +51,8 @@ def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.opti
         if parameter.requires_grad:
             key = _weight_decay(name, norm, settings), _lr_scale(model, name, settings)
             groups.setdefault(key, []).append(parameter)
+    for name, parameter, norm in _parameters(beside) if beside else ():
+        groups.setdefault((_weight_decay(name, norm, settings), 1.0), []).append(parameter)
     options = [
         {"params": parameters, "weight_decay": decay, "lr": settings.lr * scale, "lr_scale": scale}
         for (decay, scale), parameters in groups.items()

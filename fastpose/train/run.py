@@ -18,6 +18,7 @@ from ..files import open_file, read_file
 from ..models import PoseModel
 from .averaging import WeightAverage
 from .checkpoint import BEST, LAST, LOG, SKIPPED, STATE, CheckpointError, load_state
+from .distillation import Distillation
 from .distributed import DistributedModel, World
 from .ema import MovingAverage
 from .process import random_state, set_random_state
@@ -156,6 +157,7 @@ class TrainState:
         swa: Mean of its weights over the last epochs, or None.
         optimizer: With its learning rates.
         scaler: Of the loss in float16; off in other precisions.
+        distillation: The network beside its teacher, or None.
     """
 
     run: Run
@@ -167,6 +169,7 @@ class TrainState:
     swa: WeightAverage[PoseModel] | None
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
+    distillation: Distillation | None = None
 
     def state_dict(self) -> dict[str, Any]:
         """What :meth:`load_state_dict` takes: complete in the first process. All processes have to call it."""
@@ -177,6 +180,7 @@ class TrainState:
             "swa": self.swa.state_dict() if self.swa else None,
             "optimizer": self.network.optimizer_state_dict(self.optimizer),
             "scaler": self.scaler.state_dict(),
+            "distillation": self.distillation.state() if self.distillation else None,
             "random": self.world.gather(random_state(self.device)),
         }
 
@@ -198,6 +202,8 @@ class TrainState:
             if self.swa and state.get("swa"):
                 self.swa.load_state_dict(state["swa"])
             self.network.load_optimizer_state_dict(self.optimizer, state["optimizer"])
+            if self.distillation:
+                self.distillation.load_state(state["distillation"])
             if state["scaler"]:  # else it was trained in another precision
                 self.scaler.load_state_dict(state["scaler"])
         for group, values in zip(self.optimizer.param_groups, settings, strict=True):

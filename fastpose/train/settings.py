@@ -15,6 +15,7 @@ from ..models import LossSettings
 
 __all__ = [
     "DataSettings",
+    "DistillSettings",
     "EmaSettings",
     "EvalSettings",
     "LogSettings",
@@ -265,6 +266,40 @@ class SwaSettings(Settings):
     batches: Count = 50
 
 
+class DistillSettings(Settings):
+    """Another network that is learnt from beside the labels.
+
+    Yang et al., "Effective Whole-body Pose Estimation with Two-stages Distillation" (DWPose), 2023.
+
+    Attributes:
+        teacher: A zoo name, or a saved model (safetensors), relative to the working directory.
+        weights: A file or address of the teacher's weights where they are not those of the zoo entry that it names.
+        features: Factor on the squared difference of the feature maps that the heads get; those of the network are
+            mixed by a 1x1 convolution first, trained with it, where it has another number of channels.
+        logits: Factor on the divergence of the coordinate vectors from the teacher's, which both are sharpened by the
+            ``beta`` of ``train.loss.options``.
+        labels: Factor on the loss of the labels; 0 learns from the teacher alone.
+        fade: Lower the factors of features and logits from epoch to epoch, to 0 at the end of the run.
+        head_only: The second stage: backbone and neck are the teacher's and stay as they are, a head learns anew.
+    """
+
+    teacher: str
+    weights: str | None = None
+    features: Annotated[float, Field(ge=0)] = 0.0
+    logits: Annotated[float, Field(ge=0)] = 0.0
+    labels: Annotated[float, Field(ge=0)] = 1.0
+    fade: bool = True
+    head_only: bool = False
+
+    @model_validator(mode="after")
+    def _teaches_something(self) -> DistillSettings:
+        if not self.features and not self.logits:
+            raise ValueError("expected features, logits or both above 0")
+        if self.head_only and self.features:
+            raise ValueError(f"features: with head_only they are the teacher's, expected 0, got {self.features:g}")
+        return self
+
+
 class PhaseSettings(Settings):
     """A part of the run with its own input size.
 
@@ -304,6 +339,7 @@ class TrainSettings(Settings):
             frozen normalisation stay as they are.
         use_joint_weights: Multiply each label's weight by the skeleton's joint weight.
         loss: What is minimised: weights, hardest keypoints, stages.
+        distill: A network to learn from beside the labels; None trains without.
         nan_limit: Stop after so many steps in a row without a finite loss and gradient; each is skipped.
         precision: ``auto`` follows from the device: bfloat16 on GPUs that have it and on CPUs with AMX, float16 on
             older GPUs, else float32, as in a deterministic run; ``--resume`` keeps it. ``float16`` scales the loss, by
@@ -335,6 +371,7 @@ class TrainSettings(Settings):
     freeze: list[str] = []
     use_joint_weights: bool = True
     loss: LossSettings = LossSettings()
+    distill: DistillSettings | None = None
     nan_limit: Count = 20
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     grad_checkpointing: bool = False
@@ -354,6 +391,8 @@ class TrainSettings(Settings):
             raise ValueError(f"phases: {len(self.phases)} phases do not fit into {self.epochs} epochs")
         if self.sharded and self.precision == "float16":
             raise ValueError("sharded: goes with precision float32 or bfloat16, not with the scaled loss of float16")
+        if self.sharded and self.distill:
+            raise ValueError("sharded: does not go with distill")
         if self.sharded and self.compile:
             raise ValueError("sharded: does not go with compile (torch fails to compile the gradients of a part)")
         return self

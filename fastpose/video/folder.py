@@ -39,6 +39,7 @@ class FolderReader:
 
     def __init__(self, folder: str, fps: float) -> None:
         self._folder, self._next = folder, 0
+        self.path: Path | None = None
         try:
             photos, _ = find_images(folder)
         except OSError as error:
@@ -54,7 +55,7 @@ class FolderReader:
         """See `Reader`."""
         if self._next == len(self._files):
             return None
-        file = self._files[self._next]
+        file = self.path = self._files[self._next]
         self._next += 1
         try:
             return None, read_image(file)

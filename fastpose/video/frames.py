@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -28,11 +29,13 @@ class Frame:
         index: Its place in the source, from 0; a live source counts those that were dropped, too.
         time: Seconds since the source's first frame, by its time stamps; larger than that of the frame before.
         pixels: uint8 [H, W, 3] BGR, upright, C-contiguous; owned by whoever holds the frame.
+        path: The photo that it is, in a folder of them, or the video's file; None of cameras, streams and bare pixels.
     """
 
     index: int
     time: float
     pixels: Pixels
+    path: Path | None = None
 
 
 class VideoError(ValueError):
@@ -62,6 +65,7 @@ class Reader(Protocol):
         audio: Whether there is sound beside it.
         ends: Whether it has an end: a file has one, a camera none.
         problem: Why it ended early, once it has.
+        path: The file of the frame that was read last; None where it is of no file.
     """
 
     fps: float | None
@@ -70,6 +74,7 @@ class Reader(Protocol):
     audio: bool
     ends: bool
     problem: str | None
+    path: Path | None
 
     def read(self) -> tuple[float | None, Pixels] | VideoError | None:
         """The next frame's seconds and pixels, what is wrong with it where only this one is lost, or None at the end.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -33,6 +34,7 @@ class CameraReader:
     audio: bool = False
     ends: bool = False
     problem: str | None = None
+    path: Path | None = None
 
     def __init__(self, number: int, fps: float | None = None) -> None:
         self._name = f"camera:{number}"
@@ -73,6 +75,7 @@ class OpenCVReader:
 
     def __init__(self, name: str) -> None:
         self._name = name
+        self.path: Path | None = Path(name)
         self._end: float | None = None  # seconds of the last frame
         path = os.path.abspath(name)  # of which no part looks like an address
         if path != printable(path):  # OpenCV crashes at what is not UTF-8

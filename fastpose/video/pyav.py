@@ -6,6 +6,7 @@ import importlib
 import re
 import struct
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -65,6 +66,7 @@ class PyAVReader:
     def __init__(self, address: str, name: str, *, timeout: float | None = None, live: bool = False) -> None:
         self._av, self._name, self._timeout = import_av(), name, timeout
         self.problem: str | None = None
+        self.path = Path(name) if address.startswith("file:") else None
         options = {"max_pixels": str(MAX_PIXELS)} | (_LIVE_OPTIONS if live else {})
         if timeout:
             options["reconnect"] = "1"  # a server that breaks off in the middle of a file is asked for its rest

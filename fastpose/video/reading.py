@@ -114,7 +114,7 @@ class Reading:
             else:
                 # What comes as it happens has the time of its arrival, where it brings none.
                 seconds = time.monotonic() if got[0] is None and not reader.ends else got[0]
-                frame = Frame(index, clock.stamp(seconds), got[1])
+                frame = Frame(index, clock.stamp(seconds), got[1], reader.path)
                 if self.live and reader.ends and not self._wait(began + frame.time - self._start - time.monotonic()):
                     return
                 self._put(frame)

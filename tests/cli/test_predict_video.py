@@ -51,6 +51,34 @@ def test_formats_are_told_by_the_name(run, frames, photos):
     assert [poses.track_ids for poses in read_jsonl(photos / "poses.jsonl")] == [None] * 6
 
 
+def test_a_folders_frames_are_named_by_their_files(run, frames, photos):
+    (photos / "images").mkdir()
+    frames = frames.rename(photos / "images" / "000342_mpii_test")
+    said = ("images/000342_mpii_test", "--fps", 10, "--boxes", "whole", "--save", "poses.json", "--format")
+    assert run(*said, "jsonl").exit_code == 0
+    names = [f"images/000342_mpii_test/{number:03}.png" for number in range(6)]
+    assert [line["file"] for line in lines((photos / "poses.json").read_text())] == names
+    assert run(*said, "posetrack18").exit_code == 0
+    images = json.loads((photos / "poses.json").read_text())["images"]
+    assert [(image["file_name"], image["id"]) for image in images] == [
+        (name, 10003420000 + number) for number, name in enumerate(names)
+    ]
+
+
+def test_a_videos_frames_are_named_by_it(run, photos):
+    writer = cv2.VideoWriter(str(photos / "000007_clip.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (96, 96))
+    for _ in range(2):
+        writer.write(render_scene(4, (96, 96), 1)[0])
+    writer.release()
+    done = run("000007_clip.avi", "--boxes", "whole", "--save", "poses.json", "--format", "posetrack18")
+    assert done.exit_code == 0, done.stderr
+    images = json.loads((photos / "poses.json").read_text())["images"]
+    assert [(image["file_name"], image["id"]) for image in images] == [
+        ("images/000007_clip/000000.jpg", 10000070000),
+        ("images/000007_clip/000001.jpg", 10000070001),
+    ]
+
+
 @pytest.mark.parametrize("smooth", [None, "live", "offline"])
 def test_a_video_is_drawn(run, frames, photos, smooth):
     pytest.importorskip("av")

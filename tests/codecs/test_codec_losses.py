@@ -142,3 +142,14 @@ def test_a_mask_names_keypoints() -> None:
         loss(mask=["tail"])
     with pytest.raises(ValueError, match="indices below 17, got 17"):
         loss(mask=[17])
+
+
+def test_a_batch_counts_as_the_mean_of_its_crops() -> None:
+    """Whatever it is divided into: else the loss of a step would depend on the number of processes."""
+    torch.manual_seed(0)
+    for kind, fields, loss, options, draw in CASES:
+        function = build_codec(kind, **fields).make_loss((64, 48), kind=loss, **options)
+        stage, points, weights = draw(), torch.rand(2, 17, 2) * 40, torch.ones(2, 17)
+        single = [function(map_stage(lambda part, i=i: part[i : i + 1], stage), points[i : i + 1], weights[i : i + 1])
+                  for i in range(2)]  # fmt: skip
+        assert function(stage, points, weights).item() == pytest.approx(sum(single).item() / 2, rel=1e-5), kind

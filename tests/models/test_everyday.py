@@ -34,7 +34,7 @@ def _model(name, fill=None):
 
 
 def _error(actual, expected):
-    if isinstance(expected, list):
+    if isinstance(expected, list | tuple):
         return max(_error(*pair) for pair in zip(actual, expected, strict=True))
     return ((actual - expected).abs().max() / expected.abs().max()).item()
 

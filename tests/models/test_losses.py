@@ -10,7 +10,14 @@ import pytest
 import torch
 
 from fastpose.codecs.losses import coordinate_loss
-from fastpose.models import RegressionHead, RLELoss, heatmap_mse, visibility_loss
+from fastpose.models import (
+    RegressionHead,
+    RLELoss,
+    feature_distillation,
+    heatmap_mse,
+    vector_distillation,
+    visibility_loss,
+)
 
 
 def test_value_and_gradient_by_hand():
@@ -108,3 +115,41 @@ def test_what_a_data_set_never_labels_is_not_invisible():
     loss.backward()
     assert loss.item() == pytest.approx(-np.log(0.5) / 2)
     assert probability.grad[0, 1] == 0
+
+
+def _learnt(values: object) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float32, requires_grad=True)
+
+
+def test_feature_distillation(data):
+    figures = json.loads((data / "loss_figures.json").read_text())["distill_feature"]
+    pupil = _learnt(figures["in_0"])
+    loss = 7e-5 * feature_distillation(pupil, torch.tensor(figures["in_1"]))
+    assert loss.item() == pytest.approx(figures["value"], rel=1e-5)
+    loss.backward()
+    torch.testing.assert_close(pupil.grad, torch.tensor(figures["in_0_grad"]), rtol=1e-5, atol=1e-10)
+
+
+def test_vector_distillation(data):
+    figures = json.loads((data / "loss_figures.json").read_text())["distill_logit"]
+    pupil = [_learnt(figures[f"student_{axis}"]) for axis in "xy"]
+    teacher = [torch.tensor(figures[f"teacher_{axis}"]) for axis in "xy"]
+    loss = 0.1 * vector_distillation(pupil, teacher, beta=10.0)
+    assert loss.item() == pytest.approx(figures["value"], rel=1e-5)
+    loss.backward()
+    for vectors, axis in zip(pupil, "xy", strict=True):
+        torch.testing.assert_close(vectors.grad, torch.tensor(figures[f"student_{axis}_grad"]), rtol=1e-4, atol=1e-7)
+
+
+def test_distillation_of_half_precision_is_computed_in_float32():
+    maps = torch.full((1, 2, 3, 3), 300.0, dtype=torch.float16)
+    assert feature_distillation(maps, torch.zeros_like(maps)).item() == 18 * 300.0**2  # more than float16 can hold
+    vectors = [torch.tensor([[[60000.0, 0.0]]], dtype=torch.float16)] * 2
+    far = [vector.flip(-1) for vector in vectors]
+    assert vector_distillation(vectors, far, beta=2.0).item() == 2 * 2 * 60000.0
+    assert vector_distillation(vectors, vectors).item() == 0
+
+
+def test_distillation_of_no_crops_is_0():
+    assert feature_distillation(torch.zeros(0, 2, 3, 3), torch.zeros(0, 2, 3, 3)).item() == 0
+    assert vector_distillation([torch.zeros(0, 2, 3)] * 2, [torch.zeros(0, 2, 3)] * 2).item() == 0

@@ -468,3 +468,12 @@ def test_crops_of_photos(shared: Path, simd: str) -> None:
         assert np.abs(got.astype(int) - crops[entry["crop"]].astype(int)).max() <= 1
         exact, wanted = both(image, crop, size=(height, width))
         assert np.abs(exact - wanted).max() < 0.02
+
+
+def test_while_another_thread_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What says that torch.compile is at work is one flag for all threads, and a loader's thread crops meanwhile."""
+    photo = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+    matrices = np.array([[[0.5, 0.1, 3], [-0.1, 0.5, 2]]])
+    expected = ops.affine_crop(photo, matrices, size=(16, 16))
+    monkeypatch.setattr("fastpose.ops._crop_options.is_compiling", lambda: True)
+    np.testing.assert_array_equal(ops.affine_crop(photo, matrices, size=(16, 16)), expected)

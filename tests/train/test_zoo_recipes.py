@@ -10,6 +10,7 @@ import torch
 from fastpose.data.augment import draw_seeds, draw_table, make_crops
 from fastpose.data.pixels import change_pixels
 from fastpose.models import create_model, find_entry, list_entries
+from fastpose.train.distillation import _check_fit
 from fastpose.train.optim import build_optimizer, learning_rate_factor, scaled_lr
 from fastpose.train.recipe import RecipeError, load_recipe, parse_recipe
 from fastpose.train.setup import build_phases
@@ -51,7 +52,7 @@ def test_every_entry_builds_optimizer_schedule_and_augmentation(name):
 
 
 def test_no_entry_of_the_table_is_without_a_recipe():
-    assert len(TABLE) == 183
+    assert len(TABLE) == 372
     assert all({"augment", "train", "eval"} <= set(find_entry(name).recipe) for name in TABLE)
 
 
@@ -82,11 +83,40 @@ def test_cspnext_changes_its_augmentation_after_epoch_180():
     assert first.lr == second.lr == 4e-3 * 1024 / recipe.train.base_batch_size
 
 
+def test_distilled_entries_name_teachers_that_fit():
+    taught = {name: recipe.train.distill for name in TABLE if (recipe := load_recipe(name, DATA)).train.distill}
+    assert len(taught) == 14
+    assert sum(settings.head_only for settings in taught.values()) == 7
+    for name, settings in taught.items():
+        assert (settings.features, settings.logits) == ((0, 1) if settings.head_only else (7e-5, 0.1))
+        assert settings.fade != settings.head_only
+        assert settings.labels == (0 if settings.head_only else 1)
+        teacher = find_entry(settings.teacher)
+        # A second stage learns from a first one of one's own.
+        assert bool(settings.weights or teacher.weights) != settings.head_only
+        assert (teacher.architecture == find_entry(name).architecture) == settings.head_only
+        with torch.device("meta"):
+            _check_fit(create_model(name), create_model(settings.teacher), settings)
+
+
 def test_evaluation_is_that_of_the_table():
     evals = {name: load_recipe(name, DATA).eval for name in TABLE}
-    counts = Counter(settings.metric for settings in evals.values())
-    assert counts == {"coco_ap": 134, "mpii_pckh": 29, "jhmdb_pck": 9, "crowdpose_ap": 6, "posetrack_ap": 5}
-    assert sum(not settings.use_area for settings in evals.values()) == 9
+    counts = Counter((find_entry(name).topic, settings.metric) for name, settings in evals.items())
+    assert counts == {
+        ("body", "coco_ap"): 161,
+        ("body", "mpii_pckh"): 31,
+        ("body", "jhmdb_pck"): 9,
+        ("body", "crowdpose_ap"): 7,
+        ("body", "auto"): 7,  # Halpe
+        ("body", "posetrack_ap"): 5,
+        ("wholebody", "auto"): 49,
+        ("hand", "auto"): 22,
+        ("face", "auto"): 23,
+        ("animal", "coco_ap"): 11,
+        ("animal", "auto"): 13,
+        ("fashion", "auto"): 34,
+    }
+    assert sum(not settings.use_area for settings in evals.values()) == 10
     assert sum(settings.nms == "none" for settings in evals.values()) == 8
     assert sum(settings.score_mode == "bbox_rle" for settings in evals.values()) == 6
 

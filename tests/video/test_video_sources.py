@@ -134,6 +134,7 @@ class Made:
     audio = False
     ends = True
     problem: str | None = None
+    path = None
 
     def __init__(self, count: int, fail: BaseException | None = None, times: list[float | None] | None = None) -> None:
         self.frames: int | None = count

@@ -6,6 +6,7 @@ What a recipe cannot say is an error, but for where a backbone's first weights c
 from __future__ import annotations
 
 import re
+from pathlib import PurePosixPath
 from typing import Any
 
 from .models import Training
@@ -267,6 +268,44 @@ def _evaluation(row: Json) -> Json:
     return found
 
 
+def read_distillation(distiller: Node) -> Json:
+    """The part `distill` of a recipe.
+
+    Args:
+        distiller: the network of a distilled row; what it says of the student stands in the student's row.
+
+    Returns:
+        The part; `teacher` is the name of a configuration. The second stage's is the one of its first stage, of which
+        no weights were published.
+    """
+    distiller.require(type="DWPoseDistiller")
+    distiller.ignore("student_cfg", "data_preprocessor", "train_cfg")
+    second, weights = distiller.take("two_dis", False), distiller.take("teacher_pretrained")
+    teacher = PurePosixPath(distiller.take("teacher_cfg")).stem
+    found: Json = {"teacher": teacher, "weights": weights}
+    # The second stage computes the labels' loss, but does not add it. The folder of its teacher has the name of the
+    # first stage's configuration, or of one that was renamed.
+    if second:
+        found = {"teacher": weights.split("/")[1], "labels": 0.0, "fade": False, "head_only": True}
+    for group in distiller.take("distill_cfg"):
+        for config in group["methods"]:
+            method = Node(config, config["type"])
+            method.require(use_this=True)
+            kind = method.take("type")
+            if kind == "FeaLoss":
+                method.require(name="loss_fea")
+                method.ignore("student_channels", "teacher_channels")  # the networks'
+                found["features"] = method.take("alpha_fea")
+            elif kind == "KDLoss":
+                method.require(name="loss_logit")
+                found["logits"] = method.take("weight")
+            else:
+                raise ValueError(f"distillation {kind}: nobody accounts for it")
+            method.done()
+    distiller.done()
+    return found
+
+
 def _dsnt_maps(loss: Node) -> str:
     """The loss of the maps beside that of the coordinates, which is smooth L1."""
     loss.require(type="MultipleLossWrapper")
@@ -323,14 +362,7 @@ def _loss(training: Training, row: Json, stages: int) -> Json:
             elif kind != "KeypointMSELoss":
                 raise ValueError(f"loss {kind} of {head}: nobody accounts for it")
             found.append(stage)
-        elif kind == "KLDiscretLoss" and natural[head] == kind:
-            options = _kl(loss)
-            loss.done()
-            return {"loss": {"options": options}} if options else {}
-        elif (head, kind) in _OTHER_LOSSES:
-            loss.done()
-            return {"loss": {"kind": _OTHER_LOSSES[head, kind]}}
-        elif kind != natural[head]:
+        elif kind != natural[head] and (head, kind) not in _OTHER_LOSSES:
             raise ValueError(f"loss {kind} of {head}: nobody accounts for it")
         elif head == "VisPredictHead":
             loss.require(use_sigmoid=True)
@@ -338,5 +370,13 @@ def _loss(training: Training, row: Json, stages: int) -> Json:
             return {"loss": {"visibility": weight}}
         elif weight != 1.0:
             raise ValueError(f"loss {kind} of {head}: expected the weight 1, got {weight}")
+        elif kind == "KLDiscretLoss":
+            # There the crops of a GPU are added up, here they are averaged.
+            options = _kl(loss)
+            loss.done()
+            return {"loss": {"weight": row["train"]["batch_size"], **({"options": options} if options else {})}}
+        elif kind != natural[head]:
+            loss.done()
+            return {"loss": {"kind": _OTHER_LOSSES[head, kind]}}
         loss.done()
     return {"loss": {"stages": found}} if found else {}
