@@ -44,7 +44,7 @@ def test_heatmap_follows_the_input():
         ("input_size", [256], "input_size: expected"),
         ("output_stages", 0, "output_stages"),
         ("sharpness", 1, "unknown keys sharpness"),
-        ("codec", {"kind": "simcc"}, "codec.kind"),
+        ("codec", {"kind": "fisher"}, "codec.kind"),
         ("codec", {"kind": "gaussian"}, "codec: missing keys heatmap_size"),
         ("codec", {"kind": "gaussian", "heatmap_size": None}, "codec.heatmap_size"),
         ("codec", {"kind": "gaussian", "heatmap_size": [64, 48], "sharpness": 1}, "codec: unknown keys sharpness"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from ._arguments import filled, whole_argument
@@ -40,5 +41,6 @@ def kept_places(found: tuple[Any, Any, Any], scores: Any, *, soft: bool, padded:
         return indices
     if isinstance(rescored, Tensor):
         return indices, rescored.to(scores.dtype) if isinstance(scores, Tensor) else rescored
-    kind = getattr(scores, "dtype", rescored.dtype)
-    return indices, rescored.astype(kind, copy=False) if kind.kind == "f" else rescored
+    if isinstance(scores, np.ndarray) and scores.dtype.kind == "f":
+        rescored = rescored.astype(scores.dtype, copy=False)
+    return indices, rescored

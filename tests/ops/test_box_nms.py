@@ -367,3 +367,10 @@ def test_cuda_gives_the_same(method: Any, count: int) -> None:
 def test_cuda_refuses_what_does_not_fit() -> None:
     with pytest.raises(ValueError, match="boxes: expected at most 131072 boxes on CUDA"):
         ops.box_nms(torch.zeros(131073, 4, device="cuda"), np.zeros(131073))
+
+
+def test_scores_in_an_array_beside_tensors():
+    """What is given to be filled may be of the other framework; it came to an AttributeError."""
+    boxes, scores, lowered = torch.rand(5, 4), torch.rand(5), np.zeros(5)
+    found = ops.box_nms(boxes, scores, method="linear", out_scores=lowered)
+    np.testing.assert_allclose(found[1], ops.box_nms(boxes, scores, method="linear")[1])
