@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastpose.files import printable
 from fastpose.metrics.truth import AREA_OF_BOX
-from fastpose.skeletons import Skeleton
+from fastpose.skeletons import Skeleton, match_skeletons
 
 __all__ = ["DataError", "PathTable", "PoseRecord", "PoseRecords", "concatenate"]
 
@@ -281,7 +281,7 @@ class PoseRecords:
         Args:
             skeleton: The K' keypoints wanted.
             mapping: Keypoint of ``skeleton`` → keypoint of these records, or two of them, whose middle it is. One that
-                is not in it is the keypoint of the same name.
+                is not in it is what :func:`fastpose.skeletons.match_skeletons` finds for it.
 
         Returns:
             Records of the same N people. What these records do not have is neither visible nor ``annotated``; a middle
@@ -292,8 +292,8 @@ class PoseRecords:
         """
         mapping = mapping or {}
         own = set(self.skeleton.keypoints)
-        pairs: dict[str, tuple[str, str]] = {name: (name, name) for name in skeleton.keypoints if name in own}
-        for name, origin in mapping.items():
+        pairs: dict[str, tuple[str, str]] = {}
+        for name, origin in (match_skeletons(self.skeleton, skeleton) | dict(mapping)).items():
             pairs[name] = (origin, origin) if isinstance(origin, str) else (origin[0], origin[1])
         unknown = sorted(set(pairs) - set(skeleton.keypoints))
         missing = sorted({name for pair in pairs.values() for name in pair} - own)

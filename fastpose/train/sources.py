@@ -15,7 +15,7 @@ from ..data.records import PoseRecords
 from ..data.synthetic import synthetic_records
 from ..evaluate import Evaluator, default_metric
 from ..metrics import METRICS
-from ..skeletons import Skeleton
+from ..skeletons import Skeleton, match_skeletons
 from ..spec import PoseSpec
 from .recipe import Recipe, RecipeError
 from .settings import SourceSettings
@@ -34,9 +34,14 @@ def build_data(recipe: Recipe, spec: PoseSpec, say: Callable[[str], None]) -> Po
         source, note = _source(settings, recipe, "train")
         sources.append(source)
         say(note)
-    own, skeletons = spec.skeleton.keypoints, [source.records.skeleton.keypoints for source in sources]
-    unlabelled = [name for name in own if not any(name in names for names in skeletons)]
-    left = [name for name in dict.fromkeys(name for names in skeletons for name in names) if name not in own]
+    labelled: set[str] = set()
+    left: dict[str, None] = {}
+    for source in sources:
+        match = match_skeletons(source.records.skeleton, spec.skeleton)
+        labelled.update(match)
+        used = {name for origin in match.values() for name in ([origin] if isinstance(origin, str) else origin)}
+        left |= dict.fromkeys(name for name in source.records.skeleton.keypoints if name not in used)
+    unlabelled = [name for name in spec.skeleton.keypoints if name not in labelled]
     hint = "model.skeleton=data trains the keypoints of the data"
     if unlabelled or left:
         parts = [

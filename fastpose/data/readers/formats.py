@@ -33,6 +33,7 @@ from fastpose.skeletons import (
     POSETRACK18_17,
     Skeleton,
     find_skeleton,
+    match_skeletons,
 )
 from fastpose.skeletons.animals import AP10K17
 from fastpose.skeletons.fashion import DEEPFASHION2_294
@@ -147,7 +148,8 @@ def read_annotations(
     records = _READERS[name](source, image_root, **options)
     if skeleton is None or skeleton.keypoints == records.skeleton.keypoints:
         return records
-    missing = [point for point in skeleton.keypoints if point not in records.skeleton.keypoints]
+    match = match_skeletons(records.skeleton, skeleton)
+    missing = [point for point in skeleton.keypoints if point not in match]
     if missing:
         there = ", ".join(records.skeleton.keypoints)
         raise DataError(f"{path}: the data set has no keypoint named {', '.join(missing)}; it has {there}")

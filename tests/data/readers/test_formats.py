@@ -158,13 +158,13 @@ def test_nothing_odd_gets_past_the_checks(figures: Any, tmp_path: Path, name: st
 
 def test_formats_that_cannot_be_told(tmp_path: Path) -> None:
     for content in ([], [{"x": 1}], {"persons": []}, 5):
-        with pytest.raises(DataError, match=r"cannot tell the format; pass format, one of aic, coco, .*ultralytics"):
+        with pytest.raises(DataError, match=r"cannot tell the format; pass format, one of 300w, .*coco, .*ultralytics"):
             read_annotations(write(tmp_path / "what.json", content))
     with pytest.raises(DataError, match="these are detections"):
         read_annotations(write(tmp_path / "what.json", [{"image_id": 1, "bbox": [1, 2, 3, 4], "score": 1}]))
     with pytest.raises(DataError, match="cannot tell the format"):
         read_annotations(tmp_path / "..")
-    with pytest.raises(ValueError, match="format: expected one of aic, coco"):
+    with pytest.raises(ValueError, match="format: expected one of 300w, 300wlp"):
         read_annotations(tmp_path / "what.json", format="voc")
     with pytest.raises(DataError, match=r"gone\.json: no such file"):
         read_annotations(tmp_path / "gone.json")
