@@ -106,8 +106,9 @@ def read_teacher(file: str | Path, records: PoseRecords) -> NDArray[np.float32]:
 
 
 def label_weights(records: PoseRecords) -> NDArray[np.float32]:
-    """Weight [N, K] of each label in the loss: 1 where annotated, seen or hidden, else 0."""
-    return (records.visible > 0).astype(np.float32)
+    """Weight [N, K] of each label in the loss: where annotated, seen or hidden, 1 or what the set says, else 0."""
+    visible = (records.visible > 0).astype(np.float32)
+    return visible if records.weights is None else visible * records.weights
 
 
 def torso_lengths(keypoints: Array, present: Array, boxes: Array, skeleton: Skeleton) -> NDArray[np.float32]:

@@ -74,7 +74,8 @@ def read_coco(
 
     Returns:
         N people, by photo in the file's order. Boxes are xyxy, annotated ones cut to 0 … width - 1 and 0 … height - 1.
-        Areas are the annotated ones, else 0.53 of the box. ``track_ids`` and ``crowd_index`` where the file has them.
+        Areas are the annotated ones, else 0.53 of the box. ``track_ids`` and ``crowd_index`` where the file has them;
+        ``weights`` where flags lie between 0 and 1.
 
     Raises:
         DataError: The file is missing, cut short or not of this format, an id occurs twice, a value is not finite, a
@@ -188,6 +189,7 @@ def read_coco_style(
         "boxes": boxes,
         "keypoints": points[..., :2].astype(np.float32) - np.float32(origin),
         "visible": np.clip(np.ceil(points[..., 2]), 0, 2),
+        "weights": _weights(points[..., 2]),
         "areas": _areas(lambda i: where(int(rows[i])), kept, boxes),
         "ids": [entry["id"] for entry in kept],
         "scores": np.ones(len(rows)),
@@ -205,6 +207,11 @@ def _points(where: Where, people: list[dict[str, Any]], parts: Mapping[str, int]
         for key, count in parts.items()
     ]
     return found[0] if len(found) == 1 else np.concatenate(found, 1)
+
+
+def _weights(flags: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """Flags [N, K] between 0 and 1, where there are any, are how sure a network is of its label."""
+    return np.clip(flags, 0, 1) if ((flags > 0) & (flags < 1)).any() else None
 
 
 def _boxes(where: Where, people: list[dict[str, Any]], parts: Mapping[str, int]) -> NDArray[np.float64]:

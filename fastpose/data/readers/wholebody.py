@@ -55,6 +55,7 @@ def read_coco_wholebody(
     Returns:
         N people with 133 keypoints. ``annotated`` is false for feet, face and hands whose ``foot_valid``,
         ``face_valid``, ``lefthand_valid`` or ``righthand_valid`` is: nobody has labelled them, whatever is to be seen.
+        Labels count fully, also where a network has made them; those of hands alone count as it was sure of them.
 
     Raises:
         DataError: As :func:`fastpose.data.readers.read_coco`, or such a flag is neither true nor false.
@@ -79,7 +80,7 @@ def read_coco_wholebody(
     ends = np.cumsum(list(_PARTS.values()))
     for part, start, end in zip(list(_PARTS)[1:], ends[:-1], ends[1:], strict=True):
         annotated[:, start:end] = _flags(where, part.replace("_kpts", "_valid"), people)[:, None]
-    return replace(records, annotated=annotated)
+    return replace(records, annotated=annotated, weights=None)
 
 
 def read_wholebody_hands(
@@ -106,7 +107,8 @@ def read_wholebody_hands(
     labelled, missing = _labelled_parts(file, ("lefthand", "righthand"), COCO_WHOLEBODY_HAND21)
     hands = [part for part in labelled if not part["iscrowd"]]
     missing |= {"crowd": len(labelled) - len(hands)}
-    position = {entry.get("id"): number for number, entry in enumerate(entries(file.path, file.content, "images"))}
+    photos = enumerate(entries(file.path, file.content, "images"))
+    position = {integer(lambda i=i: f"{file.path}: image number {i}", photo, "id"): i for i, photo in photos}  # type: ignore[misc]
     hands.sort(key=lambda part: position.get(part["image_id"], len(position)))
     hands = [part | {"id": number} for number, part in enumerate(hands)]
     return _read_parts(file, image_root, hands, missing, COCO_WHOLEBODY_HAND21, detections, cut=False)

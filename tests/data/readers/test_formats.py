@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from fastpose.data import DataError, PoseRecords, list_formats, read_annotations
+from fastpose.data.readers.coco_sets import COCO_SETS
 from fastpose.skeletons import AIC14, COCO17, CROWDPOSE14, EXLPOSE14, JHMDB15, LSP14, Skeleton, get_skeleton
 
 SKELETON = {
@@ -168,7 +169,8 @@ def test_formats_that_cannot_be_told(tmp_path: Path) -> None:
         read_annotations(tmp_path / "what.json", format="voc")
     with pytest.raises(DataError, match=r"gone\.json: no such file"):
         read_annotations(tmp_path / "gone.json")
-    assert set(SKELETON) | {"lsp", "ultralytics"} == set(list_formats())
+    wider = {*COCO_SETS, "coco_wholebody", "coco_wholebody_face", "coco_wholebody_hand", "ubody"}
+    assert set(SKELETON) | {"lsp", "ultralytics"} | wider == set(list_formats())
 
 
 def test_a_skeleton_and_a_split_that_do_not_fit(figures: Any, tmp_path: Path) -> None:
