@@ -45,8 +45,8 @@ def build_data(recipe: Recipe, spec: PoseSpec, say: Callable[[str], None]) -> Po
     hint = "model.skeleton=data trains the keypoints of the data"
     if unlabelled or left:
         parts = [
-            f"{', '.join(names)} {what}"
-            for names, what in ((unlabelled, "without labels"), (left, "left out"))
+            f"{_listed(names)} {what}"
+            for names, what in ((unlabelled, "without labels"), (list(left), "left out"))
             if names
         ]
         say(f"keypoints: {'; '.join(parts)} ({hint})")
@@ -55,6 +55,12 @@ def build_data(recipe: Recipe, spec: PoseSpec, say: Callable[[str], None]) -> Po
     except ValueError as error:
         why = f" ({hint})" if left else ""
         raise RecipeError(f"data: {str(error).removeprefix('data: ')}{why}") from None
+
+
+def _listed(names: list[str]) -> str:
+    """Names in one line: whole bodies have more than anybody reads."""
+    shown = names if len(names) <= 12 else names[:8]
+    return ", ".join(shown) + (f" and {len(names) - len(shown)} others" if len(names) > len(shown) else "")
 
 
 def _source(settings: SourceSettings, recipe: Recipe, part: str) -> tuple[Source, str]:
