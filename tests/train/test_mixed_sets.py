@@ -130,3 +130,11 @@ def test_a_set_of_other_things_is_refused(folder: Path) -> None:
     spec = create_model("resnet18_slim", skeleton=get_skeleton("halpe26")).spec
     with pytest.raises(ValueError, match="'wflw98' and 'halpe26' have no keypoint name in common"):
         build_data(recipe_of(folder, "halpe26"), spec, print)
+
+
+def test_the_mixture_on_the_page_of_data_sets() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    recipe = parse_recipe(next(part for part in page.split("```yaml\n")[1:] if "halpe26" in part).split("```")[0])
+    assert len(recipe.data.train) == 7
+    spec = create_model(recipe.model.name, skeleton=get_skeleton("halpe26")).spec
+    assert spec.skeleton.num_keypoints == 26

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -358,3 +359,12 @@ def test_what_only_looks_like_a_known_set(figures: Any, tmp_path: Path) -> None:
     names = [name.replace("_", " ").capitalize() for name in LSP14.keypoints]
     named["categories"][0]["keypoints"] = names
     assert read_annotations(write(tmp_path / "named.json", named)).skeleton is LSP14
+
+
+def test_the_page_of_data_sets_has_all_of_them() -> None:
+    page = Path(__file__).parents[3] / "docs" / "data.md"
+    table = page.read_text().split("## All sets")[1].split("## What comes out")[0]
+    rows = [row.split("|")[1] for row in table.splitlines() if row.startswith("| `")][1:]
+    named = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    names = [f"deepfashion{name}" if name.startswith("_") else name for name in named]
+    assert sorted(names) == sorted({*list_formats()} - {"ultralytics"})
