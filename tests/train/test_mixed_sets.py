@@ -132,9 +132,12 @@ def test_a_set_of_other_things_is_refused(folder: Path) -> None:
         build_data(recipe_of(folder, "halpe26"), spec, print)
 
 
-def test_the_mixture_on_the_page_of_data_sets() -> None:
+def test_the_mixture_on_the_page_of_data_sets(tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
-    recipe = parse_recipe(next(part for part in page.split("```yaml\n")[1:] if "halpe26" in part).split("```")[0])
-    assert len(recipe.data.train) == 7
-    spec = create_model(recipe.model.name, skeleton=get_skeleton("halpe26")).spec
-    assert spec.skeleton.num_keypoints == 26
+    file = tmp_path / "body8.yaml"
+    file.write_text(page.split("```yaml\n")[1].split("```")[0])
+    recipe = parse_recipe("model: {name: resnet18_slim, skeleton: halpe26}", [f"data={file}"])
+    formats = [source.format for source in recipe.data.train]
+    assert formats == [None, "aic", "crowdpose", None, None, None, None]
+    assert recipe.data.val is not None
+    assert recipe.data.val.format == "halpe26"
