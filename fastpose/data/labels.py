@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..skeletons import Skeleton
+from ..skeletons import Skeleton, match_skeletons
 from .readers.files import read_json
 from .records import DataError, PoseRecords
 
@@ -106,8 +106,9 @@ def read_teacher(file: str | Path, records: PoseRecords) -> NDArray[np.float32]:
 
 
 def label_weights(records: PoseRecords) -> NDArray[np.float32]:
-    """Weight [N, K] of each label in the loss: 1 where annotated, seen or hidden, else 0."""
-    return (records.visible > 0).astype(np.float32)
+    """Weight [N, K] of each label in the loss: where annotated, seen or hidden, 1 or what the set says, else 0."""
+    visible = (records.visible > 0).astype(np.float32)
+    return visible if records.weights is None else visible * records.weights
 
 
 def torso_lengths(keypoints: Array, present: Array, boxes: Array, skeleton: Skeleton) -> NDArray[np.float32]:
@@ -182,7 +183,7 @@ def clean_labels(
 def match_keypoints(
     keypoints: Array, weights: Array, source: Skeleton, target: Skeleton
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Labels of one skeleton in the order of another, matched by name.
+    """Labels of one skeleton in the order of another, matched by :func:`fastpose.skeletons.match_skeletons`.
 
     Args:
         keypoints: [N, K, 2] in the order of ``source``.
@@ -191,17 +192,20 @@ def match_keypoints(
         target: The model's skeleton.
 
     Returns:
-        keypoints: float32 [N, K', 2]; weights: float32 [N, K'], 0 for names that the data set does not have.
+        keypoints: float32 [N, K', 2]; weights: float32 [N, K'], 0 for keypoints that the data set does not have, the
+        smaller one where a keypoint is the middle of two.
 
     Raises:
         ValueError: The skeletons have no name in common.
     """
-    common = [name for name in target.keypoints if name in source.keypoints]
-    if not common:
+    match = match_skeletons(source, target)
+    if not match:
         raise ValueError(f"skeleton: {source.name!r} and {target.name!r} have no keypoint name in common")
+    pairs = [(origin, origin) if isinstance(origin, str) else origin for origin in match.values()]
+    first, second = (list(source.indices(pair[side] for pair in pairs)) for side in (0, 1))
+    to = list(target.indices(match))
     new_keypoints = np.zeros((len(keypoints), target.num_keypoints, 2), np.float32)
     new_weights = np.zeros((len(keypoints), target.num_keypoints), np.float32)
-    to, frm = [target.index(name) for name in common], [source.index(name) for name in common]
-    new_keypoints[:, to] = keypoints[:, frm]
-    new_weights[:, to] = weights[:, frm]
+    new_keypoints[:, to] = (keypoints[:, first] + keypoints[:, second]) / 2
+    new_weights[:, to] = np.minimum(weights[:, first], weights[:, second])
     return new_keypoints, new_weights

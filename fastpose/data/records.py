@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastpose.files import printable
 from fastpose.metrics.truth import AREA_OF_BOX
-from fastpose.skeletons import Skeleton
+from fastpose.skeletons import Skeleton, match_skeletons
 
 __all__ = ["DataError", "PathTable", "PoseRecord", "PoseRecords", "concatenate"]
 
@@ -138,6 +138,8 @@ class PoseRecords:
             unknown; None in sets without.
         track_ids: [N] int64, the same number for the same person throughout a video, -1 where unknown; None in sets
             without.
+        weights: [N, K] float32, 0 to 1: how much a visible keypoint counts in training, in sets that say so by flags
+            between 0 and 1 (labels that a network has made); None in sets without: each counts fully.
         crowd_index: [I] float32, how much the people of a photo overlap (0 to 1); NaN where unknown; None in sets
             without.
 
@@ -163,6 +165,7 @@ class PoseRecords:
     head_boxes: NDArray[np.float32] | None = None
     head_sizes: NDArray[np.float32] | None = None
     track_ids: NDArray[np.int64] | None = None
+    weights: NDArray[np.float32] | None = None
     crowd_index: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
@@ -187,6 +190,7 @@ class PoseRecords:
             "head_boxes": (np.float32, (people, 4)),
             "head_sizes": (np.float32, (people,)),
             "track_ids": (np.int64, (people,)),
+            "weights": (np.float32, (people, joints)),
             "crowd_index": (np.float32, (images,)),
         }
         for name, (dtype, shape) in layout.items():
@@ -281,7 +285,7 @@ class PoseRecords:
         Args:
             skeleton: The K' keypoints wanted.
             mapping: Keypoint of ``skeleton`` → keypoint of these records, or two of them, whose middle it is. One that
-                is not in it is the keypoint of the same name.
+                is not in it is what :func:`fastpose.skeletons.match_skeletons` finds for it.
 
         Returns:
             Records of the same N people. What these records do not have is neither visible nor ``annotated``; a middle
@@ -292,8 +296,8 @@ class PoseRecords:
         """
         mapping = mapping or {}
         own = set(self.skeleton.keypoints)
-        pairs: dict[str, tuple[str, str]] = {name: (name, name) for name in skeleton.keypoints if name in own}
-        for name, origin in mapping.items():
+        pairs: dict[str, tuple[str, str]] = {}
+        for name, origin in (match_skeletons(self.skeleton, skeleton) | dict(mapping)).items():
             pairs[name] = (origin, origin) if isinstance(origin, str) else (origin[0], origin[1])
         unknown = sorted(set(pairs) - set(skeleton.keypoints))
         missing = sorted({name for pair in pairs.values() for name in pair} - own)
@@ -311,14 +315,24 @@ class PoseRecords:
         keypoints[:, columns] = (self.keypoints[:, first] + self.keypoints[:, second]) / 2
         visible[:, columns] = np.minimum(self.visible[:, first], self.visible[:, second])
         annotated[:, columns] = self.annotated[:, first] & self.annotated[:, second]
-        return replace(self, skeleton=skeleton, keypoints=keypoints, visible=visible, annotated=annotated)
+        arrays: dict[str, Any] = {"keypoints": keypoints, "visible": visible, "annotated": annotated}
+        if self.weights is not None:
+            arrays["weights"] = np.zeros((people, joints), np.float32)
+            arrays["weights"][:, columns] = np.minimum(self.weights[:, first], self.weights[:, second])
+        return replace(self, skeleton=skeleton, **arrays)
 
 
 # What a set that has such values puts where another has none, when the two are concatenated.
-_MISSING: dict[str, float] = {"head_boxes": np.nan, "head_sizes": np.nan, "track_ids": -1, "crowd_index": np.nan}
+_MISSING: dict[str, float] = {
+    "head_boxes": np.nan,
+    "head_sizes": np.nan,
+    "track_ids": -1,
+    "weights": 1,
+    "crowd_index": np.nan,
+}
 _PER_PERSON = (
     *("image_index", "boxes", "keypoints", "visible", "areas", "ids", "scores", "ignore"),
-    *("annotated", "head_boxes", "head_sizes", "track_ids"),
+    *("annotated", "head_boxes", "head_sizes", "track_ids", "weights"),
 )
 
 
@@ -330,7 +344,7 @@ def concatenate(records: Sequence[PoseRecords]) -> PoseRecords:
 
     Returns:
         All of them. Ids of photos and people are those of their files and may occur twice; a value that one set has and
-        another has not is NaN, or -1 for ``track_ids``, in the latter.
+        another has not is NaN, or -1 for ``track_ids``, or 1 for ``weights``, in the latter.
 
     Raises:
         ValueError: There are none, or their keypoints differ.

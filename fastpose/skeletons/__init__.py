@@ -31,6 +31,7 @@ from .datasets import (
 from .faces import AFLW19, COCO_WHOLEBODY_FACE68, COFW29, LAPA106, W300_68, W300LP68, WFLW98
 from .fashion import DEEPFASHION2_294, DEEPFASHION_FULL8, DEEPFASHION_LOWER4, DEEPFASHION_UPPER6
 from .hands import COCO_WHOLEBODY_HAND21, FREIHAND21, ONEHAND10K21, RHD21
+from .matching import match_skeletons
 from .names import canonical_name
 from .skeleton import Skeleton
 from .wholebody import COCO_WHOLEBODY133, HALPE26, HALPE136, HUMANART21, MHP16, OCHUMAN17
@@ -51,6 +52,7 @@ __all__ = [
     "find_skeleton",
     "get_skeleton",
     "list_skeletons",
+    "match_skeletons",
 ]
 
 _SKELETONS = {

@@ -15,7 +15,7 @@ from ..data.records import PoseRecords
 from ..data.synthetic import synthetic_records
 from ..evaluate import Evaluator, default_metric
 from ..metrics import METRICS
-from ..skeletons import Skeleton
+from ..skeletons import Skeleton, match_skeletons
 from ..spec import PoseSpec
 from .recipe import Recipe, RecipeError
 from .settings import SourceSettings
@@ -34,14 +34,19 @@ def build_data(recipe: Recipe, spec: PoseSpec, say: Callable[[str], None]) -> Po
         source, note = _source(settings, recipe, "train")
         sources.append(source)
         say(note)
-    own, skeletons = spec.skeleton.keypoints, [source.records.skeleton.keypoints for source in sources]
-    unlabelled = [name for name in own if not any(name in names for names in skeletons)]
-    left = [name for name in dict.fromkeys(name for names in skeletons for name in names) if name not in own]
+    labelled: set[str] = set()
+    left: dict[str, None] = {}
+    for source in sources:
+        match = match_skeletons(source.records.skeleton, spec.skeleton)
+        labelled.update(match)
+        used = {name for origin in match.values() for name in ([origin] if isinstance(origin, str) else origin)}
+        left |= dict.fromkeys(name for name in source.records.skeleton.keypoints if name not in used)
+    unlabelled = [name for name in spec.skeleton.keypoints if name not in labelled]
     hint = "model.skeleton=data trains the keypoints of the data"
     if unlabelled or left:
         parts = [
-            f"{', '.join(names)} {what}"
-            for names, what in ((unlabelled, "without labels"), (left, "left out"))
+            f"{_listed(names)} {what}"
+            for names, what in ((unlabelled, "without labels"), (list(left), "left out"))
             if names
         ]
         say(f"keypoints: {'; '.join(parts)} ({hint})")
@@ -50,6 +55,12 @@ def build_data(recipe: Recipe, spec: PoseSpec, say: Callable[[str], None]) -> Po
     except ValueError as error:
         why = f" ({hint})" if left else ""
         raise RecipeError(f"data: {str(error).removeprefix('data: ')}{why}") from None
+
+
+def _listed(names: list[str]) -> str:
+    """Names in one line: whole bodies have more than anybody reads."""
+    shown = names if len(names) <= 12 else names[:8]
+    return ", ".join(shown) + (f" and {len(names) - len(shown)} others" if len(names) > len(shown) else "")
 
 
 def _source(settings: SourceSettings, recipe: Recipe, part: str) -> tuple[Source, str]:

@@ -249,7 +249,7 @@ def test_eval_of_other_keypoints_than_the_models_names_both(photos, tmp_path, ca
         (("eval", "MODEL", "--data", "gone.json"), "gone.json"),
         (("eval", "MODEL", "--data", "MODEL"), "best.safetensors"),
         (("eval", "MODEL", "--data", "TRUTH", "--images", "EMPTY"), "no photo can be read"),
-        (("eval", "MODEL", "--data", "TRUTH", "--format", "voc"), "format: expected one of aic, coco"),
+        (("eval", "MODEL", "--data", "TRUTH", "--format", "voc"), "format: expected one of 300w, 300wlp"),
         (("eval", "MODEL", "--data", "TRUTH", "--format", "mpii"), "expected a list of people, got an object"),
         (("eval", "MODEL", "--data", "TRUTH", "--split", "val"), "split: no part is named 'val'"),
         (("eval", "MODEL"), "--data"),

@@ -54,7 +54,7 @@ def test_overrides(override, value):
         ("train.epochs.x=1", "expected key=value|is a value|train.epochs"),
         ("data.train.3.repeats=1", "data.train.3.repeats: expected a position from 0 to 1"),
         ("data.train.0.synthetic={}", "either annotations or synthetic"),
-        ("data.train.0.format=voc", "format: expected one of aic, coco, .*got 'voc'"),
+        ("data.train.0.format=voc", "format: expected one of 300w, .*coco, .*got 'voc'"),
         ("data.train.0={synthetic: {}, format: coco}", "format, split, images and teacher go with annotations"),
         ("train.epochs=1 train.phases=2", "train.epochs"),
         ("train.freeze=[", "not valid YAML"),

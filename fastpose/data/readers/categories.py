@@ -25,7 +25,7 @@ def category_with_keypoints(
             ("person" among several).
 
     Returns:
-        Its entry, without an id where it stands for all; None where the file describes none.
+        Its entry, without an id where it stands for all; None where the file describes none, or, of all, no keypoints.
 
     Raises:
         DataError: There is no such category; several have keypoints and none is "person"; or all are wanted and they
@@ -33,7 +33,9 @@ def category_with_keypoints(
     """
     categories = _categories(path, content)
     with_keypoints = [entry for entry in categories if entry.get("keypoints")]
-    if wanted == "all" and with_keypoints and not any(entry.get("name") == "all" for entry in categories):
+    if wanted == "all" and not any(entry.get("name") == "all" for entry in categories):
+        if not with_keypoints:
+            return None
         if any(entry["keypoints"] != with_keypoints[0]["keypoints"] for entry in with_keypoints):
             raise DataError(f"{path}: category: not all have the same keypoints; choose one of {_listed(categories)}")
         return {key: value for key, value in with_keypoints[0].items() if key != "id"} | {"name": "all"}

@@ -21,7 +21,7 @@ from fastpose.data.readers.categories import (
     keypoint_names,
 )
 from fastpose.data.readers.detections import DetectionFile, FoundBoxes
-from fastpose.data.readers.files import JsonFile, entries, integer, kind, numbers, open_json
+from fastpose.data.readers.files import JsonFile, Where, entries, integer, kind, numbers, open_json
 from fastpose.data.records import DataError, PathTable, PoseRecords
 from fastpose.geometry import boxes_xywh_to_xyxy
 from fastpose.metrics.truth import AREA_OF_BOX
@@ -74,7 +74,8 @@ def read_coco(
 
     Returns:
         N people, by photo in the file's order. Boxes are xyxy, annotated ones cut to 0 … width - 1 and 0 … height - 1.
-        Areas are the annotated ones, else 0.53 of the box. ``track_ids`` and ``crowd_index`` where the file has them.
+        Areas are the annotated ones, else 0.53 of the box. ``track_ids`` and ``crowd_index`` where the file has them;
+        ``weights`` where flags lie between 0 and 1.
 
     Raises:
         DataError: The file is missing, cut short or not of this format, an id occurs twice, a value is not finite, a
@@ -102,6 +103,8 @@ def read_coco_style(
     keep_ignored: bool = False,
     origin: float = 0.0,
     cut: bool = True,
+    parts: Mapping[str, int] | None = None,
+    boxes_of: Callable[[Where, list[dict[str, Any]]], NDArray[np.float64]] | None = None,
 ) -> tuple[PoseRecords, list[dict[str, Any]]]:
     """What the readers of COCO and of the data sets in its format share.
 
@@ -115,6 +118,9 @@ def read_coco_style(
         keep_ignored: As :func:`read_coco`.
         origin: Coordinate of the centre of the first pixel in the file, 1 where MATLAB wrote it.
         cut: Whether boxes are cut to the photo.
+        parts: Names of the lists that a person's keypoints stand in one after the other, and how many are in each; by
+            default all are in ``keypoints``.
+        boxes_of: Gives boxes [N, 4] xyxy of N entries where they are not those in ``bbox``.
 
     Returns:
         The records, and the file's entry of each of the N people (none for detections).
@@ -140,15 +146,18 @@ def read_coco_style(
     position = {name: column for column, name in reversed(list(enumerate(in_file)))}
     columns = [position[name] for name in skeleton.keypoints]
 
+    length = len(in_file)
+    parts = parts or {"keypoints": length}
+
     skipped: Counter[str] = Counter()
-    found = _with_keypoints(file, photos, category_id, skipped)
+    found = _with_keypoints(file, photos, category_id, parts, skipped)
 
     def where(index: int) -> str:
         return f"{file.path}: annotation {found[index][1]['id']}"
 
     image = np.array([position for position, _ in found], np.int64)
     people = [entry for _, entry in found]
-    boxes = _boxes(where, people, len(in_file)) - origin
+    boxes = (_boxes(where, people, parts) if boxes_of is None else boxes_of(where, people)) - origin
     if cut:
         limits = photos.sizes[image][:, [1, 0, 1, 0]]
         boxes = np.where(limits > 0, np.clip(boxes, 0, np.maximum(limits - 1, 0)), boxes)
@@ -158,10 +167,7 @@ def read_coco_style(
     keep = ~empty if keep_ignored else ~empty & ~crowd & counted
 
     rows = np.flatnonzero(keep)
-    length = len(in_file)
-    values = [people[row]["keypoints"] for row in rows]
-    points = numbers(lambda i: where(int(rows[i])), "keypoints", values, 3 * length).reshape(-1, length, 3)
-    del values
+    points = _points(lambda i: where(int(rows[i])), [people[row] for row in rows], parts)
     with_count = np.array([people[row].get("num_keypoints") is not None for row in rows], np.bool_)
     annotated = counted[rows] & (with_count | (points[..., 2] > 0).any(1))
     annotated &= points[..., :2].max((1, 2), initial=0) > 0
@@ -183,6 +189,7 @@ def read_coco_style(
         "boxes": boxes,
         "keypoints": points[..., :2].astype(np.float32) - np.float32(origin),
         "visible": np.clip(np.ceil(points[..., 2]), 0, 2),
+        "weights": _weights(points[..., 2]),
         "areas": _areas(lambda i: where(int(rows[i])), kept, boxes),
         "ids": [entry["id"] for entry in kept],
         "scores": np.ones(len(rows)),
@@ -193,15 +200,28 @@ def read_coco_style(
     return PoseRecords(skeleton, **photos.columns(), **arrays, source=str(file.path), skipped=left_out), kept
 
 
-def _boxes(where: Callable[[int], str], people: list[dict[str, Any]], joints: int) -> NDArray[np.float64]:
+def _points(where: Where, people: list[dict[str, Any]], parts: Mapping[str, int]) -> NDArray[np.float64]:
+    """[N, K, 3] x, y, visible of the keypoints that stand in the lists of these names, so many in each."""
+    found = [
+        numbers(where, key, [entry[key] for entry in people], 3 * count).reshape(-1, count, 3)
+        for key, count in parts.items()
+    ]
+    return found[0] if len(found) == 1 else np.concatenate(found, 1)
+
+
+def _weights(flags: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """Flags [N, K] between 0 and 1, where there are any, are how sure a network is of its label."""
+    return np.clip(flags, 0, 1) if ((flags > 0) & (flags < 1)).any() else None
+
+
+def _boxes(where: Where, people: list[dict[str, Any]], parts: Mapping[str, int]) -> NDArray[np.float64]:
     """[N, 4] xyxy as stated, else those of the labelled keypoints."""
     boxes = np.zeros((len(people), 4))
     stated = [row for row, entry in enumerate(people) if entry.get("bbox") is not None]
     values = [people[row]["bbox"] for row in stated]
     boxes[stated] = boxes_xywh_to_xyxy(numbers(lambda i: where(stated[i]), "bbox", values, 4))
     others = [row for row, entry in enumerate(people) if entry.get("bbox") is None]
-    values = [people[row]["keypoints"] for row in others]
-    points = numbers(lambda i: where(others[i]), "keypoints", values, 3 * joints).reshape(-1, joints, 3)
+    points = _points(lambda i: where(others[i]), [people[row] for row in others], parts)
     boxes[others] = boxes_of_keypoints(points[..., :2], points[..., 2] > 0)
     return boxes
 
@@ -287,7 +307,7 @@ def _default_root(path: Path, names: list[str]) -> Path:
 
 
 def _with_keypoints(
-    file: JsonFile, photos: _Photos, category_id: int | None, skipped: Counter[str]
+    file: JsonFile, photos: _Photos, category_id: int | None, parts: Mapping[str, int], skipped: Counter[str]
 ) -> list[tuple[int, dict[str, Any]]]:
     """(number of the photo, entry) of each annotation that has keypoints; the others are counted."""
     seen: set[int] = set()
@@ -306,7 +326,7 @@ def _with_keypoints(
             skipped["unknown image"] += 1
         elif _other_category(where, entry, category_id):
             skipped["other category"] += 1
-        elif entry.get("keypoints") is None:
+        elif any(entry.get(key) is None for key in parts):
             skipped["no keypoints" if entry.get("bbox") is not None else "no box"] += 1
         else:
             found.append((image, entry))

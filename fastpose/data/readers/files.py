@@ -7,9 +7,10 @@ fails is walked entry by entry, to name the one that is wrong.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from fastpose.files import open_file, parse_json, read_file, unreadable
 
 __all__ = [
     "JsonFile",
+    "Where",
     "check_split",
     "entries",
     "integer",
@@ -35,6 +37,11 @@ __all__ = [
     "usable",
 ]
 
+Where = Callable[[int], str]
+"""Says where entry i of a column stands in its file, for an error."""
+
+# Lists of keypoints: COCO's own, those that COCO-WholeBody has beside it, and Human-Art's.
+_KEYPOINTS = ("keypoints", "foot_kpts", "face_kpts", "lefthand_kpts", "righthand_kpts", "keypoints_21")
 # No coordinate, side or area in pixels is larger; what is would overflow single precision further on.
 _LARGEST = 1e12
 
@@ -45,7 +52,7 @@ class JsonFile:
 
     Attributes:
         path: The file.
-        content: What it holds; the ``keypoints`` of annotations are ``array("d")`` where they are plain numbers.
+        content: What it holds; lists of keypoints of annotations are ``array("d")`` where they are plain numbers.
     """
 
     path: Path
@@ -68,8 +75,8 @@ def read_json(path: str | Path) -> Any:
         path: The file.
 
     Returns:
-        What it holds, without the outlines (``segmentation``), and with ``keypoints`` packed, of which a hundred
-        thousand lists of number objects would fill a gigabyte while the file is read.
+        What it holds, without the outlines (``segmentation``), and with lists of keypoints packed, of which a hundred
+        thousand as lists of number objects would fill a gigabyte while the file is read.
 
     Raises:
         DataError: It is missing, not readable, cut short, not JSON, or nested more than a hundred deep.
@@ -107,12 +114,17 @@ def read_lines(path: str | Path) -> list[str]:
 
 
 def _pack(entry: dict[str, Any]) -> dict[str, Any]:
-    points = entry.get("keypoints")
-    if points is not None and "image_id" in entry:
+    if "image_id" in entry and entry.get("keypoints") is not None:
         entry.pop("segmentation", None)
-        with suppress(OverflowError, TypeError):  # not plain numbers: they stay, for the error that names the entry
-            entry["keypoints"] = array("d", points)
+        for key in _KEYPOINTS:
+            with suppress(KeyError, OverflowError, TypeError):  # not plain numbers: kept for the error that names them
+                entry[key] = array("d", _flat(entry[key]))
     return entry
+
+
+def _flat(points: Iterable[Any]) -> Iterable[Any]:
+    """Keypoints as numbers, where they may be triples of them."""
+    return chain.from_iterable(points) if all(type(point) is list and len(point) == 3 for point in points) else points
 
 
 def read_mat(path: str | Path) -> dict[str, Any]:
@@ -201,7 +213,7 @@ def integer(where: Callable[[], str], entry: Mapping[str, Any], key: str) -> int
     return value
 
 
-def numbers(where: Callable[[int], str], key: str, values: Sequence[Any], count: int) -> NDArray[np.float64]:
+def numbers(where: Where, key: str, values: Sequence[Any], count: int) -> NDArray[np.float64]:
     """One value of every entry, each a list of so many numbers.
 
     Args:
@@ -231,7 +243,7 @@ def numbers(where: Callable[[int], str], key: str, values: Sequence[Any], count:
     return np.array(rows, np.float64).reshape(len(values), count)
 
 
-def _row(where: Callable[[int], str], index: int, key: str, value: Any, count: int) -> NDArray[np.float64]:
+def _row(where: Where, index: int, key: str, value: Any, count: int) -> NDArray[np.float64]:
     if not isinstance(value, (list, array)) or len(value) != count:
         got = f"{len(value)}" if isinstance(value, (list, array)) else kind(value)
         raise DataError(f"{where(index)}: {key}: expected {count} numbers, got {got}")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fastpose.data.readers.aic import read_aic
 from fastpose.data.readers.categories import keypoint_names
 from fastpose.data.readers.coco import read_coco
+from fastpose.data.readers.coco_sets import COCO_SETS, read_coco_set
 from fastpose.data.readers.crowdpose import read_crowdpose
 from fastpose.data.readers.exlpose import read_exlpose
 from fastpose.data.readers.files import JsonFile, check_split, open_json, read_mat
@@ -19,6 +22,7 @@ from fastpose.data.readers.mpii import read_mpii
 from fastpose.data.readers.mpii_trb import read_mpii_trb
 from fastpose.data.readers.posetrack18 import read_posetrack18
 from fastpose.data.readers.ultralytics import read_ultralytics
+from fastpose.data.readers.wholebody import read_coco_wholebody, read_wholebody_faces, read_wholebody_hands
 from fastpose.data.records import DataError, PoseRecords
 from fastpose.skeletons import (
     AIC14,
@@ -29,13 +33,20 @@ from fastpose.skeletons import (
     POSETRACK18_17,
     Skeleton,
     find_skeleton,
+    match_skeletons,
 )
+from fastpose.skeletons.animals import AP10K17
+from fastpose.skeletons.fashion import DEEPFASHION2_294
+from fastpose.skeletons.names import canonical_name
 
 __all__ = ["list_formats", "read_annotations"]
 
 _READERS: dict[str, Callable[..., PoseRecords]] = {
     "aic": read_aic,
     "coco": read_coco,
+    "coco_wholebody": read_coco_wholebody,
+    "coco_wholebody_face": read_wholebody_faces,
+    "coco_wholebody_hand": read_wholebody_hands,
     "crowdpose": read_crowdpose,
     "exlpose": read_exlpose,
     "humanart": read_humanart,
@@ -44,12 +55,14 @@ _READERS: dict[str, Callable[..., PoseRecords]] = {
     "mpii": read_mpii,
     "mpii_trb": read_mpii_trb,
     "posetrack18": read_posetrack18,
+    "ubody": read_coco_wholebody,
     "ultralytics": read_ultralytics,
+    **{name: partial(read_coco_set, name) for name in COCO_SETS},
 }
 _WITHOUT_DETECTIONS = ("mpii", "mpii_trb", "ultralytics")
 _WITH_SPLIT = ("jhmdb", "lsp", "mpii", "ultralytics")
 _WITH_SKELETON = ("coco", "ultralytics")
-_WITH_CATEGORY = ("coco", "ultralytics")
+_WITH_CATEGORY = ("coco", "ultralytics", *COCO_SETS)
 # Sets in COCO's format whose list of keypoints is theirs alone.
 _BY_SKELETON = {
     AIC14: "aic",
@@ -57,6 +70,20 @@ _BY_SKELETON = {
     JHMDB15: "jhmdb",
     MPII_TRB40: "mpii_trb",
     POSETRACK18_17: "posetrack18",
+    **{layout.skeleton: name for name, layout in COCO_SETS.items()},
+}
+# AP-10K's files write the names of its paws in full.
+_AP10K_IN_FILES = tuple(
+    canonical_name(name.replace("_F_", "_front_").replace("_B_", "_back_")) for name in AP10K17.keypoints
+)
+# Sets that do not name their keypoints, or number them, by name of the category and how many they are.
+_BY_COUNT = {
+    ("face", 19): ("aflw",),
+    ("face", 29): ("cofw",),
+    ("face", 68): ("300w", "300wlp"),
+    ("face", 98): ("wflw",),
+    ("face", 106): ("lapa",),
+    ("person", 136): ("halpe",),
 }
 
 
@@ -121,7 +148,8 @@ def read_annotations(
     records = _READERS[name](source, image_root, **options)
     if skeleton is None or skeleton.keypoints == records.skeleton.keypoints:
         return records
-    missing = [point for point in skeleton.keypoints if point not in records.skeleton.keypoints]
+    match = match_skeletons(records.skeleton, skeleton)
+    missing = [point for point in skeleton.keypoints if point not in match]
     if missing:
         there = ", ".join(records.skeleton.keypoints)
         raise DataError(f"{path}: the data set has no keypoint named {', '.join(missing)}; it has {there}")
@@ -173,11 +201,30 @@ def _tell_json(file: JsonFile) -> str | None:
     annotations, images, categories = (_first(content, key) for key in ("annotations", "images", "categories"))
     if "keypoints_21" in annotations:
         return "humanart"
+    if "face_kpts" in annotations and "lefthand_kpts" in annotations:
+        return "coco_wholebody"
+    if "joint_cam" in annotations:
+        return "rhd2d"  # whose categories name the points of each finger the wrong way round
     names = keypoint_names(file.path, categories)
     if "crowdIndex" in images and len(names) in (0, CROWDPOSE14.num_keypoints):
         return "crowdpose"
-    known = find_skeleton(names)
-    return "coco" if known is None else _BY_SKELETON.get(known, "coco")
+    return _tell_set(names, annotations, images, categories) or "coco"
+
+
+def _tell_set(
+    names: tuple[str, ...], annotation: dict[str, Any], photo: dict[str, Any], category: dict[str, Any]
+) -> str | None:
+    """A data set in COCO's format by its keypoints, if what is its own beside them is there, too."""
+    points = annotation.get("keypoints")
+    count = len(points) // 3 if isinstance(points, (list, array)) else 0
+    if len(names) == DEEPFASHION2_294.num_keypoints and names[0] == "1":
+        return "deepfashion2"
+    known = find_skeleton(names) or (AP10K17 if tuple(map(canonical_name, names)) == _AP10K_IN_FILES else None)
+    if known is not None:
+        found: tuple[str, ...] = (_BY_SKELETON.get(known, "coco"),)
+    else:
+        found = () if names else _BY_COUNT.get((str(category.get("name")), count), ())
+    return next((name for name in found if name not in COCO_SETS or COCO_SETS[name].fits(annotation, photo)), None)
 
 
 def _first(content: dict[str, Any], key: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from fastpose.data import DataError, PoseRecords, list_formats, read_annotations
+from fastpose.data.readers.coco_sets import COCO_SETS
 from fastpose.skeletons import AIC14, COCO17, CROWDPOSE14, EXLPOSE14, JHMDB15, LSP14, Skeleton, get_skeleton
 
 SKELETON = {
@@ -158,17 +160,18 @@ def test_nothing_odd_gets_past_the_checks(figures: Any, tmp_path: Path, name: st
 
 def test_formats_that_cannot_be_told(tmp_path: Path) -> None:
     for content in ([], [{"x": 1}], {"persons": []}, 5):
-        with pytest.raises(DataError, match=r"cannot tell the format; pass format, one of aic, coco, .*ultralytics"):
+        with pytest.raises(DataError, match=r"cannot tell the format; pass format, one of 300w, .*coco, .*ultralytics"):
             read_annotations(write(tmp_path / "what.json", content))
     with pytest.raises(DataError, match="these are detections"):
         read_annotations(write(tmp_path / "what.json", [{"image_id": 1, "bbox": [1, 2, 3, 4], "score": 1}]))
     with pytest.raises(DataError, match="cannot tell the format"):
         read_annotations(tmp_path / "..")
-    with pytest.raises(ValueError, match="format: expected one of aic, coco"):
+    with pytest.raises(ValueError, match="format: expected one of 300w, 300wlp"):
         read_annotations(tmp_path / "what.json", format="voc")
     with pytest.raises(DataError, match=r"gone\.json: no such file"):
         read_annotations(tmp_path / "gone.json")
-    assert set(SKELETON) | {"lsp", "ultralytics"} == set(list_formats())
+    wider = {*COCO_SETS, "coco_wholebody", "coco_wholebody_face", "coco_wholebody_hand", "ubody"}
+    assert set(SKELETON) | {"lsp", "ultralytics"} | wider == set(list_formats())
 
 
 def test_a_skeleton_and_a_split_that_do_not_fit(figures: Any, tmp_path: Path) -> None:
@@ -356,3 +359,12 @@ def test_what_only_looks_like_a_known_set(figures: Any, tmp_path: Path) -> None:
     names = [name.replace("_", " ").capitalize() for name in LSP14.keypoints]
     named["categories"][0]["keypoints"] = names
     assert read_annotations(write(tmp_path / "named.json", named)).skeleton is LSP14
+
+
+def test_the_page_of_data_sets_has_all_of_them() -> None:
+    page = Path(__file__).parents[3] / "docs" / "data.md"
+    table = page.read_text().split("## All sets")[1].split("## What comes out")[0]
+    rows = [row.split("|")[1] for row in table.splitlines() if row.startswith("| `")][1:]
+    named = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    names = [f"deepfashion{name}" if name.startswith("_") else name for name in named]
+    assert sorted(names) == sorted({*list_formats()} - {"ultralytics"})
