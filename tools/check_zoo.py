@@ -4,8 +4,9 @@
 
 For each entry: it builds; its state dict has the official names, shapes, dtypes and order; so many parameters; a
 checkpoint in the official layout, filled by name, loads; the outputs then agree with the reference figures (largest
-relative error). With DATA, a folder that holds `coco/test_coco.json` and its photos: the loss of a few training steps
-on two people is finite and falls.
+relative error). With DATA, a folder of samples of the data sets (which files, `zoo_samples.py` says): the loss of a few
+training steps on two people (hands, animals, …) of the entry's own data set is finite and falls. A network that learns
+from another one has that beside it, with weights given by name.
 
 Results are kept in a file after every entry: an interrupted run goes on where it was, and entries that share figures
 share the comparison. What did not succeed is tried again. All 372 take about two hours on one core; the largest network
@@ -20,6 +21,7 @@ import gc
 import json
 import math
 import os
+import re
 import sys
 import tempfile
 import time
@@ -30,14 +32,25 @@ import torch
 
 from fastpose.data.dataset import PoseDataset, Source
 from fastpose.data.loader import Batch, Loader
-from fastpose.data.readers import read_coco
-from fastpose.models import PoseModel, ZooEntry, build_loss, build_model, find_entry, list_entries, load_checkpoint
+from fastpose.models import (
+    PoseModel,
+    ZooEntry,
+    build_loss,
+    build_model,
+    create_model,
+    find_entry,
+    list_entries,
+    load_checkpoint,
+    save_model,
+)
+from fastpose.train.distillation import Distillation, build_distillation
 from fastpose.train.optim import build_optimizer, set_learning_rate
 from fastpose.train.recipe import Recipe
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "models"))
 
 import model_figures as figures
+from zoo_samples import two_people
 
 Json = dict[str, Any]
 
@@ -96,7 +109,8 @@ def load_official(model: PoseModel) -> None:
 
 def check_training(entry: ZooEntry, data: Path) -> Json:
     """Losses of a few steps on two people, with the optimizer and the loss of the entry's recipe."""
-    batch = two_people(entry, data)
+    dataset = PoseDataset([Source(two_people(entry, data))], entry.spec.skeleton)
+    batch = next(iter(Loader(dataset, entry.spec, batch_size=2, workers=1).epoch()))
     for rate in LEARNING_RATES:
         losses = train(entry, batch, rate)
         result = {"losses": losses, "rate": rate, "learns": math.isfinite(sum(losses)) and losses[-1] < losses[0]}
@@ -109,16 +123,21 @@ def check_training(entry: ZooEntry, data: Path) -> Json:
 def train(entry: ZooEntry, batch: Batch, rate: float) -> list[float]:
     """Losses from fresh weights on, until one after the second step is below the first."""
     parts = {"model": {"name": entry.name}, "data": {"train": [{"synthetic": {}}]}}
-    settings = Recipe.model_validate({**parts, **entry.recipe}).train
+    recipe = Recipe.model_validate({**parts, **entry.recipe})
+    settings = recipe.train
     torch.manual_seed(0)
     model = build_model(entry.architecture, entry.spec, entry.arguments).train()
     loss = build_loss(model.head, entry.spec, settings.loss)
-    optimizer = build_optimizer(model, settings.optimizer)
+    taught = beside_teacher(recipe, model)
+    optimizer = build_optimizer(model, settings.optimizer, taught.align if taught else None)
     set_learning_rate(optimizer, rate)
     losses: list[float] = []
     for _ in range(STEPS):
         optimizer.zero_grad()
-        value = loss(model(batch.images), batch.keypoints, batch.weights)
+        output, distance = taught(batch.images) if taught else (model(batch.images), 0.0)
+        value = loss(output, batch.keypoints, batch.weights, batch.annotated)
+        if taught:
+            value = taught.labels * value + distance
         losses.append(value.item())
         if len(losses) > 2 and losses[-1] < losses[0]:
             break
@@ -127,12 +146,23 @@ def train(entry: ZooEntry, batch: Batch, rate: float) -> list[float]:
     return losses
 
 
-def two_people(entry: ZooEntry, data: Path) -> Batch:
-    """A batch of the two people with the most labels among the photos, matched by the names of their keypoints."""
-    records = read_coco(data / "coco" / "test_coco.json", data / "coco")
-    best = sorted(range(len(records)), key=lambda i: -int((records.visible[i] > 0).sum()))[:2]
-    dataset = PoseDataset([Source(records.select(best))], entry.spec.skeleton)
-    return next(iter(Loader(dataset, entry.spec, batch_size=2, workers=1).epoch()))
+def beside_teacher(recipe: Recipe, model: PoseModel) -> Distillation | None:
+    """The network beside the teacher of its recipe, if it has one, whose weights are given by name.
+
+    They spare a download, and fresh ones would not do: their answer is the same everywhere, as the network's is.
+    """
+    settings = recipe.train.distill
+    if settings is None:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "teacher.safetensors"
+        teacher = create_model(settings.teacher)
+        load_official(teacher)
+        save_model(teacher, file)
+        del teacher
+        own = settings.model_copy(update={"teacher": str(file), "weights": None})
+        train = recipe.train.model_copy(update={"distill": own})
+        return build_distillation(recipe.model_copy(update={"train": train}), model)
 
 
 def is_right(result: Json, trained: bool) -> bool:
@@ -164,14 +194,23 @@ def check(entry: ZooEntry, data: Path | None, known: list[Json]) -> Json:
         gc.collect()
         # Weights, gradients, two moments and what the optimizer and the activations need beside them.
         needed = 20 * entry.parameters
-        if data is not None and needed > 1e9 and needed > os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
-            result["failure"] = f"not trained: needs {needed / 1e9:.0f} GB of memory"
+        if data is not None and needed > 1e9 and needed > (free := free_memory()):
+            result["failure"] = f"not trained: needs {needed / 1e9:.0f} GB of memory, {free / 1e9:.0f} are free"
         elif data is not None:
             result.update(check_training(entry, data))
     except Exception as error:
         result["failure"] = f"{type(error).__name__}: {error}".splitlines()[0]
     gc.collect()
     return {**result, "seconds": round(time.perf_counter() - began, 1)}
+
+
+def free_memory() -> int:
+    """Bytes that can be had, files that are kept in memory meanwhile included where the system tells them."""
+    with contextlib.suppress(OSError):
+        found = re.search(r"^MemAvailable: *(\d+) kB", Path("/proc/meminfo").read_text(encoding="utf-8"), re.MULTILINE)
+        if found:
+            return int(found[1]) * 1024
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def main() -> int:

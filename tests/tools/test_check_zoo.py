@@ -10,7 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
-from fastpose.skeletons import COCO17
+from fastpose.models import find_entry, list_entries
+from fastpose.models.zoo.datasets import parts_of
+from fastpose.skeletons import AIC14, COCO17
 
 TOOLS = Path(__file__).parents[2] / "tools"
 NAME = "litehrnet18.coco_256x192"
@@ -71,3 +73,70 @@ def test_what_is_wrong_is_said(check_zoo, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(check_zoo, "load_official", lambda model: 1 / 0)
     assert run(check_zoo, monkeypatch, "--pattern", NAME, "--results", results, "--again") == 1
     assert "WRONG ZeroDivisionError" in capsys.readouterr().out
+
+
+# --- the people that an entry is trained on -----------------------------------------------------------------------
+@pytest.fixture
+def zoo_samples(monkeypatch):
+    monkeypatch.syspath_prepend(str(TOOLS))
+    return importlib.import_module("zoo_samples")
+
+
+@pytest.mark.shared
+def test_every_entry_is_trained_on_its_own_data_set(zoo_samples, shared):
+    folder = shared / "data" / "samples"
+    if not folder.is_dir():
+        pytest.skip(f"no sample photos at {folder}")
+    borrowed = {}
+    for entry in {(entry.dataset, entry.spec.skeleton): entry for entry in list_entries()}.values():
+        people = zoo_samples.two_people(entry, folder)
+        assert (len(people), people.skeleton) == (2, entry.spec.skeleton), entry.name
+        assert (people.visible > 0).any(1).all(), entry.name
+        assert all(people.image_paths[photo].is_file() for photo in people.image_index), entry.name
+        if not set(parts_of(entry.dataset)) & set(zoo_samples.SAMPLES):
+            borrowed[entry.dataset] = people.source
+    # The keypoints of ExLPose are those of AI Challenger; the carried model's own photos are no sample.
+    assert {name: Path(file).parent.name for name, file in borrowed.items()} == {"exlpose": "aic", "people": "coco"}
+
+
+def test_a_sample_is_chosen_by_data_set_then_by_skeleton(zoo_samples, people):
+    coco, mpii, hand = map(find_entry, (NAME, "litehrnet18.mpii_256x256", "resnet50.onehand10k_256x256"))
+    chosen = zoo_samples.two_people(coco, people)
+    assert (chosen.ids.tolist(), chosen.skeleton) == ([1, 2], COCO17)
+    lent = zoo_samples.two_people(mpii, people)  # no MPII here: 12 of its 16 keypoints are COCO's
+    assert (lent.skeleton.name, lent.annotated.sum(1).tolist()) == ("mpii16", [12, 12])
+    with pytest.raises(ValueError, match="no sample of 'onehand10k', nor one with most keypoints of 'onehand10k21'"):
+        zoo_samples.two_people(hand, people)
+
+
+def test_of_a_mixture_one_of_each(zoo_samples, people, monkeypatch):
+    monkeypatch.setitem(zoo_samples.SAMPLES, "aic", ("aic/test_aic.json", "coco"))
+    content = json.loads((people / "coco" / "test_coco.json").read_text())
+    content["categories"][0]["keypoints"] = list(AIC14.keypoints)
+    for person in content["annotations"]:
+        person["keypoints"] = person["keypoints"][: 3 * 14]
+        person["id"] += 10
+    (people / "aic").mkdir()
+    (people / "aic" / "test_aic.json").write_text(json.dumps(content))
+    chosen = zoo_samples.two_people(find_entry("hrnet_w32_combine.coco_aic_256x192"), people)
+    assert chosen.ids.tolist() == [1, 11]
+    assert chosen.annotated.sum(1).tolist() == [17, 14]
+
+
+def test_a_photo_is_found_by_the_end_of_its_path(zoo_samples, people):
+    photo = Path("/else/where/1.png")
+    assert zoo_samples.find_photo(photo, people / "coco") == people / "coco" / "1.png"
+    assert zoo_samples.find_photo(photo, people) == photo
+
+
+def test_a_distilled_entry_learns_from_a_teacher(check_zoo, zoo_samples, people, tmp_path):
+    content = json.loads((people / "coco" / "test_coco.json").read_text())
+    zeros = {
+        f"{part}_kpts": [0] * 3 * n for part, n in (("foot", 6), ("face", 68), ("lefthand", 21), ("righthand", 21))
+    }
+    for person in content["annotations"]:
+        person |= {**zeros, **{f"{part}_valid": False for part in ("foot", "face", "lefthand", "righthand")}}
+    (people / "coco" / "test_coco_wholebody.json").write_text(json.dumps(content))
+    for name in ("rtmpose_tiny_distilled_l", "rtmpose_tiny_distilled"):  # first and second stage
+        result = check_zoo.check_training(find_entry(name), people)
+        assert result["learns"], result
