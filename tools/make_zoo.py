@@ -101,8 +101,22 @@ CODECS = {
     "SimCCLabel": "simcc",
     "UDPHeatmap": "udp",
 }
+# What the name of a file of weights says it was trained on; in this order, as names tell their history, too.
+STARTS = (
+    (r"simcc-ucoco_", "coco_ubody"),
+    (r"(udp|simcc)-body7_", "body8"),
+    (r"udp-aic-coco_", "coco_aic"),
+    (r"_coco[-_]256x192", "coco"),
+    (
+        r"in1k|imagenet|22k|^mae_pretrain|^(se-)?resn[a-z]+\d+(_v1d|_32x4d)?$|^mobilenet_v2$|^shufflenet_v\d$",
+        "imagenet",
+    ),
+    (r"^hrnetv2_w18$|^hrnet_w\d\d-\w{8}\.|^hrformer_|^pvt_|^scnet\d+-|^swin_tiny_|^vgg16_bn$", "imagenet"),
+)
 # The figure that sums up the others comes first; two blocks of figures differ in what they were measured against.
 HEADLINES = ("AP", "Mean", "Total", "Whole AP", "PCK@0.2", "PCKh@0.7", "PCK", "NME full", "NME test", "NME", "Mean@0.1")
+# Of one DeepFashion network the index has the share as an error and the error as a share; its page has them right.
+SWAPPED = {"AUC": 74.4, "EPE": 96.5, "PCK@0.2": 10.5}
 BLOCKS = {"jhmdb": ("box", "torso"), "posetrack18": ("true boxes", "detected boxes")}
 
 
@@ -154,6 +168,7 @@ def entry(row: Json, students: dict[str, Json], unsaid: Counter[str]) -> tuple[s
         "arguments": arguments,
         "spec": spec,
         "dataset": dataset,
+        "starts_from": _starts_from(row["model"]),
         "topic": row.get("topic", "body_2d_keypoint").removesuffix("_2d_keypoint"),
         "parameters": parameters,
         "gflops": gflops,
@@ -161,7 +176,7 @@ def entry(row: Json, students: dict[str, Json], unsaid: Counter[str]) -> tuple[s
         "metrics": _metrics(row),
         "weights": _weights(row, f"{height}x{width}"),
     }
-    usual = {"topic": "body"}
+    usual = {"topic": "body", "starts_from": None}
     return family, {key: value for key, value in data.items() if value != {} and usual.get(key) != value}
 
 
@@ -180,6 +195,18 @@ def _dataset(row: Json, alias: str) -> str:
     return {"coco-wholebody": "coco_wholebody", "ubody": "coco_ubody", "ubody2d": "coco_ubody"}.get(
         row["dataset"], row["dataset"]
     )
+
+
+def _starts_from(model: Json) -> str | None:
+    """What the weights from which the training starts had learned; None where it starts from nothing."""
+    for part in (model, model["backbone"]):
+        name = (part.get("init_cfg") or {}).get("checkpoint", "").split("/")[-1]
+        if name:
+            found = next((dataset for pattern, dataset in STARTS if re.search(pattern, name)), None)
+            if found is None:
+                raise ValueError(f"init_cfg: of what data set is {name}?")
+            return found
+    return None
 
 
 def _skeleton(row: Json) -> str:
@@ -322,6 +349,8 @@ def _metrics(row: Json) -> dict[str, float]:
     found = {}
     for published, kind in zip(row["published"], BLOCKS.get(row["dataset"], ("",)), strict=False):
         block = published["metrics"]
+        if block == SWAPPED:
+            block = {**block, "EPE": block["PCK@0.2"], "PCK@0.2": block["EPE"]}
         if row["dataset"] == "humanart":
             kind = published["dataset"]  # the table has what these networks reach on COCO
         suffix = f" ({kind})" if kind else ""
@@ -339,7 +368,9 @@ def _weights(row: Json, size: str) -> Json:
     addresses = {published["weights"] for published in row["published"]}
     if not addresses:
         return {}
-    (url,) = addresses
+    if len(addresses) > 1:
+        raise ValueError(f"weights: expected one file, got {addresses}")
+    url = addresses.pop().lstrip("(")  # one stands in the table as a bad link
     sizes = re.findall(r"\d+x\d{3}(?=-)", url)
     if sizes and size not in sizes:
         print(f"left out: {url}, which the table gives to a network for {size}", file=sys.stderr)

@@ -127,6 +127,7 @@ def _model_facts(name: str) -> dict[str, Any]:
     import torch
 
     from ..models import create_model, find_entry
+    from ..models.zoo.datasets import data_terms, training_sets, weights_licence
 
     with torch.device("meta"):
         model = create_model(name)
@@ -134,10 +135,15 @@ def _model_facts(name: str) -> dict[str, Any]:
     facts = _network_facts(model)
     if entry is not None:
         facts["official config"] = entry.alias
+        facts["topic"] = entry.topic
         facts["GFLOPs"] = entry.gflops
         facts["data set"] = entry.dataset
+        facts["starts from"] = entry.starts_from
         facts["published"] = dict(entry.metrics)
         facts["weights"] = dict(entry.weights)
+        facts["weights' licence"] = weights_licence(entry)
+        facts["training data"] = data_terms(entry)
+        facts["terms of the data sets"] = {name: dataset.terms for name, dataset in training_sets(entry).items()}
         facts.update({f"recipe: {part}": values for part, values in entry.recipe.items()})
     return facts
 

@@ -118,7 +118,10 @@ def test_models_names_the_nearest():
 
 def test_models_says_size_and_result_of_each():
     line = next(line for line in call("models", "hrnet_w32.coco_256x192").stdout.splitlines() if "w32" in line)
-    assert " ".join(line.split()) == "hrnet_w32.coco_256x192 28.5 M 7.64 256x192 coco 17 AP 0.746 published"
+    assert line.split() == [
+        *("hrnet_w32.coco_256x192", "body", "17", "256x192", "7.64", "28.5M", "AP", "0.746"),
+        *("Apache-2.0", "labels", "CC", "BY", "4.0"),
+    ]
 
 
 def test_info_about_a_model():
@@ -132,6 +135,9 @@ def test_info_about_a_model():
         "blur_kernel": 11,
     }
     assert facts["published"]["AP"] == 0.759
+    assert (facts["topic"], facts["starts from"], facts["weights' licence"]) == ("body", "imagenet", "Apache-2.0")
+    assert facts["training data"] == "labels CC BY 4.0"
+    assert facts["terms of the data sets"] == {"coco": "labels CC BY 4.0, photos as on Flickr"}
     assert facts["recipe: train"]["epochs"] == 210
     text = call("info", "mspn50_x2").stdout
     assert "mspn50_x2.coco_256x192" in text

@@ -110,6 +110,24 @@ def test_facts():
     assert (entry.metrics["Total (true boxes)"], entry.metrics["Total (detected boxes)"]) == (0.846, 0.774)
 
 
+def test_what_an_entry_starts_from():
+    starts = {
+        "hrnet_w32.coco_256x192": "imagenet",
+        "litehrnet18.coco_256x192": None,
+        "resnet50_rle_pretrained.coco_256x192": "coco",
+        "rtmpose_l.body8_256x192": "body8",
+        "rtmpose_m.ap10k_256x256": "coco_aic",
+        "rtmpose_tiny.face6_256x256": "imagenet",
+        "rtmw_l.cocktail14_256x192": "coco_ubody",
+    }
+    assert {name: find_entry(name).starts_from for name in starts} == starts
+
+
+def test_addresses_are_addresses():
+    for entry in list_entries():
+        assert "url" not in entry.weights or entry.weights["url"].startswith("https://"), entry.name
+
+
 def test_a_stem_stands_for_its_smallest_coco_network():
     assert find_entry("hrnet_w32").name == "hrnet_w32.coco_256x192"
     assert find_entry("hrnet_w32_udp").name == "hrnet_w32_udp.coco_256x192"

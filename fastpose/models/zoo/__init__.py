@@ -20,7 +20,10 @@ from fastpose.codecs import Gaussian, build_codec
 from fastpose.skeletons import COCO17, get_skeleton
 from fastpose.spec import PoseSpec
 
-__all__ = ["ZooEntry", "default_spec", "find_entry", "list_entries"]
+__all__ = ["TOPICS", "ZooEntry", "default_spec", "find_entry", "list_entries"]
+
+TOPICS = ("body", "wholebody", "hand", "face", "animal", "fashion")
+"""What an entry may be about."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +37,12 @@ class ZooEntry:
         arguments: its options that differ from the defaults.
         spec: what the network reads and gives.
         dataset: data set that it was trained on and measured with (`coco_aic`: trained on both, measured with COCO).
+            `datasets.parts_of` names the parts of a mixture.
+        starts_from: what the weights that its training starts from were trained on: `imagenet`, or a pose data set as
+            in `dataset`; None where it starts from nothing.
         parameters: weights that training changes.
         gflops: multiplications with additions of one forward pass, in 1e9, as papers count them.
-        topic: what it is about: `body`, `wholebody`, `hand`, `face`, `animal` or `fashion`.
+        topic: what it is about, one of `TOPICS`.
         recipe: how it was trained: the parts `augment`, `train` and `eval` of a `fastpose.train` recipe.
         metrics: published figures by name, as fractions; the first one sums up the others.
         weights: "url" and "sha256" (prefix of the hash) of the published checkpoint, without the hash where nobody
@@ -51,6 +57,7 @@ class ZooEntry:
     gflops: float
     topic: str = "body"
     alias: str | None = None
+    starts_from: str | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
