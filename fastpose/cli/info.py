@@ -141,7 +141,8 @@ def _model_facts(name: str) -> dict[str, Any]:
         facts["starts from"] = entry.starts_from
         facts["published"] = dict(entry.metrics)
         facts["weights"] = dict(entry.weights)
-        facts["weights' licence"] = weights_licence(entry)
+        licence = weights_licence(entry)
+        facts["weights' licence"] = f"{licence}, that of the project that publishes them" if licence else None
         facts["training data"] = data_terms(entry)
         facts["terms of the data sets"] = {name: dataset.terms for name, dataset in training_sets(entry).items()}
         facts.update({f"recipe: {part}": values for part, values in entry.recipe.items()})

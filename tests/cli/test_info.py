@@ -135,9 +135,10 @@ def test_info_about_a_model():
         "blur_kernel": 11,
     }
     assert facts["published"]["AP"] == 0.759
-    assert (facts["topic"], facts["starts from"], facts["weights' licence"]) == ("body", "imagenet", "Apache-2.0")
+    assert (facts["topic"], facts["starts from"]) == ("body", "imagenet")
+    assert facts["weights' licence"] == "Apache-2.0, that of the project that publishes them"
     assert facts["training data"] == "labels CC BY 4.0"
-    assert facts["terms of the data sets"] == {"coco": "labels CC BY 4.0, photos as on Flickr"}
+    assert facts["terms of the data sets"] == {"coco": "labels CC BY 4.0; photos as on Flickr"}
     assert facts["recipe: train"]["epochs"] == 210
     text = call("info", "mspn50_x2").stdout
     assert "mspn50_x2.coco_256x192" in text

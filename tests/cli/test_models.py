@@ -55,7 +55,7 @@ def test_json_says_all_of_an_entry():
         "data_terms": "non-commercial",
         "data_sets": {
             "mpii": "non-commercial; labels for research",
-            "coco": "labels CC BY 4.0, photos as on Flickr",
+            "coco": "labels CC BY 4.0; photos as on Flickr",
             "aic": "unknown; none in its README",
         },
     }

@@ -37,7 +37,7 @@ _NOT_FOUND = "unknown; see its page"
 _UNSTATED = "unknown; none in its README"
 _WHOLE_BODY = DataSet(
     "github.com/jin-s13/COCO-WholeBody",
-    "non-commercial; labels CC BY-NC 4.0, photos as on Flickr",
+    "non-commercial; labels CC BY-NC 4.0; photos as on Flickr",
     "non-commercial",
 )
 _HUMANART = DataSet("idea-research.github.io/HumanArt", "non-commercial; on request", "non-commercial")
@@ -51,7 +51,7 @@ _DEEPFASHION = DataSet(
 _DEEPPOSEKIT = DataSet("github.com/jgraving/DeepPoseKit-Data", "Apache-2.0", "Apache-2.0")
 
 DATA_SETS: Mapping[str, DataSet] = {
-    "coco": DataSet("cocodataset.org", "labels CC BY 4.0, photos as on Flickr", "labels CC BY 4.0"),
+    "coco": DataSet("cocodataset.org", "labels CC BY 4.0; photos as on Flickr", "labels CC BY 4.0"),
     "aic": DataSet("github.com/AIChallenger/AI_Challenger_2017", _UNSTATED),
     "crowdpose": DataSet("github.com/Jeff-sjtu/CrowdPose", _UNSTATED),
     "exlpose": DataSet("arxiv.org/abs/2303.15410", _NOT_FOUND),
@@ -62,7 +62,7 @@ DATA_SETS: Mapping[str, DataSet] = {
     "mhp": DataSet("lv-mhp.github.io", _NOT_FOUND),
     "mpii": _MPII,
     "mpii_trb": _MPII,
-    "ochuman": DataSet("github.com/liruilong940607/OCHumanApi", "unknown; none in its README, on request"),
+    "ochuman": DataSet("github.com/liruilong940607/OCHumanApi", "unknown; none in its README; on request"),
     "posetrack18": DataSet("posetrack.net", _NOT_FOUND),
     "coco_wholebody": _WHOLE_BODY,
     "coco_wholebody_hand": _WHOLE_BODY,
@@ -71,7 +71,7 @@ DATA_SETS: Mapping[str, DataSet] = {
     "halpe": _HALPE,
     "halpe26": _HALPE,
     "300w": DataSet(
-        "ibug.doc.ic.ac.uk/resources/300-W", "non-commercial; labels for research, no products", "non-commercial"
+        "ibug.doc.ic.ac.uk/resources/300-W", "non-commercial; labels for research; no products", "non-commercial"
     ),
     "300wlp": DataSet("cbsr.ia.ac.cn/users/xiangyuzhu/projects/3DDFA", _NOT_FOUND),
     "aflw": DataSet("tugraz.at/institute/icg/research/team-bischof/lrs/downloads/aflw", _NOT_FOUND),
@@ -96,10 +96,10 @@ DATA_SETS: Mapping[str, DataSet] = {
     "deepfashion_full": _DEEPFASHION,
     "deepfashion_upper": _DEEPFASHION,
     "deepfashion_lower": _DEEPFASHION,
-    "deepfashion2": DataSet("github.com/switchablenorms/DeepFashion2", "unknown; none in its README, on request"),
+    "deepfashion2": DataSet("github.com/switchablenorms/DeepFashion2", "unknown; none in its README; on request"),
     # Of the carried model alone, whose card says more.
     "lspet": DataSet("sam.johnson.io/research/lspet.html", _NOT_FOUND),
-    "voc2011": DataSet("host.robots.ox.ac.uk/pascal/VOC", "unknown; photos as on Flickr, for research"),
+    "voc2011": DataSet("host.robots.ox.ac.uk/pascal/VOC", "unknown; photos as on Flickr; for research"),
     "clothing_parsing": DataSet("github.com/bearpaw/clothing-co-parsing", "Apache-2.0", "Apache-2.0"),
     "sports100": DataSet("github.com/Vigneshraj15/SportsActivityDetection", _UNSTATED),
 }
