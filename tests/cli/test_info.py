@@ -70,7 +70,7 @@ def test_help_does_not_wait_for_torch():
 
 @pytest.mark.parametrize("policy", [None, "active"])
 def test_threads_do_not_spin_for_long(policy):
-    """Beside a busy program, spinning threads made a network twenty times as slow. torch must not be imported before."""
+    """Spinning threads made a network twenty times as slow beside a busy program. Read when torch is imported."""
     code = (
         "import os, sys\nfrom fastpose.cli import main\nassert 'torch' not in sys.modules\n"
         "try:\n    main(['models', '--names', 'alexnet*'])\nexcept SystemExit:\n    pass\n"
