@@ -28,7 +28,7 @@ FAMILIES = (
     *("resnet50", "resnetv1d50", "resnext50", "seresnet50", "scnet50", "resnest50", "hrnet_w32", "litehrnet18"),
     *("hrformer_small", "swin_tiny", "pvt_small", "pvtv2_b2", "vitpose_small", "cspnext_tiny_udp", "mspn50", "rsn18"),
     *("hourglass52", "cpm", "mobilenetv2", "shufflenetv1", "shufflenetv2", "alexnet", "vgg16_bn", "vipnas_resnet50"),
-    *("vipnas_mobilenetv3", "resnet50_rle"),
+    *("vipnas_mobilenetv3", "resnet50_rle", "rtmpose_m", "rtmw_m", "resnet50_simcc"),
 )
 ROUNDS = 6, 60  # at least, at most
 Network = Callable[[Tensor], list[Tensor]]
@@ -78,7 +78,7 @@ def _official(name: str) -> nn.Module:
     entry = find_entry(name)
     assert entry is not None
     folder = Path(str(mmpose("mmpose").__path__[0])) / ".mim" / "configs"
-    files = list(folder.glob(f"body_2d_keypoint/*/*/{entry.alias}.py"))
+    files = list(folder.glob(f"*_2d_keypoint/*/*/{entry.alias}.py"))
     if len(files) != 1:
         raise ValueError(f"{name}: expected one config {entry.alias}.py under {folder}, found {len(files)}")
     config = mmpose("mmengine").Config.fromfile(files[0]).model.to_dict()

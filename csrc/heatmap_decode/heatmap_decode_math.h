@@ -28,7 +28,8 @@ FASTPOSE_HD int flipped_column(int x, int width, bool shift) { return shift && x
 
 // Keypoint whose mirrored map belongs to keypoint k. On the CPU the caller has refused indices beyond the keypoints; on CUDA nobody could look
 // without waiting for the device, and the nearest keypoint is taken instead of memory that is not ours.
-FASTPOSE_HD int64_t mirrored_keypoint(const HeatmapDecodeArgs& args, int64_t k) {
+template <class Args>
+FASTPOSE_HD int64_t mirrored_keypoint(const Args& args, int64_t k) {
   return args.flip_index == nullptr ? k : clamp<int64_t>(args.flip_index[k], 0, args.keypoints_k - 1);
 }
 
@@ -167,6 +168,20 @@ FASTPOSE_HD Offset exact_step(CodecKind kind, const Around& a, float factor) {
 }
 
 // --- the end ------------------------------------------------------------------------------------------------------------------
+// Stores one keypoint of heatmaps or vectors: (x, y) in pixels of the crop, or of the source where the matrix back is given.
+template <class Args>
+FASTPOSE_HD void store_point(const Args& args, int64_t index, float x, float y, float score) {
+  if (args.inverse != nullptr) {
+    const double* m = args.inverse + index / args.keypoints_k * 6;
+    const double px = x, py = y;
+    x = static_cast<float>(m[0] * px + m[1] * py + m[2]);
+    y = static_cast<float>(m[3] * px + m[4] * py + m[5]);
+  }
+  args.keypoints[2 * index] = x;
+  args.keypoints[2 * index + 1] = y;
+  args.scores[index] = score;
+}
+
 // Stores one keypoint: the pixel and its refinement, before the scale.
 FASTPOSE_HD void store_keypoint(const HeatmapDecodeArgs& args, int64_t index, bool found, int column, int row, Offset step, float score) {
   const HeatmapReading& r = args.reading;
@@ -177,15 +192,7 @@ FASTPOSE_HD void store_keypoint(const HeatmapDecodeArgs& args, int64_t index, bo
     x = static_cast<float>(column) * r.scale_x;
     y = static_cast<float>(row) * r.scale_y;
   }
-  if (args.inverse != nullptr) {
-    const double* m = args.inverse + index / args.keypoints_k * 6;
-    const double px = x, py = y;
-    x = static_cast<float>(m[0] * px + m[1] * py + m[2]);
-    y = static_cast<float>(m[3] * px + m[4] * py + m[5]);
-  }
-  args.keypoints[2 * index] = x;
-  args.keypoints[2 * index + 1] = y;
-  args.scores[index] = score;
+  store_point(args, index, x, y, score);
 }
 
 }  // namespace fastpose

@@ -31,7 +31,7 @@ struct SimccAround { float v[2 * kSimccReach + 1]; };
 
 FASTPOSE_HD int64_t simcc_mirrored(const SimccDecodeArgs& args, int64_t i) {
   const int64_t k = i % args.keypoints_k;
-  return i - k + (args.flip_index == nullptr ? k : clamp<int64_t>(args.flip_index[k], 0, args.keypoints_k - 1));
+  return i - k + mirrored_keypoint(args, k);
 }
 
 // The step if it does not depend on the scale of the vector; false if simcc_exact_step() is needed. `peak` is the largest value before the
@@ -64,16 +64,8 @@ FASTPOSE_HD float simcc_score(float x, float y) {
 // Stores one keypoint: where it is in either vector, in bins.
 FASTPOSE_HD void store_simcc(const SimccDecodeArgs& args, int64_t i, float bin_x, float bin_y, float score) {
   const bool found = score > 0.f;
-  float x = (found ? bin_x : -1.f) / args.reading.split_ratio, y = (found ? bin_y : -1.f) / args.reading.split_ratio;
-  if (args.inverse != nullptr) {
-    const double* m = args.inverse + i / args.keypoints_k * 6;
-    const double px = x, py = y;
-    x = static_cast<float>(m[0] * px + m[1] * py + m[2]);
-    y = static_cast<float>(m[3] * px + m[4] * py + m[5]);
-  }
-  args.keypoints[2 * i] = x;
-  args.keypoints[2 * i + 1] = y;
-  args.scores[i] = score;
+  const float x = (found ? bin_x : -1.f) / args.reading.split_ratio, y = (found ? bin_y : -1.f) / args.reading.split_ratio;
+  store_point(args, i, x, y, score);
 }
 
 }  // namespace fastpose

@@ -72,6 +72,10 @@ class _Verbs(click.Group):
             return super().main(args, prog_name, standalone_mode=False, **extra)
         # OpenCV would put its own lines about a bad photo beside ours.
         os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+        # GNU's OpenMP, which torch brings, lets threads spin for milliseconds where they wait for each other: beside
+        # another busy program a network is then twenty times as slow. It reads this when torch is imported.
+        if "OMP_WAIT_POLICY" not in os.environ:
+            os.environ.setdefault("GOMP_SPINCOUNT", "6000")
         given = list(sys.argv[1:] if args is None else args)
         debug = "--debug" in given or os.environ.get("FASTPOSE_DEBUG", "") not in ("", "0")
         given = [word for word in given if word != "--debug"]  # wherever it stands

@@ -68,6 +68,24 @@ def test_help_does_not_wait_for_torch():
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("policy", [None, "active"])
+def test_threads_do_not_spin_for_long(policy):
+    """Spinning threads made a network twenty times as slow beside a busy program. Read when torch is imported."""
+    code = (
+        "import os, sys\nfrom fastpose.cli import main\nassert 'torch' not in sys.modules\n"
+        "try:\n    main(['models', '--names', 'alexnet*'])\nexcept SystemExit:\n    pass\n"
+        "assert 'torch' in sys.modules\nprint('spins', os.environ.get('GOMP_SPINCOUNT'))\n"
+    )
+    root = Path(__file__).resolve().parents[2]
+    unset = {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}
+    environment = {name: value for name, value in os.environ.items() if name not in unset}
+    environment["PYTHONPATH"] = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
+    if policy:
+        environment["OMP_WAIT_POLICY"] = policy
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert f"spins {None if policy else 6000}" in done.stdout, done.stderr
+
+
 def test_info_says_what_runs_here():
     facts = json.loads(call("info", "--json").stdout)
     assert facts["fastpose"] == fastpose.__version__

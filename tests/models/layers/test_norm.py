@@ -44,7 +44,9 @@ def plainly(layer: nn.Module, x: Tensor, activation: Any = None, shortcut: Tenso
 
 
 @pytest.mark.parametrize("momentum", [0.1, None])
-@pytest.mark.parametrize("activation", [None, nn.ReLU(inplace=True), F.relu_, nn.Sigmoid()], ids=str)
+@pytest.mark.parametrize(
+    "activation", [None, nn.ReLU(inplace=True), F.relu_, nn.Sigmoid()], ids=["none", "ReLU", "relu_", "Sigmoid"]
+)
 @pytest.mark.parametrize("with_shortcut", [False, True])
 def test_equals_the_layers(
     fused: list[bool], momentum: float | None, activation: Callable[[Tensor], Tensor] | None, with_shortcut: bool
