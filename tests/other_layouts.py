@@ -75,8 +75,13 @@ def vitpose_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def hugging_face_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """As transformers' VitPoseForPoseEstimation saves them."""
+    return hugging_face_from_vitpose(vitpose_names(state))
+
+
+def hugging_face_from_vitpose(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same, of a file of ViTPose's repository, experts and all."""
     result = {}
-    for name, tensor in vitpose_names(state).items():
+    for name, tensor in tensors.items():
         name = name.replace("patch_embed.proj.", "embeddings.patch_embeddings.projection.")
         name = name.replace("pos_embed", "embeddings.position_embeddings").replace("last_norm.", "layernorm.")
         name = name.replace(".blocks.", ".encoder.layer.").replace(".norm1.", ".layernorm_before.")
