@@ -104,15 +104,15 @@ def fetch(url: str, sha256: str | None = None) -> Path:
     path = cache_folder() / _cache_name(url, name, sha256)
     if path.is_file():
         return path
-    refused = {}
+    refused = []
     for place in _places():
         try:
             return _take(place, url, path, sha256)
         except WeightsError as error:
-            refused[place] = error
+            refused.append(error)
     if len(refused) == 1:
-        raise next(iter(refused.values()))
-    reasons = "".join(f"\n  {place}: {error}" for place, error in refused.items())
+        raise refused[0]
+    reasons = "".join(f"\n  {error}" for error in refused)
     raise WeightsError(f"{name}: none of the {len(refused)} places in {MIRROR} gave it:{reasons}")
 
 

@@ -72,7 +72,8 @@ def fetch_mirrored(mirror: str, path: str, folder: Path) -> Path:
     Args:
         mirror: `hf:owner/name`, or `hf:owner/name/folder` for a part of it.
         path: The path of the published address. The repository holds the file under the same name, in any folder; of
-            several the one counts whose path ends like the published one.
+            several the one counts whose path has most of the published one's end, and of these the one that lies
+            highest.
         folder: Where to put it.
 
     Returns:
@@ -88,7 +89,7 @@ def fetch_mirrored(mirror: str, path: str, folder: Path) -> Path:
     found = [file for file in _files(hub, mirror, place) if file.startswith(inside) and _ends(file, wanted)]
     if not found:
         raise WeightsError(f"{mirror}: holds no {wanted[-1]}")
-    return _file(hub, mirror, place, max(found, key=lambda file: _ends(file, wanted)), folder)
+    return _file(hub, mirror, place, max(found, key=lambda file: (_ends(file, wanted), -file.count("/"))), folder)
 
 
 class _AbsentError(WeightsError):
@@ -114,21 +115,20 @@ def _library(name: str) -> ModuleType:
 
 def _file(hub: ModuleType, name: str, place: _Place, file: str, folder: Path | None = None) -> Path:
     where = {} if folder is None else {"local_dir": folder}
-    return Path(
-        _ask(hub, name, lambda: hub.hf_hub_download(place.repository, file, revision=place.revision, **where), file)
-    )
+    return Path(_ask(name, lambda: hub.hf_hub_download(place.repository, file, revision=place.revision, **where), file))
 
 
 def _files(hub: ModuleType, name: str, place: _Place) -> list[str]:
-    return sorted(_ask(hub, name, lambda: hub.list_repo_files(place.repository, revision=place.revision)))
+    return sorted(_ask(name, lambda: hub.list_repo_files(place.repository, revision=place.revision)))
 
 
-def _ask(hub: ModuleType, name: str, call: Callable[[], Result], file: str = "") -> Result:
+def _ask(name: str, call: Callable[[], Result], file: str = "") -> Result:
     """What the library gives; what it raises, in words of one line."""
     try:
         return call()
     except Exception as error:  # of a dozen kinds, of that library and of what it fetches with
-        errors = hub.errors
+        from huggingface_hub import errors
+
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         if isinstance(error, errors.GatedRepoError):
             raise WeightsError(f"{name}: asks for an access token, which `hf auth login` keeps ({reason})") from error
