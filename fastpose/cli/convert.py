@@ -1,4 +1,4 @@
-"""``fastpose convert``: an official checkpoint to a file that says itself what it is."""
+"""``fastpose convert``: anybody's checkpoint to a file that says itself what it is."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from .file_report import describe_matches
 
 if TYPE_CHECKING:
     from ..models import PoseModel
-    from ..models.weights import Checkpoint
+    from ..models.checkpoint import Checkpoint
+    from ..models.layouts import Layout
     from ..skeletons import Skeleton
 
 __all__ = ["convert"]
@@ -30,6 +31,12 @@ __all__ = ["convert"]
 )
 @click.option("--keypoints", metavar="NAME,NAME,…", help="Their names, in order; left_… and right_… are mirror pairs.")
 @click.option(
+    "--expert",
+    metavar="DATA SET",
+    help="Of ViTPose++, whose file has networks for several: coco, aic, mpii, ap10k, apt36k, wholebody, or a number. "
+    "OUT has its keypoints; by default those of the model say which.",
+)
+@click.option(
     "--dtype",
     type=click.Choice(["float32", "float16", "int8"]),
     default="float32",
@@ -37,9 +44,19 @@ __all__ = ["convert"]
     help="Of the weights in OUT; int8 with a scale for every output channel, a quarter of the size.",
 )
 def convert(
-    checkpoint: Path, out: Path, name: str | None, num_keypoints: int | None, keypoints: str | None, dtype: str
+    checkpoint: Path,
+    out: Path,
+    name: str | None,
+    num_keypoints: int | None,
+    keypoints: str | None,
+    expert: str | None,
+    dtype: str,
 ) -> None:
-    """Turn CHECKPOINT (MMPose 0.x or 1.x, or a plain state dict) into OUT, safetensors with the PoseSpec in it.
+    """Turn CHECKPOINT into OUT, safetensors with the PoseSpec in it.
+
+    CHECKPOINT is a file of MMPose 0.x or 1.x, of the repositories of ViTPose, HRNet or Simple Baselines, of Hugging
+    Face's ViTPose, or of your own training; or hf:owner/name[/FILE], safetensors on Hugging Face. Its layout is told
+    from the names in it (docs/weights.md).
 
     A checkpoint of your own MMPose training says --model, and --num-keypoints or --keypoints where it is not for the
     keypoints of that model.
@@ -49,22 +66,27 @@ def convert(
     """
     import torch
 
-    from ..models import load_model, read_checkpoint, save_model
+    from ..models import load_model, save_model
+    from ..models.checkpoint import read_with_layout
+    from ..models.hub import is_address, local_file
 
     if out.suffix != ".safetensors":
         raise click.UsageError(f"OUT: expected a name that ends in .safetensors, got {out}")
-    content = read_checkpoint(checkpoint)
+    source = str(checkpoint) if is_address(checkpoint) else checkpoint.name
+    checkpoint = local_file(checkpoint)
+    content, layout = read_with_layout(checkpoint)
     if "fastpose.spec" in content.metadata:
         model = load_model(checkpoint)
         if name not in (None, model.name, model.architecture):
             raise click.UsageError(f"--model: {checkpoint.name} says itself that it is {model.name}, not {name}")
-        if num_keypoints is not None or keypoints is not None:
-            option = "--num-keypoints" if num_keypoints is not None else "--keypoints"
+        if num_keypoints is not None or keypoints is not None or expert is not None:
+            given = {"--num-keypoints": num_keypoints, "--keypoints": keypoints, "--expert": expert}
+            option = next(option for option, value in given.items() if value is not None)
             raise click.UsageError(f"{option}: {checkpoint.name} says itself what its keypoints are")
     else:
-        model = _build(checkpoint, content, name, _skeleton(num_keypoints, keypoints))
+        model = _build(checkpoint, content, layout, name, _skeleton(num_keypoints, keypoints), expert)
     kept = {key: text for key, text in content.metadata.items() if key != "format" and not key.startswith("fastpose.")}
-    save_model(model, out, metadata={"source": checkpoint.name, **kept}, dtype=getattr(torch, dtype))
+    save_model(model, out, metadata={"source": source, **kept}, dtype=getattr(torch, dtype))
     click.echo(f"{out}: {model.name}, {model.spec.num_keypoints} keypoints, {out.stat().st_size / 1e6:.1f} MB")
 
 
@@ -85,7 +107,14 @@ def _skeleton(num_keypoints: int | None, keypoints: str | None) -> Skeleton | No
     return Skeleton.from_names(f"custom{len(names)}", names)
 
 
-def _build(checkpoint: Path, content: Checkpoint, name: str | None, skeleton: Skeleton | None) -> PoseModel:
+def _build(
+    checkpoint: Path,
+    content: Checkpoint,
+    layout: Layout,
+    name: str | None,
+    skeleton: Skeleton | None,
+    expert: str | None,
+) -> PoseModel:
     """The network of a checkpoint that does not say what it is, with its weights."""
     from ..models import WeightsError, create_model, find_matches, load_checkpoint
 
@@ -96,12 +125,14 @@ def _build(checkpoint: Path, content: Checkpoint, name: str | None, skeleton: Sk
             f"{checkpoint.name}: no zoo entry publishes a file of that name; --model says what it is "
             f"({describe_matches(find_matches(content.tensors))})"
         )
-    options: dict[str, Any] = {} if skeleton is None else {"skeleton": skeleton}
-    if skeleton is not None and not skeleton.mirror_known:
-        options["flip_test"] = False  # it would average left with right
+    options: dict[str, Any] = {**layout.spec, **_expert_options(content, name, skeleton, expert)}
+    if skeleton is not None:
+        options["skeleton"] = skeleton
+        if not skeleton.mirror_known:
+            options["flip_test"] = False  # it would average left with right
     model = create_model(name, **options)
     try:
-        load_checkpoint(model, checkpoint)
+        load_checkpoint(model, checkpoint, expert=expert)
     except WeightsError as error:
         raise click.UsageError(f"{error}; {describe_matches(find_matches(content.tensors))}") from None
     if "flip_test" in options:
@@ -110,7 +141,30 @@ def _build(checkpoint: Path, content: Checkpoint, name: str | None, skeleton: Sk
             "nose,left_eye,right_eye,… names them.",
             err=True,
         )
+    if layout.spec:
+        values = ", ".join(f"{field} {value}" for field, value in layout.spec.items())
+        click.echo(f"Note: the PoseSpec has {values}, as {layout.name} trained.", err=True)
     return model
+
+
+def _expert_options(content: Checkpoint, name: str, skeleton: Skeleton | None, expert: str | None) -> dict[str, Any]:
+    """What an expert of ViTPose++ changes in the network that is built for it: keypoints, crops and decoding."""
+    from ..models import find_entry
+    from ..models.experts import EXPERTS, choose_expert, count_experts, find_expert
+    from ..models.layouts import LayoutError
+    from ..models.zoo import default_spec
+
+    count = count_experts(content.tensors)
+    if count != len(EXPERTS):
+        return {}  # of no published file, so nothing is known of its data sets
+    entry = find_entry(name)
+    ours = skeleton or (entry.spec if entry else default_spec()).skeleton
+    try:
+        number = choose_expert(content.tensors, ours) if expert is None else find_expert(expert, count)
+    except LayoutError as error:
+        raise click.UsageError(str(error)) from None
+    keypoints = {} if expert is None else {"skeleton": EXPERTS[number].skeleton}
+    return {**keypoints, **EXPERTS[number].spec}
 
 
 def _published(checkpoint: Path) -> str | None:

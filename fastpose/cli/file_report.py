@@ -25,19 +25,24 @@ def file_facts(path: Path, tensors: dict[str, Any], metadata: dict[str, str]) ->
     }
 
 
-def checkpoint_facts(path: Path, tensors: dict[str, Any]) -> dict[str, Any]:
-    """What can be told of weights that do not say which network they are for."""
+def checkpoint_facts(path: Path, tensors: dict[str, Any], layout: str) -> dict[str, Any]:
+    """What can be told of weights that do not say which network they are for; `layout`: whose names they have."""
     from ..models import find_matches, list_entries
+    from ..models.experts import EXPERTS, count_experts
 
     parts = Counter(name.partition(".")[0] for name in tensors)
     matches = find_matches(tensors)
     published = [entry.name for entry in list_entries() if Path(entry.weights.get("url", "")).name == path.name]
     facts: dict[str, Any] = {
         "says which network": "no (and shapes do not tell how its maps are to be decoded): see what fits",
+        "names of": layout or "this package (MMPose 1.x)",
         "parts": {name: f"{count} {'entry' if count == 1 else 'entries'}" for name, count in parts.most_common()},
         "published as": published,
         "fits": [f"{match.entry.name} ({match.num_keypoints} keypoints)" for match in matches],
     }
+    if count := count_experts(tensors):
+        known = [expert.name for expert in EXPERTS] if count == len(EXPERTS) else [f"0 to {count - 1}"]
+        facts["experts (fastpose convert --expert)"] = known
     name = published[0] if published else matches[0].entry.name if matches else None
     if name is not None:
         other = not published and matches[0].num_keypoints != matches[0].entry.spec.num_keypoints

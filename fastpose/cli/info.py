@@ -107,19 +107,21 @@ def _inner(value: Any) -> str:
 
 def _named_facts(name: str) -> dict[str, Any]:
     from ..models.find import is_weights_file
+    from ..models.hub import local_file
 
-    return _file_facts(Path(name)) if is_weights_file(name) else _model_facts(name)
+    return _file_facts(local_file(name)) if is_weights_file(name) else _model_facts(name)
 
 
 def _file_facts(path: Path) -> dict[str, Any]:
-    from ..models import load_model, read_checkpoint
+    from ..models import load_model
+    from ..models.checkpoint import read_with_layout
 
-    checkpoint = read_checkpoint(path)
+    checkpoint, layout = read_with_layout(path)
     facts = file_facts(path, checkpoint.tensors, checkpoint.metadata)
     if "fastpose.detector" in checkpoint.metadata:
         return facts | _detector_facts(path)
     if "fastpose.spec" not in checkpoint.metadata:
-        return facts | checkpoint_facts(path, checkpoint.tensors)
+        return facts | checkpoint_facts(path, checkpoint.tensors, layout.name)
     return facts | _network_facts(load_model(path))
 
 

@@ -166,13 +166,14 @@ def _weights_file(name: str, weights: Mapping[str, str]) -> Iterator[Path]:
         yield path
 
 
-def load_body(model: PoseModel, path: str | os.PathLike[str]) -> list[str]:
+def load_body(model: PoseModel, path: str | os.PathLike[str], *, expert: str | int | None = None) -> list[str]:
     """Load the weights of a network for other keypoints: all but the entries that depend on what the keypoints are.
 
     Args:
         model: the network; entries that depend on its keypoints (the last layers of its heads, for the most part) keep
             their values, also where those of the file would fit by shape. Untouched where an error is raised.
         path: any file that `read_checkpoint` takes, of the same architecture.
+        expert: see `load_checkpoint`.
 
     Returns:
         Names of the entries that keep their values.
@@ -181,7 +182,7 @@ def load_body(model: PoseModel, path: str | os.PathLike[str]) -> list[str]:
         WeightsError: the file cannot be used, or other entries differ.
     """
     names = _keypoint_entries(model)
-    load_checkpoint(model, path, keep=names)
+    load_checkpoint(model, path, keep=names, expert=expert)
     return [name for name in model.state_dict() if name in names]
 
 

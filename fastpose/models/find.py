@@ -7,6 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 from .factory import create_model
+from .hub import is_address
 from .pose_model import PoseModel
 from .weights import WeightsError, load_model
 
@@ -23,7 +24,8 @@ def find_model(name_or_file: str | os.PathLike[str] | None = None) -> PoseModel:
     """The trained model that a name stands for.
 
     Args:
-        name_or_file: A zoo name, or a file that `save_model` wrote; by default the model that the package carries.
+        name_or_file: A zoo name, or a file that `save_model` wrote, also as an address that `fastpose.models.hub.fetch`
+            takes (`hf:owner/name`); by default the model that the package carries.
 
     Returns:
         The network in float32, on the CPU, in evaluation mode.
@@ -44,8 +46,10 @@ def find_model(name_or_file: str | os.PathLike[str] | None = None) -> PoseModel:
 
 
 def is_weights_file(name_or_file: str | os.PathLike[str]) -> bool:
-    """Whether it means a file, which need not be there: a path, the suffix of one, or the name of one that is there."""
+    """Whether it means a file: a path or an address, which may lead nowhere, or the name of a file that is there."""
     name = os.fspath(name_or_file)
+    if is_address(name):
+        return True
     is_path = not isinstance(name_or_file, str) or os.sep in name or Path(name).suffix.lower() in _SUFFIXES
     return is_path or Path(name).is_file()
 

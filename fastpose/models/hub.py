@@ -8,6 +8,7 @@ import http.client
 import os
 import re
 import socket
+import tempfile
 import threading
 import time
 import urllib.error
@@ -19,14 +20,17 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ..files import open_file
-from .weights import WeightsError
+from .errors import WeightsError
+from .huggingface import PREFIX as HF
+from .huggingface import fetch_mirrored, fetch_named
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-__all__ = ["cache_folder", "fetch"]
+__all__ = ["cache_folder", "fetch", "is_address", "local_file", "user_file"]
 
 CACHE, MIRROR = "FASTPOSE_CACHE", "FASTPOSE_MIRROR"
+_PUBLISHED = "published"  # among mirrors: the published address itself
 _PIECE = 1 << 20
 _TRIES = 3
 _TIMEOUT = 30.0  # seconds without a byte
@@ -43,6 +47,22 @@ def cache_folder() -> Path:
     return Path(base).expanduser() / "fastpose"
 
 
+def local_file(path: str | os.PathLike[str]) -> Path:
+    """The file that a user's path or address means; an address is fetched (see `fetch`)."""
+    return fetch(os.fspath(path)) if is_address(path) else Path(path)
+
+
+def user_file(name: str) -> Path:
+    """`local_file` of what a user wrote into a recipe: `~` is the home folder there."""
+    return local_file(name if is_address(name) else Path(name).expanduser())
+
+
+def is_address(path: str | os.PathLike[str]) -> bool:
+    """Whether it is an address (`https://…`, `hf:owner/name`), not a path."""
+    name = os.fspath(path)
+    return name.startswith(HF) or "://" in name
+
+
 def fetch(url: str, sha256: str | None = None) -> Path:
     """The local file of a published checkpoint; downloads it where the cache does not have it.
 
@@ -51,8 +71,12 @@ def fetch(url: str, sha256: str | None = None) -> Path:
     name and its hash, or by its name and address where no hash is known: another hash is another file.
 
     Args:
-        url: The published address. The environment variable FASTPOSE_MIRROR names another place to take files from: a
-            folder that holds them by name, or an address to which the path of `url` is appended.
+        url: The published address; or `hf:owner/name[@revision][/file]`, safetensors in a repository on Hugging Face,
+            for which `huggingface_hub` is needed and keeps the file (see `fastpose.models.huggingface`).
+            The environment variable FASTPOSE_MIRROR names other places to take files from, instead of `url`'s: one or
+            more with commas between them, which are tried in that order. A place is a folder that holds files by name;
+            an address to which the path of `url` is appended; `hf:owner/name`, a repository that holds them by name in
+            any folder; or the word `published`, `url`'s own place. Mirrors are not asked for `hf:` names.
         sha256: The file's hash or the first digits of it; what does not match is thrown away. By default the digits
             that the file's name ends in, as PyTorch's and OpenMMLab's do (``resnet50-0676ba61.pth``,
             ``…-04af38ce_20220923.pth``); where there are none either, a warning says that the file was not verified.
@@ -62,23 +86,46 @@ def fetch(url: str, sha256: str | None = None) -> Path:
 
     Raises:
         WeightsError: It cannot be had, is larger than 16 GiB, or comes at less than a kilobyte a second; the message
-            says what to do without a network.
+            says what to do without a network, and with several places what each of them said.
     """
+    if sha256 and not re.fullmatch("[0-9a-fA-F]{1,64}", sha256):
+        raise WeightsError(f"sha256: expected hexadecimal digits, got {sha256!r}")
+    if url.startswith(HF):
+        file = fetch_named(url)
+        if sha256:
+            _check_file(url, file, sha256)
+        return file
     name = Path(urlsplit(url).path).name
     if not name:
         raise WeightsError(f"{url}: expected an address that ends in a file's name")
     found = _HASH_IN_NAME.search(name)
     if sha256 is None and found:
         sha256 = found[1]
-    if sha256 and not re.fullmatch("[0-9a-fA-F]{1,64}", sha256):
-        raise WeightsError(f"sha256: expected hexadecimal digits, got {sha256!r}")
-    folder = cache_folder()
-    path = folder / _cache_name(url, name, sha256)
+    path = cache_folder() / _cache_name(url, name, sha256)
     if path.is_file():
         return path
-    mirror = os.environ.get(MIRROR, "")
-    if mirror and "://" not in mirror:
-        local = Path(mirror).expanduser() / name
+    refused = []
+    for place in _places():
+        try:
+            return _take(place, url, path, sha256)
+        except WeightsError as error:
+            refused.append(error)
+    if len(refused) == 1:
+        raise refused[0]
+    reasons = "".join(f"\n  {error}" for error in refused)
+    raise WeightsError(f"{name}: none of the {len(refused)} places in {MIRROR} gave it:{reasons}")
+
+
+def _places() -> list[str]:
+    """Where to look, in order."""
+    return [place.strip() for place in os.environ.get(MIRROR, "").split(",") if place.strip()] or [_PUBLISHED]
+
+
+def _take(place: str, url: str, path: Path, sha256: str | None) -> Path:
+    """The file from one place: in the cache as `path`, or where a folder has it."""
+    name = Path(urlsplit(url).path).name
+    if place != _PUBLISHED and not is_address(place):
+        local = Path(place).expanduser() / name
         if not local.is_file():
             raise WeightsError(f"{local}: not there; {MIRROR} names a folder that should hold {name}")
         try:
@@ -86,20 +133,28 @@ def fetch(url: str, sha256: str | None = None) -> Path:
         except OSError as error:
             raise WeightsError(f"{local}: cannot be read ({error.strerror})") from error
         return local
-    source = mirror.rstrip("/") + urlsplit(url).path if mirror else url
-    if not source.startswith(("http://", "https://")):
+    on_hub = place.startswith(HF)
+    source = place if on_hub else url if place == _PUBLISHED else place.rstrip("/") + urlsplit(url).path
+    if not on_hub and not source.startswith(("http://", "https://")):
         raise WeightsError(f"{source}: expected an address that begins with http:// or https://")
 
     # Imported where something is fetched: networks are built and timed on machines that have torch and little else.
     from filelock import FileLock
 
+    folder = path.parent
+    # What one place began, another one continues: a hash tells whether they fit. Without one each has its own part.
+    own = "" if sha256 else f".{hashlib.sha256(source.encode()).hexdigest()[:8]}"
+    part = path.with_name(f"{path.name}{own}.part")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock"):
             if not path.is_file():  # another process may have been faster
-                part = path.with_name(f"{path.name}.part")
                 try:
-                    _download(source, part)
+                    if on_hub:
+                        with tempfile.TemporaryDirectory(dir=folder) as room:
+                            os.replace(fetch_mirrored(place, urlsplit(url).path, Path(room)), part)
+                    else:
+                        _download(source, part)
                     _check_file(source, part, sha256)
                 except WeightsError:
                     part.unlink(missing_ok=True)

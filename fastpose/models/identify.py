@@ -8,13 +8,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .experts import count_experts, fold_expert
 from .factory import create_model
+from .layouts import LayoutError
 from .zoo import ZooEntry, list_entries
 
 __all__ = ["Match", "find_matches"]
 
 # What training does not change, and so does not count as parameters.
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "relative_position_index")
+_COUNTER = _BUFFERS[2]
 _NEAR = 0.1
 """Relative difference of the parameters beyond which an entry is not built: other keypoints change the last layers."""
 
@@ -43,6 +46,11 @@ def find_matches(tensors: Mapping[str, Tensor]) -> list[Match]:
     Returns:
         First the entries with the file's number of keypoints, in the order of the zoo, then the others.
     """
+    if count_experts(tensors):  # all of them are of the same network, but for the number of keypoints
+        try:
+            tensors = fold_expert(tensors, 0)
+        except LayoutError:
+            return []
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     parameters = sum(tensor.numel() for name, tensor in tensors.items() if name.rpartition(".")[2] not in _BUFFERS)
     fitting: dict[tuple[object, ...], int | None] = {}
@@ -64,6 +72,8 @@ def _keypoints(entry: ZooEntry, shapes: Mapping[str, torch.Size]) -> int | None:
     """K with which the entry's network has these names and shapes; None where no K does."""
     usual = entry.spec.num_keypoints
     expected = _shapes(entry, usual)
+    if not any(name.endswith(_COUNTER) for name in shapes):  # files of before torch 0.4.1
+        expected = {name: shape for name, shape in expected.items() if not name.endswith(_COUNTER)}
     if expected.keys() != shapes.keys():
         return None
     other = [name for name, shape in expected.items() if shape != shapes[name]]
@@ -75,7 +85,10 @@ def _keypoints(entry: ZooEntry, shapes: Mapping[str, torch.Size]) -> int | None:
         return None
     rows_each = expected[name][0] // usual
     count, rest = divmod(shapes[name][0], rows_each)
-    return count if count and not rest and _shapes(entry, count) == shapes else None
+    if not count or rest:
+        return None
+    confirmed = _shapes(entry, count)
+    return count if all(confirmed[name] == shape for name, shape in shapes.items()) else None
 
 
 def _shapes(entry: ZooEntry, num_keypoints: int) -> dict[str, torch.Size]:

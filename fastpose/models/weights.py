@@ -1,11 +1,11 @@
-"""Weights: read every official layout, check them against a network, write them safely."""
+"""Weights: check those of a file against a network, load them, write them safely."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
-import re
+import warnings
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,11 +16,26 @@ from torch import Tensor
 
 from fastpose.spec import PoseSpec
 
-from ..files import atomic_write, open_file, parse_json
+from ..files import atomic_write, parse_json
+from .checkpoint import SCALE, Checkpoint, read_checkpoint, read_with_layout
+from .errors import WeightsError
+from .experts import EXPERTS, choose_expert, count_experts, find_expert, fold_expert
+from .hub import local_file
+from .layouts import OWN, Layout, LayoutError
 from .pose_model import PoseModel
 from .registry import build_model, build_outline
-from .restricted_pickle import RefusedPickleError
-from .torch_files import load_pickled
+
+__all__ = [
+    "Checkpoint",
+    "LoadReport",
+    "WeightsError",
+    "load_backbone",
+    "load_checkpoint",
+    "load_model",
+    "read_checkpoint",
+    "save_model",
+    "stored_tensors",
+]
 
 _SPEC, _MODEL, _ARCHITECTURE, _ARGUMENTS = (
     "fastpose.spec",
@@ -28,27 +43,10 @@ _SPEC, _MODEL, _ARCHITECTURE, _ARGUMENTS = (
     "fastpose.architecture",
     "fastpose.arguments",
 )
-# Where training programs put the weights in what they save; averaged ones first. MMEngine's `ema_state_dict` is not
-# among them: its `state_dict` holds the average, and that the other weights.
-_WRAPPERS = ("state_dict_ema", "model_ema", "ema", "state_dict", "model")
-# An int8 entry NAME stands for itself times the float32 entry NAME:scale, which has one value a row.
-_SCALE = ":scale"
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int8)  # of weights in files
-_MAX_BYTES = 1 << 36  # of a file of weights
-_MAX_HEADER = 1 << 24  # bytes: a hundred times that of any network here
 _MAX_PIXELS = 1 << 24  # of the input that a file may ask for: more than any network here can work with
+_COUNTER = ".num_batches_tracked"
 _NAMES_PER_KIND = 3  # how many missing (unexpected, ...) entries an error lists
-
-
-class WeightsError(ValueError):
-    """A file of weights that is not there, is damaged, would run code, or belongs to another network."""
-
-
-class Checkpoint(NamedTuple):
-    """What a file of weights holds: tensors by state-dict name, and the header's text values."""
-
-    tensors: dict[str, Tensor]
-    metadata: dict[str, str]
 
 
 class LoadReport(NamedTuple):
@@ -59,42 +57,13 @@ class LoadReport(NamedTuple):
     mismatched: tuple[str, ...]  # in both, of another shape: "NAME: expected (…), got (…)"
 
 
-def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
-    """Read a file of weights without running any code in it, and give its entries this project's names.
-
-    Takes safetensors, and what `torch.save` wrote: a plain state dict, or one under `state_dict`, `model` or `ema`
-    (averaged weights are preferred), as in MMPose 1.x and 0.x. The kind is told from the content, not from the file's
-    name. `module.` prefixes are taken off, the data preprocessor's buffers left out, `keypoint_head.` becomes `head.`.
-
-    Args:
-        path: the file.
-
-    Returns:
-        Tensors on the CPU, and the header (empty for pickled files).
-
-    Raises:
-        WeightsError: missing, truncated, not weights, or a pickle that could run code.
-    """
-    path = Path(path)
-    try:
-        with open_file(path, limit=_MAX_BYTES) as file:
-            start = file.read(16)
-    except OSError as error:
-        raise WeightsError(f"{path}: cannot be read ({error.strerror}); expected a file of weights") from error
-    # Safetensors first: they begin with the header's length in eight bytes, the lowest of which may be anything, also
-    # what a pickle (0x80) or an archive (PK) begins with.
-    if start[4:9] == b"\0\0\0\0{":
-        if (length := int.from_bytes(start[:8], "little")) > _MAX_HEADER:
-            raise WeightsError(f"{path}: damaged; expected a header of at most {_MAX_HEADER} bytes, got {length}")
-        tensors, metadata = _read_safetensors(path)
-        return Checkpoint(_official_names(path, tensors), metadata)
-    if start[:2] == b"PK" or start[:1] == b"\x80":
-        return Checkpoint(_official_names(path, _read_pickled(path)), {})
-    raise WeightsError(f"{path}: expected safetensors or a file that torch.save wrote; it begins with {start[:8]!r}")
-
-
 def load_checkpoint(
-    model: PoseModel, path: str | os.PathLike[str], strict: bool = True, *, keep: Collection[str] = ()
+    model: PoseModel,
+    path: str | os.PathLike[str],
+    strict: bool = True,
+    *,
+    keep: Collection[str] = (),
+    expert: str | int | None = None,
 ) -> LoadReport:
     """Load a file of weights into a network, all or nothing.
 
@@ -105,32 +74,39 @@ def load_checkpoint(
             loaded, and the rest is reported.
         keep: names of entries that keep the network's values, whatever the file has under them. With any, the file may
             be for other keypoints.
+        expert: of a ViTPose++ file, the data set whose network is wanted: `coco`, `aic`, `mpii`, `ap10k`, `apt36k`,
+            `wholebody`, or the number of one; by default that of the network's keypoints. Its layers are folded into
+            those of a plain vision transformer (`fastpose.models.experts`).
 
     Returns:
         What did not fit.
 
     Raises:
         WeightsError: the file cannot be used (see `read_checkpoint`); strict: the entries differ (the message lists at
-            most a dozen lines), or it is for other keypoints; not strict: nothing fits.
+            most a dozen lines), or it is for other keypoints; not strict: nothing fits; the keypoints do not tell
+            which of several experts is meant, or `expert` names none.
     """
-    return _load(model, Path(path), read_checkpoint(path), strict, keep)
+    path = local_file(path)
+    return _load(model, path, *_read_for(model, path, expert), strict, keep)
 
 
-def load_backbone(model: PoseModel, path: str | os.PathLike[str]) -> None:
+def load_backbone(model: PoseModel, path: str | os.PathLike[str], *, expert: str | int | None = None) -> None:
     """Load a network's backbone alone, from a classifier's weights (ImageNet) or from another pose network's.
 
     Args:
         model: the network; neck and head keep their values. Untouched where an error is raised.
         path: any file that `read_checkpoint` takes; its entries are the backbone's own, or those under `backbone.`.
             What else it holds (a classifier) is left alone.
+        expert: see `load_checkpoint`.
 
     Raises:
         WeightsError: the file cannot be used, or lacks an entry of the backbone (counters of batches may be missing).
     """
-    tensors = read_checkpoint(path).tensors
+    path = local_file(path)
+    tensors = _read_for(model, path, expert)[0].tensors
     inside = {name: tensor for name, tensor in tensors.items() if name.startswith("backbone.")}
     tensors = inside or {f"backbone.{name}": tensor for name, tensor in tensors.items()}
-    tensors = _fit_positions(Path(path), model, tensors, None)
+    tensors = _fit_positions(path, model, tensors, None)
     expected = {name: tensor for name, tensor in model.state_dict().items() if name.startswith("backbone.")}
     wrong = [
         name
@@ -160,7 +136,7 @@ def load_model(path: str | os.PathLike[str]) -> PoseModel:
         WeightsError: the file cannot be used, was not written by `save_model`, or names an architecture that this
             version does not have.
     """
-    path = Path(path)
+    path = local_file(path)
     checkpoint = read_checkpoint(path)
     metadata = checkpoint.metadata
     absent = [key for key in (_SPEC, _ARCHITECTURE, _ARGUMENTS) if key not in metadata]
@@ -187,7 +163,7 @@ def load_model(path: str | os.PathLike[str]) -> PoseModel:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise WeightsError(f"{path}: its header describes a network that cannot be built: {reason}") from error
     model.name = metadata.get(_MODEL, model.architecture)
-    _load(model, path, checkpoint, strict=True)
+    _load(model, path, checkpoint, OWN, strict=True)
     return model.eval()
 
 
@@ -262,29 +238,54 @@ def _quantised(name: str, weight: Tensor) -> dict[str, Tensor]:
     """The nearest of 255 values from minus to plus each row's largest."""
     rows = weight.float().flatten(1)
     scale = rows.abs().amax(1).clamp(min=torch.finfo(torch.float32).tiny) / 127
-    return {name: (rows / scale[:, None]).round().to(torch.int8).view(weight.shape), name + _SCALE: scale}
+    return {name: (rows / scale[:, None]).round().to(torch.int8).view(weight.shape), name + SCALE: scale}
 
 
-def _dequantised(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The floats that quantised entries stand for, and all other entries."""
-    floats = {name: tensor for name, tensor in tensors.items() if not name.endswith(_SCALE)}
-    for name in tensors.keys() - floats.keys():
-        weight, scale = floats.get(name.removesuffix(_SCALE)), tensors[name]
-        if weight is None or weight.dtype is not torch.int8 or scale.shape != weight.shape[:1]:
-            raise WeightsError(f"{path}: damaged; expected an int8 weight with as many rows as {name} has values")
-        floats[name.removesuffix(_SCALE)] = weight * scale.view(-1, *[1] * (weight.ndim - 1))
-    return floats
+def _read_for(model: PoseModel, path: Path, expert: str | int | None) -> tuple[Checkpoint, Layout]:
+    """Read a file for a network; of several data sets' networks the one that is wanted."""
+    checkpoint, layout = read_with_layout(path)
+    trained_with = dict(layout.spec)
+    count = count_experts(checkpoint.tensors)
+    if count:
+        try:
+            if expert is None:
+                number = choose_expert(checkpoint.tensors, model.spec.skeleton)
+            else:
+                number = find_expert(expert, count)
+            checkpoint = checkpoint._replace(tensors=fold_expert(checkpoint.tensors, number))
+        except LayoutError as error:
+            raise WeightsError(f"{path}: {error}") from None
+        if count == len(EXPERTS):
+            trained_with.update(EXPERTS[number].spec)
+    elif expert is not None:
+        raise WeightsError(f"{path}: expert: {expert!r} is asked for, and the file holds one network")
+    for field in ("channel_order", "udp"):
+        if trained_with.get(field, ours := getattr(model.spec, field)) != ours:
+            warnings.warn(
+                f"{path}: published files of this kind were trained with {field}={trained_with[field]!r}, and the "
+                f"network has {ours!r}; create_model takes {field}, and `fastpose convert` sets it",
+                stacklevel=3,
+            )
+    return checkpoint, layout
 
 
-def _load(model: PoseModel, path: Path, checkpoint: Checkpoint, strict: bool, keep: Collection[str] = ()) -> LoadReport:
+def _load(
+    model: PoseModel,
+    path: Path,
+    checkpoint: Checkpoint,
+    layout: Layout,
+    strict: bool,
+    keep: Collection[str] = (),
+) -> LoadReport:
     expected = {name: tensor for name, tensor in model.state_dict().items() if name not in keep}
     source = _spec(path, checkpoint.metadata) if _SPEC in checkpoint.metadata else None
     tensors = _fit_positions(path, model, checkpoint.tensors, source)
     tensors = {name: tensor for name, tensor in tensors.items() if name not in keep}
+    tensors |= _counters(expected, tensors)
     report = _compare(expected, tensors)
     fitting = {name: t for name, t in tensors.items() if name in expected and t.shape == expected[name].shape}
     if strict or not fitting:
-        _refuse_misfit(model, path, report, keep)
+        _refuse_misfit(model, path, report, keep, layout)
     if strict and source is not None and not keep:
         theirs, ours = source.skeleton, model.spec.skeleton
         if theirs.keypoints != ours.keypoints:
@@ -296,6 +297,15 @@ def _load(model: PoseModel, path: Path, checkpoint: Checkpoint, strict: bool, ke
         model.to_empty(device=torch.get_default_device())
     model.load_state_dict(fitting, strict=False)
     return report
+
+
+def _counters(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Counters of batches, which files of before torch 0.4.1 lack beside the statistics; no prediction reads them."""
+    if any(name.endswith(_COUNTER) for name in tensors):
+        return {}
+    counted = {name.removesuffix("running_mean") for name in tensors if name.endswith(".running_mean")}
+    zero = torch.zeros((), dtype=torch.int64)
+    return {name: zero for name in expected if name.endswith(_COUNTER) and name.removesuffix(_COUNTER[1:]) in counted}
 
 
 def _compare(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> LoadReport:
@@ -310,7 +320,9 @@ def _compare(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> L
     )
 
 
-def _refuse_misfit(model: PoseModel, path: Path, report: LoadReport, keep: Collection[str] = ()) -> None:
+def _refuse_misfit(
+    model: PoseModel, path: Path, report: LoadReport, keep: Collection[str] = (), layout: Layout = OWN
+) -> None:
     """Raise where anything does not fit, with a message of at most a dozen lines."""
     if not any(report):
         return
@@ -318,7 +330,8 @@ def _refuse_misfit(model: PoseModel, path: Path, report: LoadReport, keep: Colle
     fitting = total - len(report.missing) - len(report.mismatched)
     keypoints = "for other keypoints" if keep else f"with {model.spec.num_keypoints} keypoints"
     network = f"{model.name or type(model).__name__} {keypoints}"
-    lines = [f"{path}: not the weights of {network} ({fitting} of {total} entries fit)"]
+    known = f"; its names are those of {layout.name}" if layout.name else ""
+    lines = [f"{path}: not the weights of {network} ({fitting} of {total} entries fit{known})"]
     for kind, names in zip(("missing", "unexpected", "of another shape"), report, strict=True):
         for shown, entry in enumerate(names[:_NAMES_PER_KIND], start=1):
             more = len(names) - shown if shown == _NAMES_PER_KIND else 0
@@ -342,65 +355,6 @@ def _fit_positions(
             except RuntimeError as error:  # of entries without values, above all
                 raise WeightsError(f"{path}: the entries of {name} cannot be resized ({error})") from error
     return fitted
-
-
-def _read_safetensors(path: Path) -> Checkpoint:
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
-            metadata = dict(file.metadata() or {})
-    except Exception as error:  # its own, and torch's where a type is unknown
-        raise WeightsError(f"{path}: damaged or cut short; expected safetensors ({error})") from error
-    return Checkpoint(_dequantised(path, tensors), metadata)
-
-
-def _read_pickled(path: Path) -> dict[str, Tensor]:
-    try:
-        with open_file(path, limit=_MAX_BYTES) as file:
-            content = load_pickled(file)
-    except RefusedPickleError as error:
-        raise WeightsError(f"{path}: refused: {error}; expected tensors only") from error
-    except Exception as error:  # a dozen kinds, of this library and others
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise WeightsError(f"{path}: damaged or cut short; expected a file that torch.save wrote ({reason})") from error
-    for wrapper in _WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-            break
-    if not isinstance(content, Mapping) or not content:
-        raise WeightsError(f"{path}: expected a state dict, got {type(content).__name__}")
-    for name, value in content.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise WeightsError(f"{path}: expected a state dict of tensors, got {name!r:.80}: {type(value).__name__}")
-    return dict(content)
-
-
-def _official_names(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the entries of MMPose's older layouts, and leave out what is no weight."""
-    for prefix in ("module.", "_orig_mod.", "module."):  # DataParallel, torch.compile, in either order
-        if all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
-    renamed = {}
-    for name, tensor in tensors.items():
-        if not name.startswith("data_preprocessor."):
-            name = re.sub(r"^keypoint_head\.", "head.", name)
-            renamed[re.sub(r"^head\.loss\.", "head.loss_module.", name)] = tensor
-    # Where a head had convolutions before the last one, 0.x held all of them as final_layer.N; the last N is the last
-    # layer.
-    old = re.compile(r"^head\.final_layer\.(\d{1,4})\.(\w+)$")
-    numbers = [int(match[1]) for name in renamed if (match := old.match(name))]
-    if numbers:
-        last = max(numbers)
-        renamed = {
-            old.sub(lambda m: _old_final_layer(int(m[1]), m[2], last), name): tensor for name, tensor in renamed.items()
-        }
-    if not renamed:
-        raise WeightsError(f"{path}: holds no weights")
-    return renamed
-
-
-def _old_final_layer(number: int, parameter: str, last: int) -> str:
-    return f"head.final_layer.{parameter}" if number == last else f"head.conv_layers.{number}.{parameter}"
 
 
 def _spec(path: Path, metadata: Mapping[str, Any]) -> PoseSpec:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ from ..models import (
     vector_distillation,
 )
 from ..models.find import is_weights_file
-from ..models.hub import fetch
+from ..models.hub import user_file
 from .optim import freeze
 from .recipe import Recipe, RecipeError
 from .settings import DistillSettings
@@ -151,7 +150,7 @@ def _load_teacher(settings: DistillSettings) -> PoseModel:
     is_file = is_weights_file(name)
     if weights is None:
         try:
-            return find_model(Path(name).expanduser() if is_file else name)
+            return find_model(user_file(name) if is_file else name)
         except ValueError as error:
             hint = "" if is_file else " (train.distill.weights takes those of a file)"
             raise RecipeError(f"train.distill.teacher: {error}{hint}") from None
@@ -159,7 +158,7 @@ def _load_teacher(settings: DistillSettings) -> PoseModel:
         raise RecipeError(f"train.distill.weights: go with a zoo name, and the teacher is the file {name}")
     try:
         teacher = create_model(name)
-        load_checkpoint(teacher, fetch(weights) if "://" in weights else Path(weights).expanduser())
+        load_checkpoint(teacher, user_file(weights))
     except ValueError as error:
         raise RecipeError(f"train.distill: teacher {name}: {error}") from None
     return teacher

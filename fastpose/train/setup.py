@@ -26,7 +26,7 @@ from ..models import (
     load_checkpoint,
 )
 from ..models.find import is_weights_file
-from ..models.hub import fetch
+from ..models.hub import user_file
 from ..models.output import Stage
 from ..ops._native import C
 from ..skeletons import Skeleton
@@ -89,10 +89,9 @@ def build_model(recipe: Recipe, say: Callable[[str], None]) -> PoseModel:
         if recipe.train.grad_checkpointing:
             model.set_grad_checkpointing()
         if settings.backbone:
-            web = "://" in settings.backbone
-            load_backbone(model, fetch(settings.backbone) if web else Path(settings.backbone).expanduser())
+            load_backbone(model, user_file(settings.backbone))
         if settings.init:
-            _load_start(model, Path(settings.init).expanduser(), say)
+            _load_start(model, user_file(settings.init), say)
     except (TypeError, ValueError, KeyError) as error:
         raise RecipeError(f"model: {error.args[0] if isinstance(error, KeyError) else error}") from None
     freeze(model, recipe.train.freeze)

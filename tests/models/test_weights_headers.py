@@ -18,6 +18,7 @@ from fastpose.codecs import build_codec
 from fastpose.models import (
     PoseModel,
     WeightsError,
+    checkpoint,
     create_model,
     list_architectures,
     load_checkpoint,
@@ -25,7 +26,6 @@ from fastpose.models import (
     read_checkpoint,
     registry,
     save_model,
-    weights,
 )
 
 
@@ -357,4 +357,4 @@ def test_the_bounds_are_far_from_what_networks_have():
     with torch.device("meta"):
         model = create_model("vitpose_huge")
     header = sum(len(name) + 100 for name in model.state_dict())
-    assert header * 20 < weights._MAX_HEADER
+    assert header * 20 < checkpoint.MAX_HEADER
