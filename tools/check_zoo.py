@@ -9,8 +9,8 @@ training steps on two people (hands, animals, …) of the entry's own data set i
 from another one has that beside it, with weights given by name.
 
 Results are kept in a file after every entry: an interrupted run goes on where it was, and entries that share figures
-share the comparison. What did not succeed is tried again. All of them take about an hour on one core; the largest network
-needs about 13 GB to train. Exit code 1 if anything failed.
+share the comparison. What did not succeed is tried again. All of them take about an hour on one core; the largest
+network needs about 13 GB to train. Exit code 1 if anything failed.
 """
 
 from __future__ import annotations
