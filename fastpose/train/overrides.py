@@ -6,16 +6,18 @@ import contextlib
 import itertools
 import os
 from collections.abc import Iterator, Mapping
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from ..files import parse_yaml, read_file
 
-__all__ = ["RecipeError", "apply_override", "apply_values", "known_keys", "read_mapping", "read_text"]
+__all__ = ["RecipeError", "apply_override", "apply_values", "known_keys", "list_mixtures", "read_mapping", "read_text"]
 
 _YAML = (".yaml", ".yml")
 _MAX_BYTES = 1 << 20  # of a recipe, or a file about data
 _MAX_PARTS = 20  # of a dotted key
+_MIXTURES = resources.files(__package__) / "recipes" / "data"
 _NULL = ("", "null", "~")  # what stands for no text where none is a choice
 
 
@@ -126,13 +128,21 @@ def _put(data: dict[str, Any], key: str, value: Any) -> None:
     node[_position(node, parts[-1], key) if isinstance(node, list) else parts[-1]] = value
 
 
+def list_mixtures() -> list[str]:
+    """Names of the package's files about data sets that are trained on together: ``data=NAME``."""
+    return sorted(file.name.removesuffix(".yaml") for file in _MIXTURES.iterdir() if file.name.endswith(".yaml"))
+
+
 def _data_file(path: Path) -> Any:
     """What a file says about data.
 
     A YAML file has the keys under ``data``, a recipe's, or it is a data set in Ultralytics' layout. Anything else is
     what ``fastpose eval --data`` takes, and is trained on. Names are relative to the file's folder where it does not
-    say ``root``.
+    say ``root``. Where there is no such file, it may be the name of a mixture in the package, whose names are relative
+    to where the program runs.
     """
+    if str(path) in list_mixtures() and not path.exists():
+        return read_mapping((_MIXTURES / f"{path}.yaml").read_text(encoding="utf-8"), str(path))
     if path.suffix.lower() not in _YAML:
         return {"root": str(path.parent), "train": [{"annotations": path.name}]}
     content = read_mapping(read_text(path), str(path))

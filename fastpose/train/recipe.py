@@ -16,7 +16,15 @@ from pydantic import BaseModel, TypeAdapter, ValidationError, model_validator
 
 from ..data.augment import Augmentation
 from ..models import find_entry, list_entries
-from .overrides import RecipeError, apply_override, apply_values, known_keys, read_mapping, read_text
+from .overrides import (
+    RecipeError,
+    apply_override,
+    apply_values,
+    known_keys,
+    list_mixtures,
+    read_mapping,
+    read_text,
+)
 from .settings import DataSettings, EvalSettings, LogSettings, ModelSettings, Settings, TrainSettings
 
 __all__ = ["Recipe", "RecipeError", "list_recipes", "load_recipe", "parse_recipe"]
@@ -80,7 +88,8 @@ def load_recipe(
         overrides: ``dotted.key=value`` each: the value is text where the key is text, else YAML; a number in the key is
             a position in a list, the next free one adds to it. ``data=FILE`` takes the data from a YAML file of the
             keys under ``data``, a recipe's, or one of a data set in Ultralytics' layout; another file of annotations is
-            trained on. Or values by dotted key, as :func:`fastpose.train.train` takes them.
+            trained on; ``data=body8`` is a mixture of data sets in the package, below ``data.root=FOLDER``. Or values
+            by dotted key, as :func:`fastpose.train.train` takes them.
 
     Returns:
         The validated recipe.
@@ -106,7 +115,8 @@ def load_recipe(
     entry = find_entry(name)
     if entry is not None:
         data = {"name": entry.name, "model": {"name": entry.name}, **json.loads(json.dumps(entry.recipe))}
-        return _validated(data, overrides, name)
+        hint = f"data={entry.dataset} data.root=FOLDER, or " if entry.dataset in list_mixtures() else ""
+        return _validated(data, overrides, name, hint)
     names = [*list_recipes(), *(entry.name for entry in list_entries())]
     near = difflib.get_close_matches(name, names, 1)
     hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(list_recipes())}, and the entries of the zoo"
@@ -123,7 +133,9 @@ def _schema() -> dict[str, Any]:
     return Recipe.model_json_schema()
 
 
-def _validated(data: dict[str, Any], overrides: Sequence[str] | Mapping[str, Any], source: str) -> Recipe:
+def _validated(
+    data: dict[str, Any], overrides: Sequence[str] | Mapping[str, Any], source: str, hint: str = ""
+) -> Recipe:
     if isinstance(overrides, Mapping):
         apply_values(data, overrides)
     else:
@@ -131,7 +143,7 @@ def _validated(data: dict[str, Any], overrides: Sequence[str] | Mapping[str, Any
             apply_override(data, override, _schema())
     if not data.get("data"):
         raise RecipeError(
-            f"{source}: it needs data: data.root=FOLDER data.train.0.annotations=FILE data.val.annotations=FILE, "
+            f"{source}: it needs data: {hint}data.root=FOLDER data.train.0.annotations=FILE data.val.annotations=FILE, "
             "or data=FILE (data.yaml, train.json)"
         )
     try:
