@@ -23,7 +23,8 @@ def train(recipe: str, overrides: tuple[str, ...], out: Path | None, resume: boo
 
     Values of the recipe are changed by KEY=VALUE, e.g. data.root=~/lspet train.epochs=40 data.train.0.repeats=2. A zoo
     entry is trained as it was officially, on the data that data=FILE or keys under data say: FILE is what 'fastpose
-    eval --data' takes, or a YAML file of the keys under data. A value is text where its key is text, else YAML.
+    eval --data' takes, or a YAML file of the keys under data; data=body8 is a mixture of data sets below data.root. A
+    value is text where its key is text, else YAML.
 
     Under torchrun all its processes train the network together, train.batch_size crops each.
     """
