@@ -15,7 +15,7 @@ from rich.console import Console
 from fastpose.models import create_model
 from fastpose.skeletons import COCO17, Skeleton, get_skeleton, match_skeletons
 from fastpose.train.loop import train
-from fastpose.train.recipe import parse_recipe
+from fastpose.train.recipe import load_recipe, parse_recipe
 from fastpose.train.sources import build_data
 
 SETS = {
@@ -136,8 +136,11 @@ def test_the_mixture_on_the_page_of_data_sets(tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
     file = tmp_path / "body8.yaml"
     file.write_text(page.split("```yaml\n")[1].split("```")[0])
-    recipe = parse_recipe("model: {name: resnet18_slim, skeleton: halpe26}", [f"data={file}"])
+    recipe = parse_recipe("model: {name: resnet18_slim}", [f"data={file}"])
     formats = [source.format for source in recipe.data.train]
     assert formats == [None, "aic", "crowdpose", None, None, None, None]
+    carried = load_recipe("rtmpose_m.body8_256x192", ["data=body8"]).data
+    assert [source.annotations for source in recipe.data.train] == [source.annotations for source in carried.train]
     assert recipe.data.val is not None
-    assert recipe.data.val.format == "halpe26"
+    assert carried.val is not None
+    assert recipe.data.val.annotations == carried.val.annotations
